@@ -1,0 +1,62 @@
+# Everything runs from .venv, which is made once and again when pyproject.toml or constraints.txt change.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench soak lint clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PINS := pyproject.toml constraints.txt
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Run a small shop that logs through otelog, and reconcile every record at the end
+	@$(VENV)/bin/otelog demo $(ARGS)
+
+test: $(VENV)/.test ## Lint, types, all tests, a real Collector, and the other Pythons found here
+	@$(PY) tools/run_tests.py
+
+lint: $(VENV)/.test ## Check style and types
+	@$(PY) tools/run_tests.py --only lint
+
+bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
+	@$(PY) tools/build_collector.py > $(VENV)/.collector
+	@OTELOG_COLLECTOR="$$(cat $(VENV)/.collector)" $(PY) -m benchmarks $(ARGS)
+
+soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
+	@$(PY) -m benchmarks.soak $(ARGS)
+	@$(PY) -m tests.ledger_load
+
+clean: ## Remove what was made here; the cache in the user's folder stays
+	@rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python of 3.10 or newer that can make a virtual environment; PYTHON=... chooses another.
+$(VENV)/.made:
+	@for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3.10 python3 python3.14; do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	    echo "venv: making $(VENV) with $$("$$candidate" --version)"; \
+	    rm -rf $(VENV); "$$candidate" -m venv $(VENV); touch $@; exit 0; \
+	  fi; \
+	done; \
+	echo "No Python 3.10 or newer with the venv module was found (on Debian: apt install python3-venv)." >&2; exit 1
+
+$(VENV)/.demo: $(VENV)/.made $(PINS)
+	@echo "venv: installing otelog with what the demo needs"
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made $(PINS)
+	@echo "venv: installing otelog with what the tests need"
+	@$(PIP) --editable '.[all,test,lint]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.test $(PINS)
+	@echo "venv: installing the peers of the benchmark"
+	@$(PIP) --editable '.[all,test,lint,bench]'
+	@echo "venv: installing picologging (compiles for minutes where there is no wheel)"
+	@$(PIP) --editable '.[picologging]' || echo "venv: picologging does not install here, the benchmark goes without it"
+	@touch $@

@@ -1,0 +1,136 @@
+"""A queued record's body and attributes: what the user gave, and what otelog adds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from otelog._record import CodeSite, Source, Special
+from otelog._stacktrace import CapturedStack, line_number, qualified_name, render_exception, render_stack
+from otelog._values import (
+    DEFAULT_LIMITS,
+    STOPPING,
+    AnyValue,
+    Limits,
+    clean_text,
+    safe_str,
+    to_any_value,
+    to_attributes,
+)
+
+RESERVED_KEYS = frozenset(
+    {
+        "code.file.path",
+        "code.function.name",
+        "code.line.number",
+        "exception.type",
+        "exception.message",
+        "exception.stacktrace",
+        "message_template.text",
+        "message_template.args",
+        "thread.id",
+        "thread.name",
+    }
+)
+"""Attributes that otelog sets itself; a field of the same name given by the user replaces otelog's."""
+
+
+class AttributeBuilder:
+    """Decides which attributes a record gets.
+
+    Args:
+        limits: Bounds of attributes.
+        code_attributes: Whether ``code.*`` attributes are added.
+        thread_names: Returns a thread's name by its id, or None; None leaves ``thread.*`` attributes out.
+        message_template: Whether the template and its arguments are added, for grouping.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        code_attributes: bool = True,
+        thread_names: Callable[[int], str | None] | None = None,
+        message_template: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.code_attributes = code_attributes
+        self.thread_names = thread_names
+        self.message_template = message_template
+
+    def build(
+        self,
+        source: Any,
+        message: Any,
+        arguments: tuple[Any, ...] | None,
+        fields: dict[str, Any] | None,
+        code: CodeType | None,
+        offset: int,
+        thread: int,
+    ) -> tuple[dict[str, AnyValue], int]:
+        """Returns all attributes of a row, otelog's own and the user's, and how many were discarded over the limit."""
+        special: Special | None = source if source.special else None
+        if special is not None and special.sdk is not None:
+            # The SDK has applied its own limits, and counted what it discarded.
+            return to_attributes(fields or {}, _NO_LIMITS)[0], special.discarded
+        base: Source = special.source if special is not None else source
+        own: dict[str, Any] = {}
+        if self.code_attributes:
+            site = base.site if code is None else find_site(code, offset)
+            if site is not None:
+                own["code.file.path"] = site.file_path
+                own["code.function.name"] = site.function_name
+                own["code.line.number"] = site.line_number
+        if self.thread_names is not None:
+            own["thread.id"] = thread
+            name = self.thread_names(thread)
+            if name is not None:
+                own["thread.name"] = name
+        if self.message_template and type(message) is str:
+            own["message_template.text"] = message
+            if arguments:
+                own["message_template.args"] = list(arguments)
+        if special is not None:
+            if special.exception is not None:
+                kind, text, stacktrace = render_exception(special.exception)
+                own["exception.type"] = kind
+                own["exception.message"] = text
+                own["exception.stacktrace"] = stacktrace
+            if special.stack is not None:
+                stack = special.stack
+                own["code.stacktrace"] = render_stack(stack) if isinstance(stack, CapturedStack) else stack
+        # The user's own values beat ours, also where the limit cuts.
+        merged = {**fields, **{key: value for key, value in own.items() if key not in fields}} if fields else own
+        attributes, discarded = to_attributes(merged, self.limits)
+        return attributes, discarded + (special.discarded if special is not None else 0)
+
+
+_NO_LIMITS = Limits(max_attributes=sys.maxsize)
+DEFAULT_ATTRIBUTES = AttributeBuilder()
+
+
+def show_unfilled(message: str, arguments: Any) -> str:
+    """Returns a template and the arguments that do not fit it, readably. Never raises."""
+    try:
+        return clean_text(f"{message} {arguments!r}")
+    except STOPPING:
+        raise
+    except BaseException:
+        return f"{clean_text(message)} {safe_str(to_any_value(arguments))}"
+
+
+def build_body(message: Any, arguments: tuple[Any, ...] | None) -> Any:
+    """Returns the body: the template filled in; one that does not fit its arguments keeps both, readably."""
+    if not arguments:
+        return message
+    try:
+        return message % arguments
+    except Exception:
+        return show_unfilled(message, arguments)
+
+
+def find_site(code: CodeType, offset: int) -> CodeSite:
+    """Returns the file, function and line of an instruction."""
+    return CodeSite(code.co_filename, qualified_name(code), line_number(code, offset))

@@ -1,0 +1,326 @@
+"""What the user asked for: the options, resolved from keywords, environment and defaults, and checked together.
+
+This is the only module that reads the environment. Precedence: keyword, environment, default. A bad keyword raises
+`ConfigurationError`; a bad environment value is a warning and is ignored, as the specification rules.
+
+Source: OpenTelemetry specification, "Environment Variable Specification".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from otelog._options import EXPORTER_OPTIONS, OPTIONS, PROCESSOR_OPTIONS, PROTOCOL_VARIABLES, Option
+from otelog.exceptions import ConfigurationError
+
+__all__ = [
+    "ExporterSettings",
+    "ProcessorSettings",
+    "Settings",
+    "resolve",
+    "resolve_exporter",
+    "resolve_processor",
+]
+
+LOGS_PATH = "/v1/logs"
+LEAST_BYTES_PER_RECORD = 1024
+DEFAULT_BYTES_PER_RECORD = 4096
+
+_ENDPOINT = next(option for option in OPTIONS if option.name == "endpoint")
+_DEFAULT, _KEYWORD = "default", "keyword"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every option of `configure()`, resolved and checked.
+
+    `endpoint` is the whole URL that logs are posted to, `base_endpoint` the one that other signals' paths are appended
+    to. `resource_attributes` has `service.name` and its like in it, as far as they are known. `warnings` says what in
+    the environment was ignored, for the caller to show. Safe to share between threads.
+    """
+
+    service_name: str | None
+    service_version: str | None
+    service_namespace: str | None
+    deployment_environment: str | None
+    resource_attributes: Mapping[str, Any]
+    level: int
+    endpoint: str
+    base_endpoint: str
+    headers: Mapping[str, str] = field(repr=False)
+    compression: str
+    timeout: float
+    certificate_file: str | None
+    client_certificate_file: str | None
+    client_key_file: str | None
+    exporter: Any
+    max_queue_size: int
+    max_queue_bytes: int
+    max_export_batch_size: int
+    max_request_bytes: int
+    schedule_delay_millis: float
+    export_timeout_millis: float
+    when_full: str
+    block_timeout: float
+    reserve_for_errors: float
+    code_attributes: bool
+    thread_attributes: bool
+    message_template: bool
+    max_attributes: int
+    max_attribute_length: int | None
+    install_handler: bool
+    handle_sigterm: bool
+    shutdown_timeout: float
+    sdk_disabled: bool
+    traces_exporter: tuple[str, ...]
+    metrics_exporter: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorSettings:
+    """The options of `BatchLogRecordProcessor`, resolved and checked, with the SDK's defaults."""
+
+    schedule_delay_millis: float
+    max_export_batch_size: int
+    export_timeout_millis: float
+    max_queue_size: int
+    max_queue_bytes: int
+    when_full: str
+    block_timeout: float
+    reserve_for_errors: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterSettings:
+    """The options of `OTLPLogExporter`, resolved and checked; `endpoint` is the whole URL."""
+
+    endpoint: str
+    headers: Mapping[str, str] = field(repr=False)
+    compression: str
+    timeout: float
+    certificate_file: str | None
+    client_certificate_file: str | None
+    client_key_file: str | None
+    max_request_bytes: int
+    warnings: tuple[str, ...]
+
+
+class _Resolution:
+    """The values of some options, and for each where it came from: "keyword", a variable's name, or "default"."""
+
+    def __init__(self, options: Sequence[Option], keywords: Mapping[str, object], environ: Mapping[str, str]) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._environ = environ
+        _refuse_unknown(options, keywords)
+        for option in options:
+            self._resolve(option, keywords.get(option.name))
+
+    def _resolve(self, option: Option, keyword: object) -> None:
+        # None is "not given", so that callers can pass on their own optional arguments.
+        given = None if keyword is None else _check_keyword(option, keyword)
+        source, value = _KEYWORD, given
+        if given is None or option.merged:
+            found, inherited = self._from_environment(option)
+            if given is None:
+                source, value = found, inherited
+            else:
+                value = {**inherited, **given}
+        self.values[option.name] = value
+        self.sources[option.name] = source
+
+    def _from_environment(self, option: Option) -> tuple[str, Any]:
+        for variable in option.variables:
+            text = self._environ.get(variable, "")
+            if not text.strip():
+                continue
+
+            def complain(message: str, variable: str = variable) -> None:
+                self.warnings.append(f"{variable}: {message}")
+
+            try:
+                return variable, option.kind.check(option, option.kind.read(text, complain))
+            except (ValueError, TypeError, OverflowError):
+                complain(f"{option.describe(text)} is ignored; allowed: {option.allowed}")
+        return _DEFAULT, option.default
+
+    def fit_batch_into_queue(self) -> None:
+        """Keep the batch from being larger than the queue."""
+        batch, queue = self.values["max_export_batch_size"], self.values["max_queue_size"]
+        if batch <= queue:
+            return
+        sources = self.sources["max_export_batch_size"], self.sources["max_queue_size"]
+        if sources[0] == _KEYWORD and sources[1] in (_KEYWORD, _DEFAULT):
+            raise ConfigurationError(
+                f"max_export_batch_size={batch} is larger than max_queue_size={queue}: a batch must fit into the queue"
+            )
+        if sources[0] != _DEFAULT:
+            self.warnings.append(
+                f"max_export_batch_size is lowered from {batch} ({sources[0]}) to max_queue_size={queue} ({sources[1]})"
+            )
+        self.values["max_export_batch_size"] = queue
+
+    def fit_queue_into_bytes(self) -> None:
+        """Keep the bound by bytes from being too small for the bound by records."""
+        queue, size = self.values["max_queue_size"], self.values["max_queue_bytes"]
+        source = self.sources["max_queue_bytes"]
+        if source == _DEFAULT:
+            self.values["max_queue_bytes"] = max(size, queue * DEFAULT_BYTES_PER_RECORD)
+        elif size < queue * LEAST_BYTES_PER_RECORD:
+            least = queue * LEAST_BYTES_PER_RECORD
+            problem = f"max_queue_bytes={size} is too small for max_queue_size={queue}: at least {least} are needed"
+            if source == _KEYWORD and self.sources["max_queue_size"] in (_KEYWORD, _DEFAULT):
+                raise ConfigurationError(problem)
+            self.warnings.append(f"{problem}, and used")
+            self.values["max_queue_bytes"] = least
+
+    def pair_client_files(self) -> None:
+        """Refuse a client key that has no certificate."""
+        if self.values["client_key_file"] is None or self.values["client_certificate_file"] is not None:
+            return
+        source = self.sources["client_key_file"]
+        if source == _KEYWORD:
+            raise ConfigurationError("client_key_file is given without client_certificate_file: mTLS needs both")
+        self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
+        self.values["client_key_file"] = None
+
+    def complete_endpoint(self) -> None:
+        """Make `endpoint` the whole URL and put the base of all signals beside it."""
+        endpoint, source = self.values["endpoint"], self.sources["endpoint"]
+        per_signal, general = _ENDPOINT.variables
+        path = urlsplit(endpoint).path.rstrip("/")
+        if source == per_signal:
+            base = self._from_environment(replace(_ENDPOINT, environment=(general,)))[1]
+        elif source == _KEYWORD and path.endswith(LOGS_PATH):
+            # A whole URL where the base was asked for: appending once more is never what was meant.
+            base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
+        else:
+            base, endpoint = endpoint, _append_path(endpoint, LOGS_PATH)
+        self.values["endpoint"], self.values["base_endpoint"] = endpoint, base
+
+    def complete_resource(self, keywords: Mapping[str, object]) -> None:
+        """Let the service's options and the resource's attributes agree."""
+        given = keywords.get("resource_attributes") or {}
+        attributes = self.values["resource_attributes"]
+        for option in OPTIONS:
+            key = option.resource_key
+            if key is None:
+                continue
+            # OTEL_SERVICE_NAME wins over OTEL_RESOURCE_ATTRIBUTES, and a keyword's entry over both.
+            from_keyword = isinstance(given, Mapping) and key in given and self.sources[option.name] != _KEYWORD
+            if self.values[option.name] is None or from_keyword:
+                named = attributes.get(key)
+                self.values[option.name] = None if named is None else str(named)
+            if self.values[option.name] is not None:
+                attributes = {**attributes, key: self.values[option.name]}
+        self.values["resource_attributes"] = attributes
+
+    def warn_of_protocol(self) -> None:
+        """Say that another protocol than http/protobuf is not spoken here."""
+        for variable in PROTOCOL_VARIABLES:
+            protocol = self._environ.get(variable, "").strip().lower()
+            if not protocol:
+                continue
+            if protocol != "http/protobuf":
+                self.warnings.append(
+                    f"{variable}: {protocol[:40]!r} is ignored, otelog speaks http/protobuf; for another protocol give "
+                    "the official exporter to configure(exporter=...)"
+                )
+            return
+
+
+def _check_keyword(option: Option, value: object) -> Any:
+    try:
+        return option.kind.check(option, value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigurationError(f"{option.name}={option.describe(value)}: allowed is {option.allowed}") from error
+
+
+def _refuse_unknown(options: Sequence[Option], keywords: Mapping[str, object]) -> None:
+    known = [option.name for option in options if not option.environment_only]
+    for name in keywords:
+        if name not in known:
+            # Only needed on the way to an error, and its import is not free.
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise ConfigurationError(f"unknown option {name!r}: {hint}")
+
+
+def _append_path(url: str, path: str) -> str:
+    """Append `path` to the path of the URL, before its query."""
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path.rstrip("/") + path).geturl()
+
+
+def resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
+    """Resolve the options of `configure()`.
+
+    Args:
+        keywords: what the caller gave; None stands for "not given".
+        environ: the environment; by default that of the process.
+
+    Returns:
+        The settings; `warnings` holds what in the environment was ignored.
+
+    Raises:
+        ConfigurationError: a keyword is unknown, or its value is not allowed.
+    """
+    resolution = _Resolution(OPTIONS, keywords, os.environ if environ is None else environ)
+    resolution.fit_batch_into_queue()
+    resolution.fit_queue_into_bytes()
+    resolution.pair_client_files()
+    resolution.complete_endpoint()
+    resolution.complete_resource(keywords)
+    if resolution.values["exporter"] is None:
+        resolution.warn_of_protocol()
+    return Settings(**resolution.values, warnings=tuple(resolution.warnings))
+
+
+def resolve_processor(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> ProcessorSettings:
+    """Resolve the options of `BatchLogRecordProcessor`: the SDK's names, variables and defaults.
+
+    Args:
+        keywords: what the caller gave; None stands for "not given".
+        environ: the environment; by default that of the process.
+
+    Returns:
+        The settings; `warnings` holds what in the environment was ignored.
+
+    Raises:
+        ConfigurationError: a keyword is unknown, or its value is not allowed.
+    """
+    resolution = _Resolution(PROCESSOR_OPTIONS, keywords, os.environ if environ is None else environ)
+    resolution.fit_batch_into_queue()
+    resolution.fit_queue_into_bytes()
+    return ProcessorSettings(**resolution.values, warnings=tuple(resolution.warnings))
+
+
+def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> ExporterSettings:
+    """Resolve the options of `OTLPLogExporter`; here a given endpoint is the whole URL, as in the official exporter.
+
+    Args:
+        keywords: what the caller gave; None stands for "not given".
+        environ: the environment; by default that of the process.
+
+    Returns:
+        The settings; `warnings` holds what in the environment was ignored.
+
+    Raises:
+        ConfigurationError: a keyword is unknown, or its value is not allowed.
+    """
+    resolution = _Resolution(EXPORTER_OPTIONS, keywords, os.environ if environ is None else environ)
+    resolution.pair_client_files()
+    if resolution.sources["endpoint"] != _KEYWORD:
+        resolution.complete_endpoint()
+        del resolution.values["base_endpoint"]
+    resolution.warn_of_protocol()
+    return ExporterSettings(**resolution.values, warnings=tuple(resolution.warnings))

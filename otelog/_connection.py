@@ -1,0 +1,185 @@
+"""An HTTP connection that keeps one deadline over a whole exchange, however slowly the other side speaks.
+
+A socket's own timeout starts again with every byte that arrives, so that a server which sends one byte a second would
+hold a client for ever. Here each wait on the socket is given what is left of the exchange's time.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from urllib3.connection import HTTPConnection
+from urllib3.util.wait import wait_for_write
+
+POLL_INTERVAL = 0.1
+"""Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
+
+_CONNECT_STARTED = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS))
+
+Result = TypeVar("Result")
+TimeLeft = Callable[[], float]
+"""Seconds until the exchange must be over; zero or less: it is over."""
+
+
+class DeadlineError(TimeoutError):
+    """The exchange's time is used up."""
+
+
+class DeadlineSocket:
+    """The part of a socket that `http.client` uses, with every wait cut at the exchange's deadline."""
+
+    def __init__(self, sock: socket.socket, time_left: TimeLeft) -> None:
+        self._socket = sock
+        self.time_left = time_left
+
+    def bound(self, operation: Callable[..., Result], *arguments: object) -> Result:
+        """Run one operation of the socket until it succeeds, fails or the time is used up."""
+        while True:
+            self._socket.settimeout(min(_require_time(self.time_left), POLL_INTERVAL))
+            try:
+                return operation(*arguments)
+            except TimeoutError as error:
+                # With an errno it is the network that timed out, which is final; without, our own short wait.
+                if error.errno is not None:
+                    raise
+
+    def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
+        """Put TLS on top of the connected socket."""
+        self._socket = context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
+        self.bound(self._socket.do_handshake)
+
+    def sendall(self, data: bytes) -> None:
+        """Send everything. After a short wait TLS wants the very same bytes again, and gets them."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.bound(self._socket.send, rest) :]
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a reader for one answer. The socket stays open for it even if the connection lets go."""
+        held = self._socket.makefile("rb", buffering=0)
+        return io.BufferedReader(_DeadlineReader(self, self._socket, held))
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Accept and ignore what urllib3 would set: the deadline rules."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; urllib3 polls it to see whether the server has hung up."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Let the socket go; it is closed when no reader has it any more."""
+        self._socket.close()
+
+    def abandon(self) -> None:
+        """Close this process's descriptor and nothing else: the connection belongs to the parent of the fork."""
+        descriptor = self._socket.detach()
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class _DeadlineReader(io.RawIOBase):
+    def __init__(self, deadline: DeadlineSocket, sock: socket.socket, held: io.RawIOBase) -> None:
+        self._deadline = deadline
+        self._socket = sock
+        self._held = held
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        return self._deadline.bound(self._socket.recv_into, buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._held.close()
+        super().close()
+
+
+class DeadlineConnection(HTTPConnection):
+    """A kept-alive connection whose exchanges each have their own `time_left`.
+
+    The look-up of the host's name is the operating system's and cannot be cut; everything after it can.
+    Not thread-safe: one exchange at a time.
+
+    Args:
+        host: Name or address, without brackets.
+        port: TCP port.
+        context: For TLS; None: plain HTTP.
+    """
+
+    def __init__(self, host: str, port: int, *, context: ssl.SSLContext | None) -> None:
+        super().__init__(host, port)
+        # As bytes, for which the look-up needs no codec.
+        self._address = (host.encode("ascii"), port)
+        self._context = context
+        self._time_left: TimeLeft = lambda: 0.0
+        self._bounded: DeadlineSocket | None = None
+
+    def start_exchange(self, time_left: TimeLeft) -> None:
+        """Set the deadline of the next request and its answer."""
+        self._time_left = time_left
+        if self.sock is not None:
+            cast("DeadlineSocket", self.sock).time_left = time_left
+
+    def abandon(self) -> None:
+        """Give up what a fork has copied. An answer's reader may be locked by a thread that only the parent has."""
+        if self._bounded is not None:
+            self._bounded.abandon()
+
+    def connect(self) -> None:
+        """Connect to the first of the host's addresses that answers, each given an even share of the time.
+
+        Raises:
+            OSError: No address could be reached; `ssl.SSLError` (an OSError too) if TLS could not be set up.
+        """
+        addresses = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+        for untried in range(len(addresses), 0, -1):
+            family, kind, protocol, _, address = addresses[-untried]
+            share = _require_time(self._time_left) / untried
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._reach(sock, address, share)
+                break
+            except OSError:
+                sock.close()
+                if untried == 1:
+                    raise
+        bounded = DeadlineSocket(sock, self._time_left)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is not None:
+                bounded.secure(self._context, self.host)
+        except BaseException:
+            bounded.close()
+            raise
+        self._bounded = bounded
+        self.sock = cast("socket.socket", bounded)
+
+    def _reach(self, sock: socket.socket, address: object, share: float) -> None:
+        sock.setblocking(False)
+        code = sock.connect_ex(cast("tuple[str, int]", address))
+        if code not in _CONNECT_STARTED:
+            raise OSError(code, os.strerror(code))
+        reserved = _require_time(self._time_left) - share
+        while True:
+            left = _require_time(self._time_left) - reserved
+            if left <= 0.0:
+                raise DeadlineError("no answer to the attempt to connect")
+            if wait_for_write(sock, min(left, POLL_INTERVAL)):
+                break
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+
+
+def _require_time(time_left: TimeLeft) -> float:
+    left = time_left()
+    if left <= 0.0:
+        raise DeadlineError("the time for the exchange is used up")
+    return left

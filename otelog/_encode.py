@@ -1,0 +1,522 @@
+"""Queued records to OTLP bytes, without message objects in between.
+
+The messages are small and their shape is fixed, so that most of a record is bytes that were made once: a call site's
+severity and ``code.*`` attributes, a key with its tags, the ids of the current span. Pure: no thread, no clock, no I/O.
+
+Source: opentelemetry/proto/logs/v1/logs.proto, OTLP 1.x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
+from types import CodeType
+from typing import Any
+
+from otelog._attributes import DEFAULT_ATTRIBUTES, RESERVED_KEYS, AttributeBuilder, build_body, find_site
+from otelog._record import (
+    COLUMNS,
+    GIVEN_TIME_WINDOW_NS,
+    OWN_CLOCK_WINDOW_NS,
+    CodeSite,
+    SdkPart,
+    Source,
+    next_time,
+)
+from otelog._severity import severity_range
+from otelog._values import AnyValue, clean_text, to_any_value
+
+PAUSE_EVERY = 100
+"""Records encoded between two calls of ``pause``, so that an application thread gets the interpreter lock soon."""
+
+MOST_CACHED_KEYS = 4096
+MOST_CACHED_SITES = 1024
+"""Bounds of the caches; what goes beyond them is encoded anew each time."""
+
+MOST_KNOWN_VALUES = 256
+"""Bound of the texts that are kept encoded for each key."""
+
+_TABLE = 2048
+_SHORT = 126
+"""Texts below this many bytes have headers of one size, kept in tables."""
+
+_TIMES_SIZE = 18
+_MOST_OWN = 5
+"""The attributes of otelog's own that the fast way adds: ``code.*`` and ``thread.*``."""
+
+_pack_times = Struct("<BQBQ").pack  # fields 1 and 11, fixed64
+_pack_double = Struct("<d").pack
+_pack_flags = Struct("<I").pack
+
+
+def varint(number: int) -> bytes:
+    """Encode a number as a varint; a negative one as its 64-bit two's complement."""
+    if number < 0:
+        number += 1 << 64
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_VARINT = [varint(number) for number in range(_TABLE)]
+
+
+def _sized(tag: bytes, content: bytes) -> bytes:
+    size = len(content)
+    return tag + (_VARINT[size] if size < _TABLE else varint(size)) + content
+
+
+def _framed(tag: bytes, parts: list[bytes], size: int) -> list[bytes]:
+    return [tag + varint(size), *parts] if parts else []
+
+
+def encode_value(value: AnyValue) -> bytes:
+    """Encode the content of an ``AnyValue`` message."""
+    kind = type(value)
+    if kind is str:
+        return _sized(b"\x0a", value.encode())  # type: ignore[union-attr]
+    if kind is bool:
+        return b"\x10\x01" if value else b"\x10\x00"
+    if kind is int:
+        return b"\x18" + varint(value)  # type: ignore[arg-type]
+    if kind is float:
+        return b"\x21" + _pack_double(value)
+    if kind is bytes:
+        return _sized(b"\x3a", value)  # type: ignore[arg-type]
+    if kind is list:
+        return _sized(b"\x2a", b"".join([_sized(b"\x0a", encode_value(item)) for item in value]))  # type: ignore[union-attr]
+    if kind is dict:
+        return _sized(b"\x32", b"".join([_sized(b"\x0a", _key_value(key, item)) for key, item in value.items()]))  # type: ignore[union-attr]
+    return b""
+
+
+def _key_value(key: str, value: AnyValue) -> bytes:
+    return _sized(b"\x0a", key.encode()) + _sized(b"\x12", encode_value(value))
+
+
+def encode_attributes(attributes: Mapping[str, AnyValue], tag: bytes) -> bytes:
+    """Encode attributes as repeated ``KeyValue`` fields with this tag."""
+    return b"".join([_sized(tag, _key_value(key, value)) for key, value in attributes.items()])
+
+
+class _Key:
+    """An attribute's key with everything that stands before its value, for each kind and length."""
+
+    __slots__ = ("double", "false", "ints", "known", "null", "strings", "true")
+
+    def __init__(self, key: str, longest: int) -> None:
+        head = _sized(b"\x0a", key.encode())
+        size = len(head)
+
+        def before(content_size: int, tags: bytes) -> bytes:
+            value = varint(content_size)
+            return b"\x32" + varint(size + 1 + len(value) + content_size) + head + b"\x12" + value + tags
+
+        self.double = before(9, b"\x21")
+        self.true = before(2, b"\x10\x01")
+        self.false = before(2, b"\x10\x00")
+        self.null = before(0, b"")
+        self.ints = [before(1 + width, b"\x18") for width in range(11)]
+        self.strings = [before(1 + 1 + length, b"\x0a" + _VARINT[length]) for length in range(longest)]
+        # Most text values are one of a few: names, methods, currencies.
+        self.known: dict[str, bytes] = {}
+
+    def encode_text(self, value: str) -> bytes:
+        """Encode the whole attribute; raises IndexError for a text too long for the table."""
+        text = value.encode()
+        encoded = self.strings[len(text)] + text
+        if len(self.known) < MOST_KNOWN_VALUES:
+            self.known[value] = encoded
+        return encoded
+
+
+class EncodedBatch:
+    """Records as bytes, grouped by resource and scope, of which any contiguous part can be made a request.
+
+    Thread safety: read-only once it is made.
+    """
+
+    def __init__(self, groups: Sequence[tuple[bytes, bytes, bytes, list[bytes]]]) -> None:
+        # Groups of one resource lie beside each other, so that a request names it once.
+        ordered = sorted(groups, key=lambda group: group[0]) if len({group[0] for group in groups}) > 1 else groups
+        self._heads: list[tuple[int, bytes, bytes, bytes]] = []
+        self.records: list[bytes] = []
+        for resource, scope, schema_url, records in ordered:
+            self._heads.append((len(self.records), resource, scope, schema_url))
+            self.records += records
+        self._framing = sum(len(resource) + len(scope) + 64 for _, resource, scope, _ in self._heads)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def size_bytes(self, start: int, stop: int) -> int:
+        """Returns the size of `payload` in bytes, or a little more."""
+        return sum(map(len, self.records[start:stop])) + self._framing
+
+    def payload(self, start: int, stop: int) -> bytes:
+        """Returns an ``ExportLogsServiceRequest`` of these records."""
+        # Inner messages first, because the outer ones begin with their sizes; the records themselves are copied once.
+        request: list[bytes] = []
+        resource_logs: list[bytes] = []
+        resource_size = 0
+        last_resource: bytes | None = None
+        for number, (first, resource, scope, schema_url) in enumerate(self._heads):
+            end = self._heads[number + 1][0] if number + 1 < len(self._heads) else len(self.records)
+            part = self.records[max(start, first) : min(stop, end)]
+            if not part:
+                continue
+            if resource != last_resource:
+                request += _framed(b"\x0a", resource_logs, resource_size)
+                resource_logs = [resource]
+                resource_size = len(resource)
+                last_resource = resource
+            part.insert(0, scope)
+            part.append(schema_url)
+            scope_size = sum(map(len, part))
+            framed = _framed(b"\x12", part, scope_size)
+            resource_size += len(framed[0]) + scope_size
+            resource_logs += framed
+        request += _framed(b"\x0a", resource_logs, resource_size)
+        return b"".join(request)
+
+    def severity_ranges(self, start: int, stop: int) -> list[str]:
+        """Returns the severity range of each of these records, read back from its bytes."""
+        return [_severity_range_of(record) for record in self.records[start:stop]]
+
+
+def _severity_range_of(record: bytes) -> str:
+    at = 1
+    while record[at] & 128:
+        at += 1
+    # Every record begins with its two times (18 bytes) and its severity number (tag and one byte).
+    return severity_range(record[at + 20])
+
+
+class Encoder:
+    """Encodes the rows of one pipeline.
+
+    Args:
+        resource: The attributes of the resource that the facade's and the handler's records belong to.
+        resource_schema_url: Its schema URL, or "".
+        attributes: What a record's attributes are.
+
+    Thread safety: one thread at a time.
+    """
+
+    def __init__(
+        self,
+        resource: Mapping[str, Any],
+        resource_schema_url: str = "",
+        attributes: AttributeBuilder = DEFAULT_ATTRIBUTES,
+    ) -> None:
+        self._attributes = attributes
+        limits = attributes.limits
+        self._resource = _encode_resource(resource, resource_schema_url)
+        # A text that may be over the limit is left to the slow way, which cuts it.
+        self._longest = _SHORT if limits.max_value_length is None else min(_SHORT, limits.max_value_length + 1)
+        self._bodies = [b"\x2a" + _VARINT[length + 2] + b"\x0a" + _VARINT[length] for length in range(_SHORT)]
+        self._lengths = [b"\x12" + _VARINT[length] for length in range(_TABLE)]
+        self._keys: dict[str, _Key] = {}
+        self._scopes: dict[object, tuple[bytes, bytes]] = {}
+        self._resources: dict[int, tuple[Any, bytes]] = {}
+        self._threads: dict[int, bytes] = {}
+        self._last_ns = 0
+        self._last_given_ns = 0
+
+    def encode(self, rows: list[Any], pause: Callable[[], object]) -> tuple[EncodedBatch, list[str]]:
+        """Encode rows, `COLUMNS` values each.
+
+        Args:
+            rows: The values, as the queue gives them.
+            pause: Called after every `PAUSE_EVERY` records.
+
+        Returns:
+            The batch, and the severity range of each record that could not be encoded and is not in it. Never raises.
+        """
+        groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]] = {}
+        failed: list[str] = []
+        step = PAUSE_EVERY * COLUMNS
+        for start in range(0, len(rows), step):
+            self._encode_some(rows[start : start + step], groups, failed)
+            pause()
+        return EncodedBatch(list(groups.values())), failed
+
+    def _encode_some(
+        self, rows: list[Any], groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]], failed: list[str]
+    ) -> None:
+        # This loop is where the worker's time goes: names are local, and what did not change since the last record is
+        # reused.
+        keys = self._keys
+        bodies = self._bodies
+        lengths = self._lengths
+        last_ns = self._last_ns
+        most_fields = self._attributes.limits.max_attributes - _MOST_OWN
+        fast = not self._attributes.message_template
+        last_source: object = None
+        last_context: object = None
+        last_code: object = None
+        last_offset = -1
+        last_thread = -1
+        prefix = b""
+        prefix_size = 0
+        append: Callable[[bytes], None]
+        row = iter(rows)
+        for time_ns, source, context, message, arguments, fields, code, offset, thread in zip(
+            *[row] * COLUMNS, strict=True
+        ):
+            try:
+                if (
+                    source is not last_source
+                    or offset != last_offset
+                    or code is not last_code
+                    or context is not last_context
+                    or thread != last_thread
+                ):
+                    last_source = None
+                    if source.special or not fast:
+                        self._last_ns = last_ns
+                        self._append_special(
+                            groups, time_ns, source, context, message, arguments, fields, code, offset, thread
+                        )
+                        last_ns = self._last_ns
+                        continue
+                    static = self._static_of(source) if code is None else self._static_at(source, code, offset)
+                    prefix = static + self._thread(thread) + _encode_context(context)
+                    prefix_size = len(prefix) + _TIMES_SIZE
+                    append = self._group(groups, source)
+                    last_source, last_code, last_offset = source, code, offset
+                    last_context, last_thread = context, thread
+                body = (message % arguments if arguments else message).encode()
+                size = len(body)
+                rest = (bodies[size] if size < _SHORT else _long_body(size)) + body
+                if fields:
+                    if len(fields) > most_fields:
+                        raise _NotFastError
+                    for name, value in fields.items():
+                        key = keys[name]
+                        kind = type(value)
+                        if kind is str:
+                            known = key.known.get(value)
+                            rest += key.encode_text(value) if known is None else known
+                        elif kind is float:
+                            rest += key.double + _pack_double(value)
+                        elif kind is int:
+                            number = _VARINT[value] if 0 <= value < _TABLE else varint(value)
+                            rest += key.ints[len(number)] + number
+                        elif kind is bool:
+                            rest += key.true if value else key.false
+                        elif value is None:
+                            rest += key.null
+                        else:
+                            raise _NotFastError
+                # See next_time; here without a call.
+                if time_ns <= last_ns and last_ns - time_ns < OWN_CLOCK_WINDOW_NS:
+                    time_ns = last_ns + 1  # noqa: PLW2901
+                last_ns = time_ns
+                size = prefix_size + len(rest)
+                head = lengths[size] if size < _TABLE else b"\x12" + varint(size)
+                append(head + _pack_times(9, time_ns, 0x59, time_ns) + prefix + rest)
+            except Exception:
+                last_source = None
+                self._last_ns = last_ns
+                self._append_slowly(
+                    groups, failed, time_ns, source, context, message, arguments, fields, code, offset, thread
+                )
+                last_ns = self._last_ns
+        self._last_ns = last_ns
+
+    # The ways that are taken once for each site, key, thread and scope, or by unusual records.
+
+    def _append_slowly(
+        self,
+        groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]],
+        failed: list[str],
+        time_ns: int,
+        source: Any,
+        context: Any,
+        *row: Any,
+    ) -> None:
+        try:
+            self._append_special(groups, time_ns, source, context, *row)
+        except Exception:
+            failed.append(severity_range(_severity_number(source)))
+
+    def _append_special(
+        self,
+        groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]],
+        time_ns: int,
+        source: Any,
+        context: Any,
+        message: Any,
+        arguments: tuple[Any, ...] | None,
+        fields: dict[str, Any] | None,
+        code: CodeType | None,
+        offset: int,
+        thread: int,
+    ) -> None:
+        attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
+        if source.special and source.own_time:
+            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
+        else:
+            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        special = source if source.special else None
+        sdk: SdkPart | None = special.sdk if special is not None else None
+        parts = [_pack_times(9, time_ns, 0x59, time_ns if sdk is None else sdk.observed_timestamp_ns)]
+        if sdk is None:
+            base = source.source if special is not None else source
+            parts.append(_encode_severity(base.severity_number, base.severity_text))
+        else:
+            parts.append(_encode_severity(sdk.severity_number, sdk.severity_text))
+        parts.append(_encode_context(context))
+        body = build_body(message, arguments)
+        if body is not None:
+            if type(body) is str:
+                body = clean_text(body)
+            parts.append(_sized(b"\x2a", encode_value(body)))
+        parts.append(encode_attributes(attributes, b"\x32"))
+        if discarded:
+            parts.append(b"\x38" + varint(discarded))
+        if special is not None and special.event_name:
+            parts.append(_sized(b"\x62", clean_text(special.event_name).encode()))
+        record = _sized(b"\x12", b"".join(parts))
+        self._group_special(groups, source, sdk)(record)
+        if fields:
+            for key in fields:
+                self._learn_key(key)
+
+    def _learn_key(self, key: object) -> None:
+        if (
+            type(key) is str
+            and key
+            and key not in self._keys
+            and key not in RESERVED_KEYS
+            and len(self._keys) < MOST_CACHED_KEYS
+            and clean_text(key) == key
+        ):
+            self._keys[key] = _Key(key, self._longest)
+
+    def _static_at(self, source: Source, code: CodeType, offset: int) -> bytes:
+        # The address of the instruction, or nearly; so the code object itself is compared too.
+        address = id(code) + offset
+        site = source.sites.get(address)
+        if site is None or site[0] is not code or site[1] is not self:
+            if len(source.sites) >= MOST_CACHED_SITES:
+                source.sites.clear()
+            site = source.sites[address] = (code, self, self._static(source, find_site(code, offset)))
+        static: bytes = site[2]
+        return static
+
+    def _static_of(self, source: Source) -> bytes:
+        if source.cache_key is not self:
+            source.static = self._static(source, source.site)
+            source.cache_key = self
+        return source.static
+
+    def _static(self, source: Source, site: CodeSite | None) -> bytes:
+        encoded = _encode_severity(source.severity_number, source.severity_text)
+        if not self._attributes.code_attributes or site is None:
+            return encoded
+        return encoded + encode_attributes(
+            {
+                "code.file.path": clean_text(site.file_path),
+                "code.function.name": clean_text(site.function_name),
+                "code.line.number": site.line_number,
+            },
+            b"\x32",
+        )
+
+    def _thread(self, thread: int) -> bytes:
+        if self._attributes.thread_names is None:
+            return b""
+        known = self._threads.get(thread)
+        if known is not None:
+            return known
+        attributes: dict[str, AnyValue] = {"thread.id": thread}
+        name = self._attributes.thread_names(thread)
+        if name is None:
+            # It has ended: no name to cache, and its id may come back under another.
+            return encode_attributes(attributes, b"\x32")
+        attributes["thread.name"] = clean_text(name)
+        if len(self._threads) >= MOST_CACHED_SITES:
+            self._threads.clear()
+        self._threads[thread] = encode_attributes(attributes, b"\x32")
+        return self._threads[thread]
+
+    def _group(
+        self, groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]], source: Source
+    ) -> Callable[[bytes], None]:
+        group = groups.get(source.scope_name)
+        if group is None:
+            scope = _sized(b"\x0a", _sized(b"\x0a", clean_text(source.scope_name).encode()))
+            group = groups[source.scope_name] = (self._resource, scope, b"", [])
+        return group[3].append
+
+    def _group_special(
+        self, groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]], source: Any, sdk: SdkPart | None
+    ) -> Callable[[bytes], None]:
+        if sdk is None:
+            return self._group(groups, source.source if source.special else source)
+        key = (id(sdk.resource), id(sdk.scope))
+        group = groups.get(key)
+        if group is None:
+            known = self._resources.get(id(sdk.resource))
+            if known is None or known[0] is not sdk.resource:
+                if len(self._resources) >= MOST_CACHED_SITES:
+                    self._resources.clear()
+                encoded = _encode_resource(sdk.resource.attributes, sdk.resource.schema_url)
+                known = self._resources[id(sdk.resource)] = (sdk.resource, encoded)
+            scope, schema_url = _encode_scope(sdk.scope)
+            group = groups[key] = (known[1], scope, schema_url, [])
+        return group[3].append
+
+
+class _NotFastError(Exception):
+    """A record that the fast loop leaves to the slow way."""
+
+
+def _severity_number(source: Any) -> int:
+    if not source.special:
+        return source.severity_number  # type: ignore[no-any-return]
+    return source.sdk.severity_number if source.sdk is not None else source.source.severity_number  # type: ignore[no-any-return]
+
+
+def _long_body(size: int) -> bytes:
+    length = varint(size)
+    return b"\x2a" + varint(1 + len(length) + size) + b"\x0a" + length
+
+
+def _encode_context(context: Any) -> bytes:
+    if context is None or not context.trace_id:
+        return b""
+    ids: bytes = b"\x4a\x10" + context.trace_id.to_bytes(16, "big")
+    if context.span_id:
+        ids += b"\x52\x08" + context.span_id.to_bytes(8, "big")
+    return ids + b"\x45" + _pack_flags(int(context.trace_flags or 0) & 0xFF)
+
+
+def _encode_severity(number: int, text: str | None) -> bytes:
+    encoded = b"\x10" + bytes((number & 127,))
+    return encoded + _sized(b"\x1a", clean_text(text).encode()) if text else encoded
+
+
+def _encode_resource(attributes: Mapping[str, Any], schema_url: str | None) -> bytes:
+    # One message after the other of ResourceLogs: its resource (1) and its schema URL (3).
+    cleaned = {clean_text(str(key)): to_any_value(value) for key, value in attributes.items()}
+    encoded = _sized(b"\x0a", encode_attributes(cleaned, b"\x0a"))
+    return encoded + _sized(b"\x1a", schema_url.encode()) if schema_url else encoded
+
+
+def _encode_scope(scope: Any) -> tuple[bytes, bytes]:
+    if scope is None:
+        return b"", b""
+    content = _sized(b"\x0a", clean_text(scope.name or "").encode())
+    if scope.version:
+        content += _sized(b"\x12", clean_text(scope.version).encode())
+    if scope.attributes:
+        cleaned = {clean_text(str(key)): to_any_value(value) for key, value in scope.attributes.items()}
+        content += encode_attributes(cleaned, b"\x1a")
+    schema_url = _sized(b"\x1a", clean_text(scope.schema_url).encode()) if scope.schema_url else b""
+    return _sized(b"\x0a", content), schema_url

@@ -1,0 +1,236 @@
+"""The way from the worker to one exporter, and the tally of the batch that is on it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+
+from otelog._delivery import StopSignal
+from otelog._diagnostics import warn
+from otelog._ledger import Ledger
+from otelog._record import COLUMNS
+from otelog._severity import severity_range
+from otelog._values import safe_str
+
+CONVERT_AT_ONCE = 100
+"""Records that are made readable before the interpreter lock is offered to the application's threads."""
+
+
+class BatchTally:
+    """Writes the fate of each record of one batch into the ledger, once.
+
+    A shutdown that has run out of time closes it; what an exporter says afterwards changes nothing.
+
+    Args:
+        ledger: Where `size` records are in flight for this exporter.
+        name: The exporter's name in the ledger.
+        size: Records of the batch.
+        severity_ranges: Returns the severity ranges of a part of the batch; asked only for what is lost.
+
+    Thread safety: all methods may be called by any thread.
+    """
+
+    def __init__(
+        self, ledger: Ledger, name: str, size: int, severity_ranges: Callable[[int, int], Sequence[str]]
+    ) -> None:
+        self._ledger = ledger
+        self._name = name
+        self._severity_ranges = severity_ranges
+        self._open = bytearray(b"\x01" * size)
+        self.all_exported = True
+
+    def is_closed(self) -> bool:
+        """Returns whether every record is settled."""
+        return not any(self._open)
+
+    def void(self) -> None:
+        """Count nothing: another tally of the same records has settled them."""
+        self._open = bytearray(len(self._open))
+        self.all_exported = False
+
+    def settle(self, start: int, stop: int, reason: str | None) -> None:
+        """Count these records as exported (None) or as dropped for a reason, unless they are settled already."""
+        with self._ledger.moving:
+            count = self._open.count(1, start, stop)
+            if not count:
+                return
+            dropped: list[tuple[str, str]] = []
+            if reason is not None:
+                self.all_exported = False
+                ranges = self._severity_ranges(start, stop)
+                dropped = [(reason, ranges[at - start]) for at in range(start, stop) if self._open[at]]
+            self._open[start:stop] = bytes(stop - start)
+            self._ledger.settle(self._name, 0 if dropped else count, dropped)
+
+    def settle_partly(self, start: int, stop: int, rejected: int) -> None:
+        """Count these records as exported but for `rejected` of them, of which nobody knows which they are."""
+        with self._ledger.moving:
+            count = self._open.count(1, start, stop)
+            rejected = min(rejected, count)
+            if rejected:
+                self.all_exported = False
+            self._open[start:stop] = bytes(stop - start)
+            self._ledger.settle(self._name, count - rejected, [("rejected", "unspecified")] * rejected)
+
+    def turn_to(
+        self, size: int, severity_ranges: Callable[[int, int], Sequence[str]], lost: Sequence[tuple[str, str]]
+    ) -> None:
+        """Go on with the encoded batch, whose order is its own; `lost` are the records that are not in it."""
+        with self._ledger.moving:
+            if self.is_closed():
+                return
+            if lost:
+                self.all_exported = False
+                self._ledger.settle(self._name, 0, lost)
+            self._open = bytearray(b"\x01" * size)
+            self._severity_ranges = severity_ranges
+
+    def resend(self, count: int) -> None:
+        """Count records that are sent again although an earlier request may have delivered them."""
+        self._beside("resent", count)
+
+    def leave_unknown(self, count: int) -> None:
+        """Count records of a request that was sent and never answered."""
+        self._beside("outcome_unknown", count)
+
+    def _beside(self, what: str, count: int) -> None:
+        ledger = self._ledger
+        counts = ledger.exporters[self._name]
+        ledger.begin_move()
+        try:
+            if not self.is_closed():
+                setattr(counts, what, getattr(counts, what) + count)
+        finally:
+            ledger.end_move()
+
+    def close(self, reason: str) -> None:
+        """Count whatever is still open as dropped for this reason."""
+        self.settle(0, len(self._open), reason)
+
+
+class Lane(Protocol):
+    """One exporter as the worker sees it."""
+
+    name: str
+
+    @property
+    def exporter(self) -> LogRecordExporter:
+        """The exporter itself."""
+
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> bool:
+        """Export the rows and settle each of them.
+
+        Args:
+            rows: `COLUMNS` values a record; the lane may empty the list.
+            ledger: Where they are in flight under `name`.
+            stop: The shutdown.
+            hold: Told of the batch's tally before anything is settled.
+
+        Returns:
+            Whether all were exported.
+        """
+
+    def restart_after_fork(self) -> None:
+        """Forget what belongs to the parent process."""
+
+    def shutdown(self, timeout: float) -> None:
+        """Release the exporter's resources, within `timeout` seconds if it can."""
+
+
+def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[str]:
+    """Returns the severity ranges of rows, given their sources."""
+    ranges = []
+    for source in sources[start:stop]:
+        if not source.special:
+            number = source.severity_number
+        else:
+            number = source.source.severity_number if source.sdk is None else source.sdk.severity_number
+        ranges.append(severity_range(number))
+    return ranges
+
+
+class ForeignLane:
+    """Any exporter of the SDK's interface: what it answers is what is counted.
+
+    Args:
+        exporter: The exporter.
+        make_readable: Turns rows into the SDK's ``ReadableLogRecord`` objects.
+        name: Its name in the ledger.
+    """
+
+    def __init__(self, exporter: LogRecordExporter, make_readable: Callable[[list[Any]], list[Any]], name: str) -> None:
+        self.name = name
+        self.exporter = exporter
+        self._make_readable = make_readable
+        self.on_exchange: Callable[[float, int | None, str | None], None] | None = None
+        """Told of each export: its seconds, no status, why its records were lost."""
+
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> bool:
+        sources = rows[1::COLUMNS]
+        tally = BatchTally(
+            ledger, self.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
+        )
+        hold(tally)
+        records = self._convert(rows, tally)
+        if records:
+            tally.settle(0, len(sources), self._export(records))
+        return tally.all_exported
+
+    def _export(self, records: list[Any]) -> str | None:
+        reason: str | None = "export_failed"
+        began = time.monotonic()
+        try:
+            # Compared by name: the SDK has had two enumerations of the same members.
+            if self.exporter.export(records).name == LogRecordExportResult.SUCCESS.name:
+                reason = None
+        except Exception as error:
+            warn("export", f"{type(self.exporter).__name__}.export failed: {type(error).__name__}: {safe_str(error)}")
+        if self.on_exchange is not None:
+            self.on_exchange(time.monotonic() - began, None, reason)
+        return reason
+
+    def _convert(self, rows: list[Any], tally: BatchTally) -> list[Any]:
+        records: list[Any] = []
+        step = CONVERT_AT_ONCE * COLUMNS
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            try:
+                records += self._make_readable(part)
+            except Exception:
+                records += self._convert_singly(part, start // COLUMNS, tally)
+            breathe()
+        return records
+
+    def _convert_singly(self, rows: list[Any], first: int, tally: BatchTally) -> list[Any]:
+        # One of them cannot be made readable: it alone is lost.
+        records: list[Any] = []
+        for at in range(0, len(rows), COLUMNS):
+            try:
+                records += self._make_readable(rows[at : at + COLUMNS])
+            except Exception:
+                index = first + at // COLUMNS
+                tally.settle(index, index + 1, "encode_error")
+        return records
+
+    def restart_after_fork(self) -> None:
+        """Nothing of it is known; exporters that care use ``os.register_at_fork`` themselves."""
+
+    def shutdown(self, timeout: float) -> None:
+        shut_down: Callable[..., object] = self.exporter.shutdown
+        try:
+            takes_timeout = "timeout_millis" in inspect.signature(shut_down).parameters
+        except (TypeError, ValueError):
+            takes_timeout = False
+        if takes_timeout:
+            shut_down(timeout_millis=timeout * 1000)
+        else:
+            shut_down()
+
+
+def breathe() -> None:
+    """Give the interpreter lock to a thread that waits for it."""
+    time.sleep(0)

@@ -1,0 +1,339 @@
+"""The books: what became of every record, exactly, under any number of threads.
+
+Callers count only what is refused, each with one atomic step of a C iterator. All other counters are written by
+whoever moves records (the worker, or the thread that shuts down) under `Ledger.moving`, which no caller of a log
+function takes. A reader takes no lock: it retries while the version changes under it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import repeat
+from operator import length_hint
+from types import MappingProxyType
+
+from otelog._severity import SEVERITY_RANGES
+
+REFUSED_REASONS = ("queue_full", "already_shutdown", "reentrant")
+REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
+REMOVED_LOSSES = ("invalid",)
+DROPPED_REASONS = (
+    "encode_error",
+    "too_large",
+    "rejected",
+    "retry_exhausted",
+    "export_failed",
+    "handoff_full",
+    "shutdown_timeout",
+    "worker_crash",
+)
+
+_MANY = 2**62
+_READ_ATTEMPTS = 10_000
+
+
+class AtomicCounter:
+    """A counter that any thread, signal handler or ``__del__`` may raise by one, without a lock.
+
+    ``repeat`` counts down inside one C call, and tells how many are left through the length-hint protocol.
+    """
+
+    __slots__ = ("_left", "add")
+
+    def __init__(self) -> None:
+        self._left = repeat(None, _MANY)
+        self.add: Callable[[], None] = self._left.__next__
+
+    @property
+    def value(self) -> int:
+        """How often `add` was called."""
+        return _MANY - length_hint(self._left)
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterStats:
+    """What became of the records that one exporter accepted.
+
+    ``accepted = exported + sum(dropped.values()) + waiting + in_flight`` holds exactly.
+    """
+
+    accepted: int
+    exported: int
+    dropped: Mapping[str, int]
+    waiting: int
+    in_flight: int
+    resent: int
+    outcome_unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One consistent moment of the books; all numbers are records.
+
+    ``created = sum(refused.values()) + queued + sum(removed.values()) + accepted`` holds exactly, and for every
+    exporter the identity of `ExporterStats`. With one exporter the sums over the exporters are that one's own figures.
+
+    Source: DESIGN section 2.
+    """
+
+    created: int
+    refused: Mapping[str, int]
+    queued: int
+    removed: Mapping[str, int]
+    accepted: int
+    exported: int
+    dropped: Mapping[str, int]
+    waiting: int
+    in_flight: int
+    resent: int
+    outcome_unknown: int
+    exporters: Mapping[str, ExporterStats]
+    max_queued: int
+    queue_capacity: int
+    worker_restarts: int
+
+    @property
+    def lost(self) -> int:
+        """Records that were lost, whatever the reason: refused, removed because a callback raised, or dropped."""
+        removed = sum(self.removed[reason] for reason in REMOVED_LOSSES)
+        return sum(self.refused.values()) + removed + sum(self.dropped.values())
+
+
+@dataclass(slots=True)
+class ExporterCounts:
+    """The counters of one exporter; written under `Ledger.moving` only."""
+
+    accepted: int = 0
+    exported: int = 0
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED_REASONS, 0))
+    dropped_by_severity: dict[tuple[str, str], int] = field(default_factory=dict)
+    waiting: int = 0
+    in_flight: int = 0
+    resent: int = 0
+    outcome_unknown: int = 0
+
+
+class Ledger:
+    """The books of one pipeline.
+
+    A queue is known by its `count`: it returns the queue's own length and how many records it has evicted so far, as
+    of one instant. There is one queue, but for the moment in which a pipeline replaces another.
+    """
+
+    def __init__(self) -> None:
+        # Replaced as a whole, never changed in place: readers go through them without a lock.
+        self._queues: tuple[Callable[[], tuple[int, int]], ...] = ()
+        self._closed_queues: tuple[Callable[[], tuple[int, int]], ...] = ()
+        self.queue_capacity = 0
+        self.moving = threading.RLock()
+        """Held by whoever changes the counters below; never by a caller of a log function."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._refused = {
+            (reason, severity): AtomicCounter() for reason in REFUSED_REASONS for severity in SEVERITY_RANGES
+        }
+        self._evicted = {severity: AtomicCounter() for severity in SEVERITY_RANGES}
+        self._version = 0
+        self._depth = 0
+        self._mover = 0
+        self._pid = os.getpid()
+        self._taken = 0
+        self._accepted = 0
+        self._removed = dict.fromkeys(REMOVED_REASONS, 0)
+        self._max_queued = 0
+        self.worker_restarts = 0
+        self.exporters: dict[str, ExporterCounts] = {}
+        self.created_by_sdk = AtomicCounter()
+        """Records that came through the SDK's Logger, which may count them itself."""
+
+    def open_queue(self, count: Callable[[], tuple[int, int]], capacity: int) -> None:
+        """Add a queue's records to the books."""
+        self.begin_move()
+        try:
+            self._queues += (count,)
+            self.queue_capacity = capacity
+        finally:
+            self.end_move()
+
+    def close_queue(self, count: Callable[[], tuple[int, int]]) -> None:
+        """Deliver no more from this queue; what it has evicted stays counted.
+
+        A caller that was cut off with a slot in its hand may still put its record in: it counts as refused.
+        """
+        self.begin_move()
+        try:
+            self._queues = tuple(one for one in self._queues if one != count)
+            self._closed_queues += (count,)
+        finally:
+            self.end_move()
+
+    def open_exporter(self, name: str) -> None:
+        """Add an exporter's counters to the books, unless they are there."""
+        self.begin_move()
+        try:
+            self.exporters = {name: ExporterCounts(), **self.exporters}
+        finally:
+            self.end_move()
+
+    def restart_after_fork(self) -> None:
+        """Begin at zero in a forked child, once: what it inherited is the parent's to deliver."""
+        if self._pid == os.getpid():
+            # Two pipelines, of which one replaces the other, share these books.
+            return
+        names = list(self.exporters)
+        self.moving = threading.RLock()
+        self._reset()
+        self._closed_queues = ()
+        self.exporters = {name: ExporterCounts() for name in names}
+
+    # Callers.
+
+    def refuse(self, reason: str, severity_range: str) -> None:
+        """Count one refused record. Atomic and free of locks."""
+        self._refused[reason, severity_range].add()
+
+    def note_evicted(self, severity_range: str) -> None:
+        """Tell the severity of a record that the queue has evicted (and has itself counted). Atomic."""
+        self._evicted[severity_range].add()
+
+    # Those who move records, under `moving`.
+
+    def begin_move(self) -> None:
+        """Make readers wait: what follows, up to `end_move`, is one step to them. Holds `moving`; may be nested."""
+        self.moving.acquire()
+        self._depth += 1
+        if self._depth == 1:
+            self._mover = threading.get_ident()
+            self._version += 1
+
+    def end_move(self) -> None:
+        """Let readers go on."""
+        self._depth -= 1
+        if not self._depth:
+            self._version += 1
+            self._mover = 0
+        self.moving.release()
+
+    def is_moving(self) -> bool:
+        """Returns whether this thread is inside a move: a signal handler or a finalizer may be on top of one."""
+        return self._mover == threading.get_ident()
+
+    def forget_move(self) -> None:
+        """Undo what an asynchronous exception has left of a move of this thread, after the thread has left it."""
+        self.moving.acquire()
+        self._depth = 0
+        self._mover = 0
+        self._version += self._version & 1
+        while self.moving._is_owned():  # type: ignore[attr-defined]
+            self.moving.release()
+
+    def take(self, count: int, queued_before: int) -> None:
+        """Count records that have just left the queue; inside a move."""
+        self._taken += count
+        if queued_before > self._max_queued:
+            self._max_queued = queued_before
+
+    def accept(self, name: str, count: int) -> None:
+        """Count records that were handed over to this exporter, which now has them in flight; inside a move."""
+        self._accepted += count
+        counts = self.exporters[name]
+        counts.accepted += count
+        counts.in_flight += count
+
+    def remove(self, reason: str, count: int) -> None:
+        """Count taken records that go to no exporter; inside a move."""
+        self._removed[reason] += count
+
+    def settle(self, name: str, exported: int, dropped: Iterable[tuple[str, str]]) -> None:
+        """Count records in flight that came to their end.
+
+        Args:
+            name: The exporter.
+            exported: How many were delivered.
+            dropped: The reason and the severity range of each that was not.
+        """
+        counts = self.exporters[name]
+        self.begin_move()
+        try:
+            counts.exported += exported
+            counts.in_flight -= exported
+            for key in dropped:
+                counts.dropped[key[0]] += 1
+                counts.dropped_by_severity[key] = counts.dropped_by_severity.get(key, 0) + 1
+                counts.in_flight -= 1
+        finally:
+            self.end_move()
+
+    # Readers.
+
+    def refused_by_severity(self) -> dict[tuple[str, str], int]:
+        """Returns the refused records by reason and severity range."""
+        counts = {key: counter.value for key, counter in self._refused.items()}
+        for severity, counter in self._evicted.items():
+            counts["queue_full", severity] += counter.value
+        return counts
+
+    def read(self) -> Stats:
+        """Take a consistent snapshot. Never blocks a log call; thread-safe, also from a signal handler."""
+        for attempt in range(_READ_ATTEMPTS):
+            version = self._version
+            if not version & 1:
+                stats = self._read_once()
+                if version == self._version:
+                    return stats
+            elif self.is_moving():
+                # A signal handler or a __del__ above this thread's own move: it cannot wait for itself.
+                break
+            time.sleep(0 if attempt < 100 else 0.0001)
+        return self._read_once()
+
+    def _read_once(self) -> Stats:
+        queued = evicted = late = 0
+        for count in self._closed_queues:
+            length, lost = count()
+            late += length
+            evicted += lost
+        for count in self._queues:
+            length, lost = count()
+            queued += length
+            evicted += lost
+        refused = dict.fromkeys(REFUSED_REASONS, 0)
+        refused["queue_full"] = evicted
+        refused["already_shutdown"] = late
+        for (reason, _), counter in self._refused.items():
+            refused[reason] += counter.value
+        exporters = {
+            name: ExporterStats(
+                accepted=counts.accepted,
+                exported=counts.exported,
+                dropped=MappingProxyType(dict(counts.dropped)),
+                waiting=counts.waiting,
+                in_flight=counts.in_flight,
+                resent=counts.resent,
+                outcome_unknown=counts.outcome_unknown,
+            )
+            for name, counts in self.exporters.items()
+        }
+        sums = exporters.values()
+        return Stats(
+            created=sum(refused.values()) + queued + self._taken,
+            refused=MappingProxyType(refused),
+            queued=queued,
+            removed=MappingProxyType(dict(self._removed)),
+            accepted=self._accepted,
+            exported=sum(one.exported for one in sums),
+            dropped=MappingProxyType({reason: sum(one.dropped[reason] for one in sums) for reason in DROPPED_REASONS}),
+            waiting=sum(one.waiting for one in sums),
+            in_flight=sum(one.in_flight for one in sums),
+            resent=sum(one.resent for one in sums),
+            outcome_unknown=sum(one.outcome_unknown for one in sums),
+            exporters=MappingProxyType(exporters),
+            max_queued=max(self._max_queued, queued),
+            queue_capacity=self.queue_capacity,
+            worker_restarts=self.worker_restarts,
+        )

@@ -1,0 +1,55 @@
+"""Late imports that a fork cannot cut in half.
+
+A child that is forked while another thread imports a module inherits that module's import lock, held by a thread that
+the child does not have: its own import of the module would wait for ever. So a fork waits for the imports made here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from types import ModuleType
+
+FORK_PATIENCE = 10.0
+"""Seconds that a fork waits at most: the import may itself wait for one that the forking thread is making.
+
+An import that takes 60 ms alone takes a second beside eight busy threads."""
+
+
+class _Gate:
+    """Lets either imports or a fork happen."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.forking_thread = 0
+
+    def close(self) -> None:
+        if self.lock.acquire(timeout=FORK_PATIENCE):
+            self.forking_thread = threading.get_ident()
+
+    def open(self) -> None:
+        # Not ours if the patience came to its end: then whoever holds the lock releases it.
+        if self.forking_thread == threading.get_ident():
+            self.forking_thread = 0
+            self.lock.release()
+
+
+_gate = _Gate()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.__init__)  # type: ignore[misc]
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module late, in whatever thread needs it first.
+
+    Args:
+        name: The module's full name.
+
+    Raises:
+        ImportError: There is none, or it cannot be imported.
+
+    Thread-safe; not for a module that itself calls this while it is imported.
+    """
+    with _gate.lock:
+        return importlib.import_module(name)

@@ -1,0 +1,115 @@
+"""The SDK's metrics over otelog's own transport: imported late, because it costs as much as the rest of otelog."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+
+from otelog._diagnostics import warn
+from otelog._meter_provider import quiet
+from otelog._retry import Backoff, is_retryable_status
+from otelog._transport import Transport, TransportFailure
+
+WARNING_INTERVAL = 600.0
+"""Seconds between two lines about metrics that cannot be delivered: a Collector may well take none."""
+
+
+class MetricSender(MetricExporter):
+    """Sends metrics over OTLP/HTTP; its words go to otelog's diagnostics, at most one line in `WARNING_INTERVAL`.
+
+    Args:
+        transport: To the metrics' endpoint; may be replaced while it works.
+        resource: Returns whose metrics they are, in this process; may be replaced, too.
+        timeout: Seconds for an export with all its attempts.
+
+    Thread safety: `hurry` and `calm_down` may be called by any thread; exports are serialised by the reader.
+    Source: OTLP/HTTP.
+    """
+
+    def __init__(self, transport: Transport, resource: Callable[[], Resource], timeout: float) -> None:
+        super().__init__()
+        self.transport = transport
+        self.resource = resource
+        self._timeout = timeout
+        self._backoff = Backoff()
+        self._limit = math.inf
+        self._hurried = threading.Event()
+
+    def hurry(self, deadline: float) -> None:
+        """Let no export go on past this monotonic moment, nor wait for another attempt."""
+        self._limit = deadline
+        self._hurried.set()
+
+    def calm_down(self) -> None:
+        """Take `hurry` back."""
+        self._hurried.clear()
+        self._limit = math.inf
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
+        """Send one collection. Never raises; a failure is told on standard error."""
+        deadline = time.monotonic() + min(self._timeout, timeout_millis / 1000)
+        resource = self.resource()
+        # Not every release of the SDK gives a forked child another service.instance.id.
+        data = MetricsData([replace(part, resource=resource) for part in metrics_data.resource_metrics])
+        with quiet():
+            cause = self._send(encode_metrics(data).SerializeToString(), deadline)
+        if cause is None:
+            return MetricExportResult.SUCCESS
+        hint = "OTEL_METRICS_EXPORTER=none turns them off"
+        warn("metrics", f"metrics are not delivered: {cause}; {hint}", interval=WARNING_INTERVAL)
+        return MetricExportResult.FAILURE
+
+    def _send(self, body: bytes, deadline: float) -> str | None:
+        def time_left() -> float:
+            return min(deadline, self._limit) - time.monotonic()
+
+        attempt = 0
+        while True:
+            try:
+                answer = self.transport.post(body, timeout=max(0.0, time_left()), time_left=time_left)
+            except TransportFailure as failure:
+                cause, retryable = failure.detail, failure.retryable
+            else:
+                if 200 <= answer.status < 300:
+                    return None
+                cause = f"{self.transport.target} answered {answer.status}"
+                retryable = is_retryable_status(answer.status)
+            wait = self._backoff.delay(attempt, random.random())
+            if not retryable or wait >= time_left() or self._hurried.wait(wait):
+                return cause
+            attempt += 1
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Returns True: nothing is held back between two exports."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Close the connection."""
+        self.transport.close()
+
+
+def make_provider(sender: MetricSender, *, periodic: bool) -> MeterProvider:
+    """Returns a provider that its maker has to shut down.
+
+    Args:
+        sender: Where its metrics go.
+        periodic: Whether a thread collects at ``OTEL_METRIC_EXPORT_INTERVAL``; else only `force_flush` does, as at the
+            interpreter's end, when no thread can be started.
+    """
+    reader = PeriodicExportingMetricReader(sender, export_interval_millis=None if periodic else math.inf)
+    return MeterProvider([reader], resource=sender.resource(), shutdown_on_exit=False)

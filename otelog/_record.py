@@ -1,0 +1,138 @@
+"""What a record is between the caller and the worker: nine values in a row, and what they point to.
+
+A queued record is no object of its own. Its nine values lie one after the other in the queue's list, so that a full
+queue gives Python's cyclic collector nothing to walk, and a record costs one ``list.extend``. The columns are:
+
+====  ============  ==================================================================================================
+ no.  name          value
+====  ============  ==================================================================================================
+ 0    time_ns       when the call was made, nanoseconds since 1970
+ 1    source        a `Source` (scope, level and, for the handler, the call site) or a `Special`
+ 2    span_context  the current ``SpanContext``, or None
+ 3    message       the template, a str; or a body that is already an AnyValue
+ 4    arguments     a tuple of exact scalars for the template, or None
+ 5    fields        the attributes, a dict of str to AnyValue, or None
+ 6    code          the caller's code object, or None where `source` knows the call site
+ 7    offset        the instruction's offset in that code object (``f_lasti``)
+ 8    thread_id     ``threading.get_ident()`` of the caller
+====  ============  ==================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otelog._stacktrace import CapturedException, CapturedStack
+
+COLUMNS = 9
+"""How many values a queued record has."""
+
+Row = tuple[
+    int, "Source | Special", Any, Any, "tuple[Any, ...] | None", "dict[str, Any] | None", "CodeType | None", int, int
+]
+
+
+class CodeSite(NamedTuple):
+    """Where a log call stands in the source."""
+
+    file_path: str
+    function_name: str
+    line_number: int
+
+
+class Source:
+    """What all records of one logger and level (and, for the handler, of one call site) have in common.
+
+    The worker hangs its encoded forms on it (`sites`, `static`), so that they are made once.
+    """
+
+    __slots__ = ("cache_key", "scope_name", "severity_number", "severity_text", "site", "sites", "special", "static")
+
+    def __init__(self, scope_name: str, severity_number: int, severity_text: str, site: CodeSite | None = None) -> None:
+        self.scope_name = scope_name
+        self.severity_number = severity_number
+        self.severity_text = severity_text
+        self.site = site
+        self.special = False
+        # Worker's own, valid for the encoder whose id is in cache_key.
+        self.cache_key: object = None
+        self.sites: dict[int, Any] = {}
+        self.static: bytes = b""
+
+
+class SdkPart(NamedTuple):
+    """What only a record of the SDK's Logger has."""
+
+    observed_timestamp_ns: int
+    resource: Resource
+    scope: InstrumentationScope | None
+    severity_number: int
+    severity_text: str | None
+    limits: Any
+
+
+class Special:
+    """A record that has more than the nine columns hold."""
+
+    __slots__ = (
+        "discarded",
+        "event_name",
+        "exception",
+        "extra_units",
+        "own_time",
+        "sdk",
+        "source",
+        "special",
+        "stack",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        exception: CapturedException | None = None,
+        stack: CapturedStack | str | None = None,
+        event_name: str | None = None,
+        discarded: int = 0,
+        sdk: SdkPart | None = None,
+        own_time: bool = False,
+    ) -> None:
+        self.source = source
+        self.exception = exception
+        self.stack = stack
+        self.event_name = event_name
+        self.discarded = discarded
+        self.sdk = sdk
+        self.special = True
+        self.extra_units = 0
+        self.own_time = own_time
+        """Whether the time was given with the record, and is not this process's clock at the call."""
+
+
+class SpanIds(NamedTuple):
+    """The ids of a span where no SpanContext object is at hand; quacks like one as far as the worker looks."""
+
+    trace_id: int
+    span_id: int
+    trace_flags: int
+
+
+Fields = Mapping[str, Any]
+
+
+OWN_CLOCK_WINDOW_NS = 1_000_000_000
+GIVEN_TIME_WINDOW_NS = 1_000
+
+
+def next_time(time_ns: int, last_ns: int, window_ns: int) -> int:
+    """Returns a time after the last one, so that two equal lines never share a nanosecond: Loki would keep one of them.
+
+    Threads put their records in a little out of order; what is older by `window_ns` or more is another matter (a clock
+    that was set back), and begins a new count. A time that was given with the record is moved past ties only.
+    """
+    return last_ns + 1 if time_ns <= last_ns and last_ns - time_ns < window_ns else time_ns

@@ -1,0 +1,89 @@
+"""The fourth outlet of the ledger: standard error, which works when every pipe is broken."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+
+from otelog._diagnostics import INTERVAL, warn, write_line
+from otelog._ledger import REMOVED_LOSSES, Ledger, Stats
+
+
+class LossReport:
+    """Warns when records are lost, and leaves a receipt at the end if any were.
+
+    The warning comes at the first loss, then at most every `INTERVAL` seconds; a forked child's first loss is another
+    first one. Called by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._number = next(_numbers)
+        self._pid = os.getpid()
+        self._told = 0
+        self._receipt_given = False
+
+    def __call__(self, ledger: Ledger, last: bool) -> None:
+        """Look at the books, and say what there is to say."""
+        pid = os.getpid()
+        if pid != self._pid:
+            self._pid, self._told, self._receipt_given = pid, 0, False
+        stats = ledger.read()
+        lost = stats.lost
+        if lost < self._told:
+            # Another ledger.
+            self._told = 0
+        if last:
+            if lost and not self._receipt_given:
+                self._receipt_given = True
+                write_line(json.dumps(make_receipt(stats)))
+            return
+        self._receipt_given = False
+        key = f"loss:{pid}:{self._number}"
+        if lost > self._told and warn(key, describe_losses(stats, lost - self._told), interval=INTERVAL):
+            self._told = lost
+
+
+_numbers = itertools.count()
+
+
+def list_losses(stats: Stats) -> dict[str, int]:
+    """Returns the reasons for which records were lost, with their counts, the largest first."""
+    reasons = {**stats.refused, **{reason: stats.removed[reason] for reason in REMOVED_LOSSES}, **stats.dropped}
+    return dict(sorted(((reason, count) for reason, count in reasons.items() if count), key=lambda item: -item[1]))
+
+
+def describe_losses(stats: Stats, new: int) -> str:
+    """Returns the warning's line: how many, why, and what to do about the commonest reason."""
+    losses = list_losses(stats)
+    told = ", ".join(f"{reason} {count}" for reason, count in losses.items())
+    line = f"{new} log records lost, {stats.lost} in all ({told}); queue {stats.queued} of {stats.queue_capacity}"
+    hint = _HINTS.get(next(iter(losses), ""))
+    return f"{line}. {hint}" if hint else line
+
+
+_HINTS = {
+    "queue_full": "Records come faster than they are exported: is the Collector reachable? Else raise max_queue_size.",
+    "retry_exhausted": "The endpoint did not answer in time: is the Collector running there?",
+    "shutdown_timeout": "The process ended before everything was delivered: raise shutdown_timeout.",
+    "too_large": "Single records are over the limit of a request: raise max_request_bytes, or log less in one record.",
+    "rejected": "The endpoint refused them: see its answer above, or its own log.",
+}
+
+
+def make_receipt(stats: Stats) -> dict[str, object]:
+    """Returns the receipt: the final books of a process that has lost records, as plain data."""
+    return {
+        "otelog": "receipt",
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "pid": os.getpid(),
+        "created": stats.created,
+        "exported": stats.exported,
+        "lost": stats.lost,
+        "reasons": list_losses(stats),
+        "queued": stats.queued,
+        "in_flight": stats.in_flight,
+        "resent": stats.resent,
+        "outcome_unknown": stats.outcome_unknown,
+    }

@@ -1,0 +1,437 @@
+"""OTLP over HTTP: one request and its answer.
+
+TransportFailure   there was no answer to use: it says whether to try again, and whether the records may have arrived
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import re
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from otelog._loading import load_module
+from otelog.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from urllib3.response import BaseHTTPResponse
+
+    from otelog._connection import DeadlineConnection
+
+COMPRESSIONS = ("gzip", "zstd", "none")
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""How much of an answer's body is read, compressed or not. Source: OTLP, limits of response bodies."""
+
+_GZIP_LEVEL = 1
+_GZIP_WBITS = 31
+_ANY_ZLIB_WBITS = 47
+_ZSTD_LEVEL = 3
+_READ_BYTES = 64 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ILLEGAL_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_ILLEGAL_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+_OWN_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "transfer-encoding",
+    }
+)
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+)
+_REFUSED_BY_SERVER = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "PROTOCOL_VERSION")
+_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64
+
+
+class TransportFailure(Exception):
+    """A request got no answer that can be used.
+
+    Args:
+        detail: What happened, and what to set where that is known; one line, without secrets.
+        retryable: Whether another attempt may succeed.
+        outcome_unknown: Whether the whole request had been sent, so that its records may have arrived.
+    """
+
+    def __init__(self, detail: str, *, retryable: bool, outcome_unknown: bool) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retryable = retryable
+        self.outcome_unknown = outcome_unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said: its status, its headers (looked up in any case), its decoded body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportSettings:
+    """Where and how requests are sent, checked when it is made.
+
+    Args:
+        endpoint: The full URL, ``https://host:port/v1/logs``.
+        headers: Sent with each request; may hold secrets and is left out of the `repr`.
+        compression: "gzip", "zstd" (needs the package ``zstandard`` before Python 3.14) or "none".
+        timeout: Seconds for a whole exchange, from connecting to the answer's last byte.
+        certificate_file: PEM file of the authorities to trust instead of the system's.
+        client_certificate_file: PEM file that proves who we are (mTLS).
+        client_key_file: PEM file of its key; may be left out if the certificate's file holds it.
+        user_agent: Header ``User-Agent``, unless `headers` has one.
+
+    Raises:
+        ConfigurationError: A value cannot be used.
+    """
+
+    endpoint: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    compression: str = "gzip"
+    timeout: float = 10.0
+    certificate_file: str | None = None
+    client_certificate_file: str | None = None
+    client_key_file: str | None = None
+    user_agent: str = "otelog"
+
+    def __post_init__(self) -> None:
+        _split_endpoint(self.endpoint)
+        if self.compression not in COMPRESSIONS:
+            raise ConfigurationError(f"compression is {self.compression!r}; allowed are {', '.join(COMPRESSIONS)}")
+        if not (0.0 < self.timeout < math.inf):
+            raise ConfigurationError(f"timeout is {self.timeout!r}; allowed are seconds above 0")
+        if self.client_key_file and not self.client_certificate_file:
+            raise ConfigurationError("client_key_file is set without client_certificate_file; both are needed")
+        object.__setattr__(self, "headers", dict(self.headers))
+        for name, value in [*self.headers.items(), ("user-agent", self.user_agent)]:
+            _check_header(name, value)
+
+
+class Transport:
+    """Sends request bodies to one endpoint over one kept-alive connection.
+
+    Redirects are not followed, nothing is sent twice, and no proxy is used, whatever the environment says.
+    Thread safety: any thread may call anything; there is one exchange at a time. A forked child opens a connection of
+    its own, even if the fork came in the middle of an exchange.
+
+    Args:
+        settings: Where and how.
+        clock: Monotonic seconds.
+
+    Raises:
+        ConfigurationError: A certificate's file cannot be read, or the compression's library is missing.
+    """
+
+    def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._timeout = settings.timeout
+        self._secure, self._host, self._port, self._path = _split_endpoint(settings.endpoint)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.target = f"{'https' if self._secure else 'http'}://{host}:{self._port}{self._path.partition('?')[0]}"
+        """The endpoint as diagnostics may show it: without the query."""
+        authority = host if self._port == (443 if self._secure else 80) else f"{host}:{self._port}"
+        self._headers = {"Host": authority, "User-Agent": settings.user_agent, "Content-Type": "application/x-protobuf"}
+        if settings.compression != "none":
+            self._headers["Content-Encoding"] = settings.compression
+        self._compress = _choose_compressor(settings.compression)
+        given = {name.lower() for name in settings.headers}
+        self._headers = {name: value for name, value in self._headers.items() if name.lower() not in given}
+        self._headers.update(settings.headers)
+        self._context = _make_context(settings) if self._secure else None
+        self._connection: DeadlineConnection | None = None
+        self._exchanging = threading.Lock()
+        """Owned by the exchange under way; `close` only tries it."""
+        self._close_wanted = False
+        self._owner_pid = os.getpid()
+
+    def post(
+        self, body: bytes, *, timeout: float | None = None, time_left: Callable[[], float] | None = None
+    ) -> Answer:
+        """Send one request and read its answer.
+
+        Args:
+            body: An ``ExportLogsServiceRequest``, not compressed.
+            timeout: Seconds for the whole exchange; None: as in the settings.
+            time_left: Asked again while it waits; a shutdown may so cut the exchange short. Seconds, zero: it is over.
+
+        Returns:
+            The answer, whatever its status. The body of a failure may be incomplete.
+
+        Raises:
+            TransportFailure: There was no answer, or a success whose body could not be read. Nothing else is raised.
+        """
+        end = self._clock() + (self._timeout if timeout is None else timeout)
+
+        def exchange_left() -> float:
+            left = end - self._clock()
+            return left if time_left is None else min(left, time_left())
+
+        if os.getpid() != self._owner_pid:
+            self._restart_in_child()
+        if not self._exchanging.acquire(timeout=max(0.0, exchange_left())):
+            raise TransportFailure(
+                f"{self.target}: another request took all the time", retryable=True, outcome_unknown=False
+            )
+        try:
+            return self._exchange(body, exchange_left)
+        finally:
+            self._exchanging.release()
+            if self._close_wanted:
+                self.close()
+
+    def close(self) -> None:
+        """Let the connection go, or have the exchange under way do so at its end; a later `post` opens a new one.
+
+        Waits for nothing and never raises.
+        """
+        if os.getpid() != self._owner_pid:
+            self._restart_in_child()
+        # In this order: whoever releases the lock afterwards sees the wish.
+        self._close_wanted = True
+        if self._exchanging.acquire(blocking=False):
+            self._disconnect()
+            self._close_wanted = False
+            self._exchanging.release()
+
+    def _exchange(self, body: bytes, exchange_left: Callable[[], float]) -> Answer:
+        sent = False
+        try:
+            content = self._compress(body)
+            connection = self._get_connection()
+            connection.start_exchange(exchange_left)
+            try:
+                connection.request("POST", self._path, content, self._headers, preload_content=False)
+                sent = True
+            except (BrokenPipeError, ConnectionResetError):
+                # A server may refuse a large request (413) before it has read it; its answer is then waiting for us.
+                if connection.sock is None:
+                    raise
+            answer = self._read_answer(connection)
+        except TransportFailure:
+            self._disconnect()
+            raise
+        except Exception as error:
+            self._disconnect()
+            raise self._explain(error, sent=sent) from error
+        except BaseException:
+            self._disconnect()
+            raise
+        if not sent:
+            self._disconnect()
+        return answer
+
+    def _restart_in_child(self) -> None:
+        # The lock may be held by a thread that the child does not have.
+        self._owner_pid = os.getpid()
+        self._exchanging = threading.Lock()
+        self._close_wanted = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except OSError:
+                return
+
+    def _get_connection(self) -> DeadlineConnection:
+        if self._connection is None:
+            # Late, because importing urllib3 takes longer than all of otelog.
+            factory: type[DeadlineConnection] = load_module("otelog._connection").DeadlineConnection
+            self._connection = factory(self._host, self._port, context=self._context)
+        elif self._connection.sock is not None and not self._connection.is_connected:
+            self._connection.close()
+        return self._connection
+
+    def _read_answer(self, connection: DeadlineConnection) -> Answer:
+        response = connection.getresponse()
+        succeeded = 200 <= response.status < 300
+        try:
+            body = _read_body(response)
+        except Exception:
+            # Without its body a success may hide rejected records; a failure is told by its status alone.
+            self._disconnect()
+            if succeeded:
+                raise
+            body = b""
+        if body is None:
+            self._disconnect()
+            if succeeded:
+                raise TransportFailure(
+                    f"{self.target} answered {response.status} with more than {MAX_ANSWER_BYTES} bytes",
+                    retryable=False,
+                    outcome_unknown=True,
+                )
+            body = b""
+        return Answer(response.status, response.headers, body)
+
+    def _explain(self, error: Exception, *, sent: bool) -> TransportFailure:
+        from http.client import BadStatusLine, HTTPException
+
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        retryable = True
+        said = str(cause) or type(cause).__name__
+        if self._secure and _is_tls_error(cause):
+            refusal = _explain_tls(cause)
+            if refusal:
+                said, retryable, sent = refusal, False, False
+        elif isinstance(cause, TimeoutError):
+            said = "no complete answer in time" if sent else f"no connection in time ({said})"
+        elif isinstance(cause, BadStatusLine) and not isinstance(cause, ConnectionError):
+            said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
+        elif not isinstance(cause, (OSError, HTTPException)):
+            said, retryable = f"{type(cause).__name__}: {said}", False
+        return TransportFailure(f"{self.target}: {said}", retryable=retryable, outcome_unknown=sent)
+
+
+def _read_body(response: BaseHTTPResponse) -> bytes | None:
+    """Read a whole body; None if it is longer than `MAX_ANSWER_BYTES`; one that cannot be decoded counts as empty."""
+    chunks: list[bytes] = []
+    size = 0
+    # Read until nothing comes: only then has the library checked that the body was complete.
+    while chunk := response.read(_READ_BYTES, decode_content=False):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            return None
+    body = b"".join(chunks)
+    if body and response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
+        try:
+            body = zlib.decompressobj(_ANY_ZLIB_WBITS).decompress(body, MAX_ANSWER_BYTES + 1)
+        except zlib.error:
+            return b""
+        if len(body) > MAX_ANSWER_BYTES:
+            return None
+    return body
+
+
+def _split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
+    """Return whether it is TLS, the host, the port, and path with query."""
+    problem = "the endpoint must be http://host:port/path or https://…"
+    if _ILLEGAL_IN_URL.search(endpoint):
+        raise ConfigurationError(f"{problem}; it has a space or a control character")
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+        # urllib3 would send a name of other letters as it is.
+        host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
+    except ValueError as error:
+        raise ConfigurationError(f"{problem}; it cannot be read: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise ConfigurationError(f"{problem}; its scheme is {parts.scheme!r}")
+    if not host:
+        raise ConfigurationError(f"{problem}; it has no host")
+    if "@" in parts.netloc:
+        raise ConfigurationError(f"{problem}; a user and password belong into headers (Authorization)")
+    if not endpoint.isascii() and not (parts.path + parts.query).isascii():
+        raise ConfigurationError(f"{problem}; its path must be percent-encoded")
+    secure = parts.scheme == "https"
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return secure, host, port or (443 if secure else 80), path
+
+
+def _check_header(name: object, value: object) -> None:
+    # The value may be a secret: no message shows it.
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ConfigurationError(f"headers: {name!r} is not a header's name")
+    if name.lower() in _OWN_HEADERS:
+        raise ConfigurationError(f"headers: {name} is set by otelog itself")
+    if not isinstance(value, str):
+        raise ConfigurationError(f"headers: the value of {name} must be a str, not {type(value).__name__}")
+    if _ILLEGAL_IN_VALUE.search(value) or any(ord(character) > 0xFF for character in value):
+        raise ConfigurationError(f"headers: the value of {name} has characters that a header cannot carry")
+
+
+def _choose_compressor(compression: str) -> Callable[[bytes], bytes]:
+    if compression == "gzip":
+        return _gzip
+    if compression == "none":
+        return bytes
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return lambda body: zstd.compress(body, _ZSTD_LEVEL)
+    try:
+        library = importlib.import_module("zstandard")
+    except ImportError:
+        raise ConfigurationError(
+            'compression is "zstd", which needs the package "zstandard": pip install zstandard'
+        ) from None
+    compress: Callable[[bytes], bytes] = library.ZstdCompressor(level=_ZSTD_LEVEL).compress
+    return compress
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+def _make_context(settings: TransportSettings) -> ssl.SSLContext:
+    # The codec of host names is one that a handshake would otherwise import, in a thread of ours (see _loading).
+    import encodings.idna  # noqa: F401
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=settings.certificate_file)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"certificate_file {settings.certificate_file!r} cannot be used: {error}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.client_certificate_file:
+        try:
+            # The password is given so that OpenSSL does not ask for one on the terminal.
+            context.load_cert_chain(
+                settings.client_certificate_file, settings.client_key_file or None, password=lambda: b"-"
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"client_certificate_file {settings.client_certificate_file!r} and client_key_file "
+                f"{settings.client_key_file!r} cannot be used (a key must not be encrypted): {error}"
+            ) from None
+    return context
+
+
+def _is_tls_error(cause: BaseException) -> bool:
+    import ssl
+
+    return isinstance(cause, ssl.SSLError)
+
+
+def _explain_tls(cause: BaseException) -> str | None:
+    """Say why no further attempt can succeed; None if one can."""
+    code = getattr(cause, "verify_code", None)
+    if code is not None:
+        said = f"the server's certificate was refused: {getattr(cause, 'verify_message', cause)}"
+        if code in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
+            return f"{said}; the endpoint's host must be a name that the certificate holds"
+        return f"{said}; set certificate_file to the authority that signed it"
+    reason = getattr(cause, "reason", None) or ""
+    if reason in _NOT_TLS:
+        return "the server does not speak TLS here; use http:// or another port"
+    if "ALERT" in reason and any(word in reason for word in _REFUSED_BY_SERVER):
+        return f"the server refused our side of TLS ({reason}); check client_certificate_file and client_key_file"
+    return None

@@ -1,0 +1,485 @@
+"""The worker: one thread that takes records out of the queue and hands them to the exporter, and all that ends it.
+
+States: it runs from the pipeline's making; `shutdown` closes the queue and gives it the rest of the time to empty it;
+what is left when that is over is counted as ``shutdown_timeout``. A forked child starts anew with nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
+from otelog._capture import NEVER, Port, own_threads, wake_threshold
+from otelog._diagnostics import warn
+from otelog._fork import watch
+from otelog._lane import BatchTally, Lane, row_severity_ranges
+from otelog._ledger import Ledger, Stats
+from otelog._queue import RecordQueue
+from otelog._record import COLUMNS
+from otelog._stop import LONGEST_WAIT, Latch, Stop
+from otelog._values import Limits, safe_str
+
+CALLER_GRACE = 1.0
+"""Seconds that a shutdown waits for callers that hold a slot and have not put their record in yet.
+
+With two hundred busy threads one of them may wait as long for the interpreter lock.
+"""
+
+UNATTENDED_TIMEOUT = 30.0
+"""Seconds that a worker whose pipeline nobody holds any more may take to deliver what is left."""
+
+RESTART_PAUSE = 0.1
+"""Seconds between a crash of the worker's loop and its next round, so that a lasting fault does not spin."""
+
+
+class _Request:
+    """Somebody who waits for the worker: a raw lock, because it is released by another thread."""
+
+    __slots__ = ("done", "drained")
+
+    def __init__(self) -> None:
+        self.drained = False
+        self.done = allocate_lock()
+        self.done.acquire()
+
+
+class Worker:
+    """Runs one pipeline.
+
+    Args:
+        queue: Where records come from.
+        ledger: The books; may be older than this worker.
+        lane: The exporter's side.
+        max_export_batch_size: Records of a batch at most.
+        schedule_delay: Seconds that a record waits at most for a batch to fill.
+        limits: Bounds of attributes.
+        level: The least level of the facade.
+        observers: Called with the ledger after each batch, at each delay, before a flush returns, and at the end
+            with True.
+        shutdown_timeout: Seconds that the process's end may take for the records that are left.
+        name: The thread's name.
+
+    Thread safety: every public method may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        queue: RecordQueue,
+        ledger: Ledger,
+        lane: Lane,
+        *,
+        max_export_batch_size: int,
+        schedule_delay: float,
+        limits: Limits,
+        level: int = 0,
+        observers: tuple[Callable[[Ledger, bool], None], ...] = (),
+        shutdown_timeout: float = 5.0,
+        name: str = "otelog-worker",
+    ) -> None:
+        self.shutdown_timeout = shutdown_timeout
+        self.queue = queue
+        self.ledger = ledger
+        self.lane = lane
+        self.observers = observers
+        self.keeps_exporter = False
+        """Whether the exporter is left open at the end, because the next pipeline has it too."""
+        self._max_export_batch_size = max_export_batch_size
+        self._schedule_delay = schedule_delay
+        self._name = name
+        self._threshold = wake_threshold(queue, max_export_batch_size)
+        self._least_of_wake = max(1, min(max_export_batch_size, queue.usable // 2))
+        ledger.open_exporter(lane.name)
+        ledger.open_queue(queue.count, queue.max_records)
+        self.port = Port(
+            queue, ledger, level=level, limits=limits, wake=self.wake, wake_at=self._threshold, nudge=self.nudge
+        )
+        self._start_anew()
+        watch(self)
+
+    def _start_anew(self) -> None:
+        self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
+        self._stop = Stop()
+        self._draining = threading.Lock()
+        self._tally: BatchTally | None = None
+        self._ended = Latch()
+        # Whoever pops the entry may do it: the shutdown, and the end of the lane.
+        self._first = [None]
+        self._lane_open = [None]
+        self._due = time.monotonic() + self._schedule_delay
+        self._unattended = False
+        self._abandoned = False
+        self._delivered_all = True
+        self._losses_before = 0
+        self._thread: threading.Thread | None = None
+        self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        # No thread can be had at the interpreter's end: flush and shutdown do its work in their caller.
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+
+    def restart_after_fork(self) -> None:
+        """Begin with nothing in a forked child."""
+        self.queue.restart_after_fork()
+        self.ledger.restart_after_fork()
+        self.lane.restart_after_fork()
+        self.port.wake_at = self._threshold
+        if self.queue.closed:
+            # The thread that was shutting it down is not in this process.
+            self._first.clear()
+            self._tally = None
+            self._ended = Latch()
+            self._ended.set()
+        else:
+            self._start_anew()
+
+    # Callers.
+
+    def wake(self) -> None:
+        """Tell the worker that a batch is there. Re-entrant and free of locks."""
+        self.port.wake_at = NEVER
+        # What is in the inbox will be seen after this moment: one word is enough.
+        if self._inbox.empty():
+            self._inbox.put(None)
+
+    def nudge(self) -> None:
+        """Have whatever is there exported, and wait for nothing. Re-entrant and free of locks."""
+        self._inbox.put(_Request())
+
+    # Those who wait.
+
+    def flush(self, timeout: float) -> bool:
+        """Export all that is in the queue now.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether everything was delivered in that time: nothing of what was queued or in flight is waiting or lost.
+        """
+        if threading.get_ident() in own_threads:
+            return False
+        deadline = time.monotonic() + timeout
+        before = self._losses()
+        if self._ended.is_set():
+            self.sweep()
+            return self._losses() == before
+        if not self._has_thread():
+            return self._drain_here(deadline) and self._losses() == before
+        request = _Request()
+        self._inbox.put(request)
+        if self._ended.is_set():
+            # It may have ended before the request was there to be answered.
+            self._answer_requests()
+        if not request.done.acquire(timeout=min(max(0.0, timeout), LONGEST_WAIT)):
+            return False
+        return request.drained and self._losses() == before
+
+    def shutdown(self, timeout: float) -> bool:
+        """Refuse records from now on, deliver what is there, and end. Idempotent; a second caller waits for the first.
+
+        Args:
+            timeout: Seconds, for everything.
+
+        Returns:
+            Whether all that was in the queue and in flight was delivered.
+        """
+        timeout = min(max(0.0, timeout), LONGEST_WAIT)
+        deadline = time.monotonic() + timeout
+        own = threading.get_ident() in own_threads
+        try:
+            self._first.pop()
+        except IndexError:
+            return not own and self._ended.wait(timeout) and self._delivered_all
+        if own:
+            # An exporter that shuts its own pipeline down: the worker does the rest when the call returns.
+            self._end_unattended(timeout)
+            return False
+        self._losses_before = self._losses()
+        try:
+            self._close_queue()
+            self._stop.begin(timeout)
+            self._inbox.put(None)
+            while self._has_thread() and (left := deadline - time.monotonic()) > 0:
+                # Another thread has taken its place if it died meanwhile.
+                self._thread.join(left)  # type: ignore[union-attr]
+            while not self._has_thread() and not self._is_done() and self._drain_here(deadline):
+                pass
+        finally:
+            self._finish()
+        return self._delivered_all
+
+    def end_with_process(self) -> None:
+        """Shut down at the process's end."""
+        self.shutdown(self.shutdown_timeout)
+
+    def let_go(self) -> None:
+        """End without waiting, when nobody holds the pipeline any more: the worker empties the queue and ends.
+
+        The cyclic collector may call this anywhere, so it takes no lock while there is a worker.
+        """
+        try:
+            self._first.pop()
+        except IndexError:
+            return
+        self._end_unattended(UNATTENDED_TIMEOUT)
+
+    def _end_unattended(self, timeout: float) -> None:
+        self._losses_before = self._losses()
+        self._unattended = True
+        self._stop.begin(timeout)
+        self._inbox.put(None)
+        if not self._has_thread():
+            self._finish()
+
+    def _has_thread(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def _close_queue(self) -> None:
+        with self.ledger.moving:
+            self.queue.close()
+
+    def _finish(self) -> None:
+        """End for good: nothing changes in the books of this pipeline from here on."""
+        try:
+            self._close_queue()
+            self._abandon()
+            if not self._has_thread():
+                self._close_lane()
+            elif self._lane_open:
+                # An export hangs. Closing the exporter may help it, or hang as well: that is not waited for.
+                with suppress(RuntimeError):
+                    threading.Thread(target=self._close_lane, name=f"{self._name}-end", daemon=True).start()
+            self._delivered_all = self._losses() == self._losses_before
+            self._notify(last=True)
+        finally:
+            self._ended.set()
+            self._answer_requests()
+            # The word that should end the worker's wait may have been taken for an answered request.
+            self._inbox.put(None)
+
+    def _close_lane(self) -> None:
+        try:
+            self._lane_open.pop()
+        except IndexError:
+            return
+        if self.keeps_exporter:
+            return
+        try:
+            self.lane.shutdown(max(0.0, min(self._stop.stop_deadline - time.monotonic(), UNATTENDED_TIMEOUT)))
+        except Exception as error:
+            warn("shutdown", f"the exporter's shutdown raised {type(error).__name__}: {safe_str(error)}")
+
+    def _answer_requests(self) -> None:
+        while True:
+            try:
+                request = self._inbox.get_nowait()
+            except Empty:
+                return
+            if request is not None:
+                request.drained = self._delivered_all
+                request.done.release()
+
+    def sweep(self) -> None:
+        """After the end, count a record that a caller put in too late."""
+        if self._ended.is_set() and self.queue.count()[0]:
+            self._abandon()
+
+    def _losses(self) -> int:
+        stats = self.ledger.read()
+        return sum(stats.dropped.values()) + stats.removed["invalid"] + self.queue.count()[1]
+
+    def _drain_here(self, deadline: float) -> bool:
+        if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
+            return False
+        me = threading.get_ident()
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            own_threads.add(me)
+            drained = self._drain(1, deadline)
+            self._notify()
+            return drained
+        finally:
+            own_threads.discard(me)
+            detach(token)
+            self._draining.release()
+
+    def _abandon(self) -> None:
+        """Count what was not delivered in time; a late answer changes nothing any more."""
+        with self.ledger.moving:
+            self._abandoned = True
+            if self._tally is not None:
+                self._tally.close("shutdown_timeout")
+        while True:
+            rows, tally = self._take(self.queue.max_records)
+            if not rows:
+                break
+            tally.close("shutdown_timeout")
+
+    def _make_tally(self, sources: list[Any]) -> BatchTally:
+        return BatchTally(
+            self.ledger, self.lane.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
+        )
+
+    # The worker's thread.
+
+    def _run(self) -> None:
+        me = threading.get_ident()
+        own_threads.add(me)
+        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            while not self._is_over():
+                try:
+                    self._work_once()
+                except Exception as error:
+                    self._recover(error)
+            self._close_lane()
+            if self._unattended:
+                self._finish()
+        except BaseException as error:
+            self._recover(error)
+            if not (self._ended.is_set() or sys.is_finalizing()):
+                self._start_thread()
+        finally:
+            own_threads.discard(me)
+
+    def _is_over(self) -> bool:
+        if not self._stop.is_set():
+            return False
+        self._close_queue()
+        return self._is_done()
+
+    def _is_done(self) -> bool:
+        now = time.monotonic()
+        if now >= self._stop.stop_deadline:
+            return True
+        give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
+        while self.queue.outstanding > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
+            time.sleep(0.001)
+        return not self.queue.count()[0]
+
+    def _work_once(self) -> None:
+        request: _Request | None = None
+        self.port.wake_at = max(1, self._threshold - self.queue.store.behind())
+        # A caller that saw the old threshold has put a word into the inbox; who comes now sees the new one.
+        busy = self.queue.count()[0] >= self._least_of_wake or self._stop.is_set()
+        try:
+            if not busy:
+                request = self._inbox.get(timeout=max(0.0, self._due - time.monotonic()))
+            while request is None:
+                request = self._inbox.get_nowait()
+        except Empty:
+            pass
+        self.port.wake_at = NEVER
+        everything = request is not None or self._stop.is_set() or time.monotonic() >= self._due
+        try:
+            with self._draining:
+                drained = self._drain(1 if everything else self._least_of_wake)
+            if everything:
+                self._due = time.monotonic() + self._schedule_delay
+            self._notify()
+            if request is not None:
+                request.drained = drained
+        finally:
+            if request is not None:
+                request.done.release()
+
+    def _drain(self, least: int, deadline: float = math.inf) -> bool:
+        """Export batches while at least `least` records are there, but not those that come meanwhile without end.
+
+        Returns:
+            Whether there was time for all of them.
+        """
+        left = self.queue.count()[0]
+        while left >= least:
+            if time.monotonic() >= min(deadline, self._stop.stop_deadline):
+                return False
+            rows, _ = self._take(min(self._max_export_batch_size, left), deliver=True)
+            if not rows:
+                return not self._abandoned
+            left -= len(rows) // COLUMNS
+            self._export(rows)
+            if self.observers and left:
+                self._notify()
+        return True
+
+    def _take(self, most: int, *, deliver: bool = False) -> tuple[list[Any], BatchTally]:
+        """Move records from the queue to the exporter's account, with the tally that will settle them."""
+        ledger = self.ledger
+        queue = self.queue
+        rows: list[Any] = []
+        with ledger.moving:
+            # On top of a move of this very thread, or after the rest was given up, there is nothing to take.
+            if not ledger.is_moving() and not (deliver and self._abandoned):
+                ledger.begin_move()
+                try:
+                    held = queue.held()
+                    rows = queue.store.take(most)
+                    count = len(rows) // COLUMNS
+                    queue.release(count)
+                    ledger.take(count, held)
+                    ledger.accept(self.lane.name, count)
+                    tally = self._make_tally(rows[1::COLUMNS])
+                    if deliver:
+                        self._tally = tally
+                finally:
+                    ledger.end_move()
+            else:
+                tally = self._make_tally([])
+        if rows and queue.units_are_out():
+            units = sum(source.extra_units for source in rows[1::COLUMNS] if source.special)
+            if units:
+                queue.release_units(units)
+        return rows, tally
+
+    def _export(self, rows: list[Any]) -> None:
+        try:
+            self.lane.deliver(rows, self.ledger, self._stop, self._hold)
+        finally:
+            # Whatever the lane has left open, it has crashed over.
+            self._close_tally()
+
+    def _hold(self, tally: BatchTally) -> None:
+        with self.ledger.moving:
+            if self._tally is not None and self._tally.is_closed():
+                tally.void()
+            self._tally = tally
+
+    def _close_tally(self) -> None:
+        with self.ledger.moving:
+            tally, self._tally = self._tally, None
+            if tally is not None:
+                tally.close("worker_crash")
+
+    def _recover(self, error: BaseException) -> None:
+        self.ledger.forget_move()
+        self._close_tally()
+        with self.ledger.moving:
+            self.ledger.worker_restarts += 1
+        warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
+        self._stop.wait(RESTART_PAUSE)
+
+    def _notify(self, last: bool = False) -> None:
+        for observer in self.observers:
+            try:
+                observer(self.ledger, last)
+            except Exception as error:
+                warn("observer", f"{type(error).__name__} while publishing the ledger: {safe_str(error)}")
+
+    def stats(self) -> Stats:
+        """Returns a consistent snapshot of the books."""
+        self.sweep()
+        return self.ledger.read()

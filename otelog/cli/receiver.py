@@ -1,0 +1,358 @@
+"""An OTLP/HTTP receiver for one machine: answers 200 only for records that are written and counted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import socket
+import socketserver
+import sys
+import threading
+import zlib
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otelog.cli.lines import render_lines
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from otelog.cli.journal import Journal
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_CHUNK_HEADER_BYTES = 1024
+ZSTD_SLICE_BYTES = 1024
+IDLE_TIMEOUT = 60.0
+
+_PROTOBUF = "application/x-protobuf"
+_JSON = "application/json"
+
+
+class RefusedError(Exception):
+    """A request that is not taken: the status of the answer, and what is wrong in words for its sender."""
+
+    def __init__(self, status: HTTPStatus, detail: str, *, close: bool = False) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.close = close
+
+
+class Receiver:
+    """Take OTLP/HTTP logs into a journal; metrics and traces are answered 200 and dropped.
+
+    POST /v1/logs takes protobuf with gzip, zstd or no compression. GET /stats returns the journal's counts and
+    GET /records?after=N its latest lines, both as JSON. One daemon thread a connection.
+
+    Source: OTLP specification 1.x, section OTLP/HTTP.
+    """
+
+    def __init__(
+        self, journal: Journal, *, host: str = "127.0.0.1", port: int = 0, max_body_bytes: int = MAX_BODY_BYTES
+    ) -> None:
+        """Bind the address; nothing is served before `start`.
+
+        Args:
+            journal: Where the records go; the caller closes it, after `stop`.
+            host: The address to listen on.
+            port: 0 means any free one.
+            max_body_bytes: The longest body, before and after decompression; a longer one is answered 413.
+
+        Raises:
+            OSError: If the address cannot be bound.
+        """
+        self.journal = journal
+        self.max_body_bytes = max_body_bytes
+        self._tally = threading.Condition()
+        self._requests = 0
+        self._refused = 0
+        self._active = 0
+        self.stopping = False
+        self._server = _Server(host, port, self)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="otelog-receiver", daemon=True
+        )
+        bound_host, self.port = self._server.server_address[:2]
+        self.host = str(bound_host)
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a trailing slash."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Serve in a thread of its own."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Take no more connections and let the requests that were begun be answered; idempotent.
+
+        Args:
+            timeout: Seconds to wait for them.
+        """
+        self.stopping = True
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        with self._tally:
+            self._tally.wait_for(lambda: not self._active, timeout)
+
+    def stats(self) -> dict[str, object]:
+        """Return the journal's counts with `requests`, those of /v1/logs, and `refused_requests`, those not taken."""
+        with self._tally:
+            requests, refused = self._requests, self._refused
+        return {**self.journal.counts(), "requests": requests, "refused_requests": refused}
+
+    def begin_request(self) -> None:
+        """Tell that a request is being taken, which `stop` then waits for."""
+        with self._tally:
+            self._active += 1
+
+    def end_request(self) -> None:
+        """Tell that it was answered."""
+        with self._tally:
+            self._active -= 1
+            self._tally.notify_all()
+
+    def count_request(self, *, refused: bool) -> None:
+        """Count a request of /v1/logs."""
+        with self._tally:
+            self._requests += 1
+            self._refused += refused
+
+    def __enter__(self) -> Receiver:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    # Not http.server's class: that one looks up the host's full name when it binds, which can take seconds.
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, receiver: Receiver) -> None:
+        self.receiver = receiver
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, port), _Exchange)
+
+    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        # Whoever cuts the connection has no answer to get; anything else is our own fault and must show.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    server_version = "otelog"
+    sys_version = ""
+    timeout = IDLE_TIMEOUT
+    disable_nagle_algorithm = True
+    wbufsize = 64 * 1024
+
+    def do_POST(self) -> None:
+        receiver = self.server.receiver
+        receiver.begin_request()
+        try:
+            self._take()
+        finally:
+            receiver.end_request()
+
+    def do_GET(self) -> None:
+        receiver = self.server.receiver
+        url = urlsplit(self.path)
+        if url.path == "/stats":
+            self._answer(HTTPStatus.OK, _JSON, json.dumps(receiver.stats()).encode())
+        elif url.path == "/records":
+            number = parse_qs(url.query).get("after", ["0"])[-1]
+            if not number.isdecimal() or len(number) > 18:
+                self._answer(HTTPStatus.BAD_REQUEST, "text/plain", b"after must be a number of a record, such as 0\n")
+                return
+            last, lines = receiver.journal.after(int(number))
+            self._answer(HTTPStatus.OK, _JSON, f'{{"last": {last}, "records": [{", ".join(lines)}]}}'.encode())
+        else:
+            self._answer(
+                HTTPStatus.NOT_FOUND, "text/plain", b"here are POST /v1/logs, GET /stats and GET /records?after=0\n"
+            )
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _take(self) -> None:
+        receiver = self.server.receiver
+        path = urlsplit(self.path).path
+        kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        try:
+            body = self._read_body()
+            if path == "/v1/logs":
+                self._store(kind, body)
+                receiver.count_request(refused=False)
+            elif path not in ("/v1/metrics", "/v1/traces"):
+                raise RefusedError(HTTPStatus.NOT_FOUND, f"nothing is taken at {path}; logs go to /v1/logs")
+        except RefusedError as refusal:
+            if path == "/v1/logs":
+                receiver.count_request(refused=True)
+            self.close_connection = self.close_connection or refusal.close
+            if kind == _PROTOBUF:
+                self._answer(refusal.status, _PROTOBUF, _encode_status(refusal.detail))
+            else:
+                self._answer(refusal.status, "text/plain; charset=utf-8", f"{refusal.detail}\n".encode())
+        else:
+            # An empty message is the full success of all three services.
+            self._answer(HTTPStatus.OK, *((_JSON, b"{}") if kind == _JSON else (_PROTOBUF, b"")))
+
+    def _store(self, kind: str, body: bytes) -> None:
+        if kind != _PROTOBUF:
+            raise RefusedError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {_PROTOBUF}, it is {kind or 'missing'}"
+            )
+        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
+        request = ExportLogsServiceRequest()
+        try:
+            request.ParseFromString(decompress(body, encoding, max_bytes=self.server.receiver.max_body_bytes))
+        except DecodeError as error:
+            raise RefusedError(
+                HTTPStatus.BAD_REQUEST, f"the body is not an ExportLogsServiceRequest: {error}"
+            ) from error
+        try:
+            self.server.receiver.journal.append(render_lines(request))
+        except (OSError, ValueError) as error:
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"the records could not be written: {error}") from error
+
+    def _read_body(self) -> bytes:
+        limit = self.server.receiver.max_body_bytes
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            return self._read_chunks(limit)
+        length = self.headers.get("Content-Length", "")
+        if not length:
+            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing", close=True)
+        if not (length.isascii() and length.isdecimal()) or len(length) > 18:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number", close=True)
+        if int(length) > limit:
+            self._discard(min(int(length), 2 * limit))
+            raise _too_large(limit)
+        return self._read_exactly(int(length))
+
+    def _read_chunks(self, limit: int) -> bytes:
+        body = bytearray()
+        while True:
+            header = self.rfile.readline(MAX_CHUNK_HEADER_BYTES)
+            try:
+                size_bytes = int(header.partition(b";")[0], 16)
+            except ValueError:
+                size_bytes = -1
+            if size_bytes < 0 or not header.endswith(b"\n"):
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "the chunked body is malformed", close=True)
+            if len(body) + size_bytes > limit:
+                raise _too_large(limit)
+            if not size_bytes:
+                break
+            body += self._read_exactly(size_bytes)
+            self._read_exactly(2)
+        while self.rfile.readline(MAX_CHUNK_HEADER_BYTES) not in (b"\r\n", b"\n", b""):
+            pass
+        return bytes(body)
+
+    def _read_exactly(self, size_bytes: int) -> bytes:
+        data = self.rfile.read(size_bytes)
+        if len(data) < size_bytes:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the body ended early", close=True)
+        return data
+
+    def _discard(self, size_bytes: int) -> None:
+        # A sender that is still writing when the connection closes would see a reset instead of the answer.
+        while size_bytes > 0 and (data := self.rfile.read(min(size_bytes, 64 * 1024))):
+            size_bytes -= len(data)
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection or self.server.receiver.stopping:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+
+def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+    """Undo a content coding: gzip, zstd or identity.
+
+    Args:
+        body: The bytes as they were sent.
+        encoding: The coding's name in lower case.
+        max_bytes: The longest result.
+
+    Raises:
+        RefusedError: An unknown coding, damaged data, or a result over `max_bytes`, which is never held in full.
+    """
+    if encoding in ("", "identity"):
+        return body
+    if encoding == "gzip":
+        try:
+            plain = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"the gzip body is damaged: {error}") from error
+        if len(plain) > max_bytes:
+            raise _too_large(max_bytes)
+        return plain
+    if encoding == "zstd":
+        return _decompress_zstd(body, max_bytes)
+    raise RefusedError(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding} is unknown; gzip, zstd or identity"
+    )
+
+
+def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
+    try:
+        import zstandard
+    except ModuleNotFoundError as error:
+        raise RefusedError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "zstd bodies need the package zstandard here; gzip does not"
+        ) from error
+    plain = bytearray()
+    try:
+        while body:
+            frame, start = zstandard.ZstdDecompressor().decompressobj(), 0
+            # In small slices, as one call returns all that its slice holds, which may be a great deal.
+            while not frame.eof:
+                if start >= len(body):
+                    raise RefusedError(HTTPStatus.BAD_REQUEST, "the zstd body is damaged: it ended early")
+                plain += frame.decompress(body[start : start + ZSTD_SLICE_BYTES])
+                start += ZSTD_SLICE_BYTES
+                if len(plain) > max_bytes:
+                    raise _too_large(max_bytes)
+            body = frame.unused_data + body[start:]
+    except zstandard.ZstdError as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"the zstd body is damaged: {error}") from error
+    return bytes(plain)
+
+
+def _too_large(limit_bytes: int) -> RefusedError:
+    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is over {limit_bytes} bytes", close=True)
+
+
+def _encode_status(detail: str) -> bytes:
+    """Encode a google.rpc.Status that has only a message (field 2), as OTLP/HTTP asks of failures."""
+    text = detail.encode()[:4096]
+    size = len(text)
+    length = bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return b"\x12" + bytes(length) + text

@@ -1,0 +1,148 @@
+"""A small shop in Flask, which logs as an application does: through otelog and through standard `logging`."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, jsonify, request
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+import otelog
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+log = otelog.get_logger("shop.web")
+payment_log = otelog.get_logger("shop.payment")
+ai_log = otelog.get_logger("shop.ai")
+stock_log = logging.getLogger("shop.stock")
+
+CATALOGUE = {
+    "mug": ("Enamel mug", 12.5),
+    "lamp": ("Reading lamp", 49.0),
+    "rug": ("Wool rug", 180.0),
+    "tea": ("Green tea, 100 g", 8.9),
+    "café": ("Café crème set", 27.0),
+    "book": ("Notebook, dotted", 6.5),
+}
+MODEL = "shop-assistant-1"
+DECLINED_SHARE = 0.2
+LOW_STOCK = 3
+
+
+class PaymentDeclinedError(Exception):
+    """The bank said no."""
+
+
+class BankUnreachableError(Exception):
+    """The bank said nothing."""
+
+
+def create_shop() -> Flask:
+    """Build the shop, instrumented so that its records carry the trace of their request.
+
+    Returns:
+        The application; `otelog.configure` is the caller's to call.
+    """
+    chance = random.Random()
+    order_ids = itertools.count(1001)
+    stock = dict.fromkeys(CATALOGUE, 40)
+    shop = Flask("shop")
+    FlaskInstrumentor().instrument_app(shop, excluded_urls="health")  # type: ignore[no-untyped-call]
+
+    def work(seconds: float) -> None:
+        time.sleep(chance.uniform(0.5, 1.5) * seconds)
+
+    def read_body() -> dict[str, Any]:
+        body = request.get_json(silent=True)
+        return body if isinstance(body, dict) else {}
+
+    @shop.get("/health")
+    def health() -> ResponseReturnValue:
+        log.debug("health asked")
+        return jsonify(status="ok")
+
+    @shop.get("/search")
+    def search() -> ResponseReturnValue:
+        query = request.args.get("q", "")
+        work(0.008)
+        found = [key for key, (title, _) in CATALOGUE.items() if query.lower() in title.lower()]
+        log.info("search for %r found %d", query, len(found), query=query, hits=len(found))
+        if not found:
+            log.warning("nothing found for %r", query, query=query)
+        return jsonify(items=found)
+
+    @shop.post("/checkout")
+    def checkout() -> ResponseReturnValue:
+        wanted = read_body().get("items")
+        items = (
+            [item for item in wanted if isinstance(item, str) and item in CATALOGUE] if isinstance(wanted, list) else []
+        )
+        if not items:
+            log.warning("checkout of an empty basket")
+            return jsonify(error="the basket is empty"), 400
+        order_id = next(order_ids)
+        amount = round(sum(CATALOGUE[item][1] for item in items), 2)
+        for item in items:
+            stock[item] -= 1
+            if stock[item] <= LOW_STOCK:
+                stock_log.warning("only %d of %s left, ordering more", stock[item], item, extra={"item": item})
+                stock[item] += 40
+        work(0.015)
+        stock_log.info("reserved %d items for order %d", len(items), order_id, extra={"order_id": order_id})
+        log.info("order %d placed", order_id, order_id=order_id, amount=amount, basket=items)
+        return jsonify(order_id=order_id, amount=amount), 201
+
+    @shop.post("/pay")
+    def pay() -> ResponseReturnValue:
+        order = read_body()
+        order_id, amount = order.get("order_id"), order.get("amount")
+        try:
+            charge(order_id, amount)
+        except PaymentDeclinedError:
+            payment_log.exception("charge failed", order_id=order_id, amount=amount)
+            return jsonify(error="the payment was declined"), 402
+        payment_log.event("order.paid", order_id=order_id, amount=amount, currency="EUR")
+        return jsonify(paid=True)
+
+    def charge(order_id: Any, amount: Any) -> None:
+        work(0.02)
+        if chance.random() < DECLINED_SHARE:
+            try:
+                raise BankUnreachableError("no answer from the bank within 3 s")
+            except BankUnreachableError as error:
+                raise PaymentDeclinedError(f"order {order_id}: {amount} EUR not charged") from error
+
+    @shop.post("/ai/answer")
+    def answer() -> ResponseReturnValue:
+        question = str(read_body().get("question", ""))
+        started = time.perf_counter()
+        work(0.04)
+        text = "We ship within two days." if "ship" in question else "Ask us about mugs, lamps and tea."
+        cut = chance.random() < 0.1
+        ai_log.info(
+            "answered a question in %.0f ms",
+            (time.perf_counter() - started) * 1000,
+            **{
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "shop",
+                "gen_ai.request.model": MODEL,
+                "gen_ai.request.max_tokens": 64,
+                "gen_ai.request.temperature": 0.2,
+                "gen_ai.response.id": f"answer-{uuid.UUID(int=chance.getrandbits(128))}",
+                "gen_ai.response.model": MODEL,
+                "gen_ai.response.finish_reasons": ["length" if cut else "stop"],
+                "gen_ai.usage.input_tokens": len(question.split()) + 20,
+                "gen_ai.usage.output_tokens": 64 if cut else len(text.split()),
+            },
+        )
+        if cut:
+            ai_log.warning("answer cut at %d tokens", 64, **{"gen_ai.request.model": MODEL})
+        return jsonify(answer=text)
+
+    return shop

@@ -1,0 +1,221 @@
+"""The OTLP exporter: encodes batches straight to bytes and delivers them over HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+
+from otelog._attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
+from otelog._config import resolve_exporter
+from otelog._delivery import Delivery, StopSignal
+from otelog._diagnostics import warn
+from otelog._encode import Encoder
+from otelog._lane import BatchTally, breathe, row_severity_ranges
+from otelog._ledger import ExporterCounts, ExporterStats, Ledger
+from otelog._record import COLUMNS
+from otelog._sdk import make_row
+from otelog._stop import Stop
+from otelog._transport import Transport, TransportSettings
+from otelog._version import USER_AGENT
+
+_OWN = "otlp"
+
+
+class OTLPLogExporter(LogRecordExporter):
+    """Exports log records over OTLP/HTTP with protobuf.
+
+    Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;
+    under any other processor it is an ordinary exporter.
+
+    Args:
+        endpoint: The full URL, ``http://localhost:4318/v1/logs`` by default.
+        headers: Sent with each request.
+        compression: "gzip" (default), "zstd" or "none".
+        timeout: Seconds for one request, 10 by default.
+        certificate_file: PEM file of the authorities to trust instead of the system's.
+        client_certificate_file: PEM file that proves who we are (mTLS).
+        client_key_file: PEM file of its key.
+        max_request_bytes: Bound of a request before compression; a batch above it is split.
+        export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
+        bisect_bad_request: Look for the records that a 400 is about, instead of losing the batch.
+
+    What is not given comes from ``OTEL_EXPORTER_OTLP_LOGS_*``, then ``OTEL_EXPORTER_OTLP_*``.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+
+    Thread safety: exports are serialised. Source: OTLP/HTTP.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        compression: str | None = None,
+        timeout: float | None = None,
+        certificate_file: str | None = None,
+        client_certificate_file: str | None = None,
+        client_key_file: str | None = None,
+        max_request_bytes: int | None = None,
+        export_timeout: float = 30.0,
+        bisect_bad_request: bool = False,
+    ) -> None:
+        settings = resolve_exporter(
+            {
+                "endpoint": endpoint,
+                "headers": headers,
+                "compression": compression,
+                "timeout": timeout,
+                "certificate_file": certificate_file,
+                "client_certificate_file": client_certificate_file,
+                "client_key_file": client_key_file,
+                "max_request_bytes": max_request_bytes,
+            }
+        )
+        for warning in settings.warnings:
+            warn(f"config:{warning}", warning)
+        self.endpoint = settings.endpoint
+        self.export_timeout = export_timeout
+        self._transport = Transport(
+            TransportSettings(
+                endpoint=settings.endpoint,
+                headers=settings.headers,
+                compression=settings.compression,
+                timeout=settings.timeout,
+                certificate_file=settings.certificate_file,
+                client_certificate_file=settings.client_certificate_file,
+                client_key_file=settings.client_key_file,
+                user_agent=USER_AGENT,
+            )
+        )
+        self.delivery = Delivery(
+            self._transport,
+            max_request_bytes=settings.max_request_bytes,
+            timeout=settings.timeout,
+            bisect_bad_request=bisect_bad_request,
+        )
+        self._exporting = threading.Lock()
+        self._encoder: Encoder | None = None
+        self._stop = Stop()
+        self._ledger = Ledger()
+        self._ledger.exporters[_OWN] = ExporterCounts()
+
+    def stats(self) -> ExporterStats:
+        """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
+        return self._ledger.read().exporters[_OWN]
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Export a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
+        rows: list[Any] = []
+        for record in batch:
+            rows += make_row(record)[0]
+        with self._exporting:
+            if self._stop.is_set():
+                return LogRecordExportResult.FAILURE
+            if self._encoder is None:
+                self._encoder = Encoder({}, "", DEFAULT_ATTRIBUTES)
+            ledger = self._ledger
+            ledger.begin_move()
+            ledger.accept(_OWN, len(batch))
+            ledger.end_move()
+            exported = deliver_rows(
+                self._encoder, self.delivery, self.export_timeout, _OWN, rows, ledger, self._stop, lambda tally: None
+            )
+        return LogRecordExportResult.SUCCESS if exported else LogRecordExportResult.FAILURE
+
+    def restart_after_fork(self) -> None:
+        """Forget an export that another thread of the parent was in the middle of."""
+        self._exporting = threading.Lock()
+
+    def end_with_process(self) -> None:
+        """Whoever calls `export` decides when it ends."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Returns True: nothing is held back between two exports."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 5_000) -> None:
+        """End an export that waits to send again, and close the connection. Idempotent."""
+        self._stop.begin(timeout_millis / 1000)
+        self._transport.close()
+
+
+def deliver_rows(
+    encoder: Encoder,
+    delivery: Delivery,
+    export_timeout: float,
+    name: str,
+    rows: list[Any],
+    ledger: Ledger,
+    stop: StopSignal,
+    hold: Callable[[BatchTally], None],
+) -> bool:
+    """Encode rows that are in flight, and deliver them; returns whether all were exported."""
+    count = len(rows) // COLUMNS
+    sources = rows[1::COLUMNS]
+    deadline = time.monotonic() + export_timeout
+    tally = BatchTally(ledger, name, count, lambda start, stop: row_severity_ranges(sources, start, stop))
+    hold(tally)
+
+    def pause() -> None:
+        # At the end nobody's latency counts any more, but the time that is left does.
+        if not stop.is_set():
+            breathe()
+
+    batch, failed = encoder.encode(rows, pause)
+    # The bytes are all that is needed from here on.
+    rows.clear()
+    tally.turn_to(len(batch), batch.severity_ranges, [("encode_error", severity) for severity in failed])
+    if len(batch):
+        delivery.deliver(batch, tally, deadline=deadline, stop=stop)
+    return tally.all_exported
+
+
+class OTLPLane:
+    """`OTLPLogExporter` as otelog's own processor uses it.
+
+    Args:
+        exporter: Whose delivery is used.
+        resource: Returns the resource of the facade's and the handler's records; asked anew after a fork.
+        attributes: What a record's attributes are.
+        export_timeout: Seconds for a batch with all its attempts.
+        name: Its name in the ledger.
+    """
+
+    def __init__(
+        self,
+        exporter: OTLPLogExporter,
+        resource: Callable[[], Resource],
+        attributes: AttributeBuilder,
+        export_timeout: float,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.exporter = exporter
+        self._resource = resource
+        self._attributes = attributes
+        self._export_timeout = export_timeout
+        self._encoder: Encoder | None = None
+
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> bool:
+        """See `otelog._lane.Lane`."""
+        encoder = self._encoder
+        if encoder is None:
+            resource = self._resource()
+            encoder = self._encoder = Encoder(resource.attributes, resource.schema_url, self._attributes)
+        return deliver_rows(encoder, self.exporter.delivery, self._export_timeout, self.name, rows, ledger, stop, hold)
+
+    def restart_after_fork(self) -> None:
+        """The child is another service instance, with another resource; the transport sees the fork itself."""
+        self._encoder = None
+
+    def shutdown(self, timeout: float) -> None:
+        """Close the connection."""
+        self.exporter.shutdown(timeout * 1000)

@@ -1,0 +1,168 @@
+"""The third outlet of the ledger: `prometheus_client` metrics for an application's own ``/metrics``.
+
+    otelog.configure(service_name="checkout")
+    otelog.prometheus.publish()
+
+Needs the extra ``prometheus``, and no Collector.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from prometheus_client import REGISTRY, Counter, Gauge
+from prometheus_client.registry import Collector
+
+from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
+from otelog.providers import add_observer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry, Metric
+
+__all__ = ["publish"]
+
+_Key = tuple[str, tuple[str, ...]]
+
+_LABELS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "created": ("Log records created.", ()),
+    "refused": ("Log records lost before the queue or in it.", ("reason",)),
+    "removed": ("Log records taken out before the exporter.", ("reason",)),
+    "exported": ("Log records delivered.", ("exporter",)),
+    "dropped": ("Log records lost in export.", ("exporter", "reason")),
+    "resent": ("Log records in requests that were sent again.", ("exporter",)),
+    "outcome_unknown": ("Log records in requests that were never answered.", ("exporter",)),
+    "lost": ("Log records lost, whatever the reason.", ()),
+}
+
+
+FORK_PATIENCE = 1.0
+"""Seconds that a fork waits at most for what is being published: a child must not inherit the library's locks taken."""
+
+
+class _Guard:
+    """Lets one thread publish at a time, and none while the process forks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._forking = False
+
+    def close(self) -> None:
+        self._forking = self.lock.acquire(timeout=FORK_PATIENCE)
+
+    def open(self) -> None:
+        if self._forking:
+            self._forking = False
+            self.lock.release()
+
+
+_guard = _Guard()
+
+
+class _Publisher(Collector):
+    """Adds what has changed since the last time to the library's own counters: its multi-process mode knows only these.
+
+    It is registered in front of them, without metrics of its own: so a scrape brings them up to date before it reads
+    them. In multi-process mode another process may be scraped; the numbers are then those of the last batch.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        registry.register(self)
+        self._counters = {
+            name: Counter(f"otelog_log_records_{name}", description, labels, registry=registry)
+            for name, (description, labels) in _LABELS.items()
+        }
+        self._queue_size, self._queue_capacity = (
+            Gauge(f"otelog_log_records_queue_{name}", description, registry=registry, multiprocess_mode="livesum")
+            for name, description in (("size", "Log records queued."), ("capacity", "Log records the queue can hold."))
+        )
+        self._published: WeakKeyDictionary[Ledger, dict[_Key, int]] = WeakKeyDictionary()
+
+    def __call__(self, ledger: Ledger, last: bool) -> None:
+        with _guard.lock:
+            self._publish(ledger)
+
+    def describe(self) -> Iterable[Metric]:
+        """Returns nothing, so that registering does not collect."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Bring the counters up to date; returns nothing."""
+        with _guard.lock:
+            for ledger in list(self._published):
+                self._publish(ledger)
+        return ()
+
+    def restart_after_fork(self) -> None:
+        """Begin anew, as the child's ledger does."""
+        self._published = WeakKeyDictionary()
+
+    def _publish(self, ledger: Ledger) -> None:
+        stats = ledger.read()
+        before = self._published.setdefault(ledger, {})
+        for key, count in _list_counts(stats):
+            added = count - before.get(key, 0)
+            # Zero at first too: a series that is born with its first loss shows no increase.
+            if added > 0 or key not in before:
+                name, labels = key
+                counter = self._counters[name]
+                (counter.labels(*labels) if labels else counter).inc(max(0, added))
+                before[key] = count
+        self._queue_size.set(stats.queued)
+        self._queue_capacity.set(stats.queue_capacity)
+
+
+def _list_counts(stats: Stats) -> Iterator[tuple[_Key, int]]:
+    yield ("created", ()), stats.created
+    yield ("lost", ()), stats.lost
+    for reason in REFUSED_REASONS:
+        yield ("refused", (reason,)), stats.refused[reason]
+    for reason in REMOVED_REASONS:
+        yield ("removed", (reason,)), stats.removed[reason]
+    for name, exporter in stats.exporters.items():
+        yield ("exported", (name,)), exporter.exported
+        yield ("resent", (name,)), exporter.resent
+        yield ("outcome_unknown", (name,)), exporter.outcome_unknown
+        for reason in DROPPED_REASONS:
+            yield ("dropped", (name, reason)), exporter.dropped[reason]
+
+
+_publishing = threading.Lock()
+_published_in: WeakKeyDictionary[CollectorRegistry, _Publisher] = WeakKeyDictionary()
+
+
+def _restart_after_fork() -> None:
+    _guard.__init__()  # type: ignore[misc]
+    for publisher in list(_published_in.values()):
+        publisher.restart_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_guard.close, after_in_parent=_guard.open, after_in_child=_restart_after_fork)
+
+
+def publish(registry: CollectorRegistry = REGISTRY) -> None:
+    """Publish the books of the configured pipeline as ``otelog_log_records_*``.
+
+    The counters follow batch by batch, and are exact when `otelog.flush` or `otelog.shutdown` returns; in one process
+    also at each scrape. In multi-process mode (``PROMETHEUS_MULTIPROC_DIR``) every process adds its own; call
+    ``prometheus_client.multiprocess.mark_process_dead`` when one ends, as for any gauge. To be called before or after
+    `otelog.configure`, once in each process that is not forked from one that has called it; again does nothing.
+
+    Args:
+        registry: Where; the library's own by default.
+
+    Raises:
+        ValueError: Metrics of these names are registered there already.
+
+    Thread safety: may be called by any thread.
+    """
+    with _publishing:
+        if registry not in _published_in:
+            publisher = _published_in[registry] = _Publisher(registry)
+            add_observer(publisher)

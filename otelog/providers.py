@@ -1,0 +1,407 @@
+"""`configure` and what ends it: the pipeline, the handler, and the OpenTelemetry providers that are missing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opentelemetry import _logs, trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.resources import Resource
+
+from otelog._attributes import AttributeBuilder
+from otelog._config import Settings, resolve
+from otelog._diagnostics import warn
+from otelog._ledger import Ledger, Stats
+from otelog._meter_provider import MetricsPipeline, is_missing
+from otelog._state import GATE, UnconfiguredPort
+from otelog._transport import TransportSettings
+from otelog._values import Limits
+from otelog._version import USER_AGENT
+from otelog.exporter import OTLPLogExporter
+from otelog.handler import LoggingHandler
+from otelog.logger import Logger
+from otelog.processor import BatchLogRecordProcessor, make_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from typing_extensions import Unpack
+
+    from otelog.typing import ConfigureOptions
+
+_INSTANCE_ID = "service.instance.id"
+
+_configuring = threading.Lock()
+
+
+class _Configured:
+    """What `configure` has set up in this process."""
+
+    processor: BatchLogRecordProcessor | None = None
+    handler: LoggingHandler | None = None
+    settings: Settings | None = None
+    level_before: int | None = None
+    provider: LoggerProvider | None = None
+    """The provider that `configure` itself has installed."""
+    hooked: LoggerProvider | None = None
+    """The provider that hands its records to `processor`."""
+    meters: MetricsPipeline | None = None
+    observers: tuple[Callable[[Ledger, bool], None], ...] = ()
+    """Added to the first pipeline, and handed on from each to the next."""
+    previous_sigterm: Any = None
+    sigterm_installed: bool = False
+
+
+_configured = _Configured()
+
+
+def configure(**options: Unpack[ConfigureOptions]) -> None:
+    """Set up the pipeline: from then on the facade, standard logging and any OpenTelemetry logger are exported.
+
+    It installs a handler on the root logger and the providers that are missing (loggers, tracer, meter), and replaces
+    none that is there. Called again with the same options it does nothing; with others it delivers what is queued, and
+    replaces the pipeline, while the ledger goes on.
+
+    Args:
+        options: Keyword-only; `otelog.typing.ConfigureOptions` and the README's table have them all. What is not given
+            comes from the environment, then from the default.
+
+    Raises:
+        ConfigurationError: An option is unknown or has a value that is not allowed. A bad value in the environment is
+            told on standard error, and the default is used.
+
+    Thread safety: calls are serialised.
+    """
+    settings = resolve(options)
+    for warning in settings.warnings:
+        warn(f"config:{warning}", warning)
+    if settings.sdk_disabled:
+        return
+    with _configuring:
+        if settings != _configured.settings or GATE.configured.queue.closed:
+            _open_pipeline(settings, dict(options))
+            _configured.settings = settings
+            if settings.install_handler:
+                _set_root_level(settings.level)
+            if settings.handle_sigterm:
+                _install_sigterm()
+            else:
+                _remove_sigterm()
+        # With the same options, too: dictConfig and the like may have taken it off.
+        if settings.install_handler:
+            _install_handler()
+        else:
+            _remove_handler()
+
+
+def is_configured() -> bool:
+    """Returns whether `configure` has set up a pipeline."""
+    return _configured.settings is not None
+
+
+def ensure_handler() -> None:
+    """Put the handler on the root logger again, if `configure` was told to have one there."""
+    if _configured.settings is not None and _configured.settings.install_handler:
+        _install_handler()
+
+
+def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
+    # First what may be refused, so that a bad file changes nothing.
+    exporter = settings.exporter
+    if exporter is None:
+        exporter = OTLPLogExporter(
+            endpoint=settings.endpoint,
+            headers=settings.headers,
+            compression=settings.compression,
+            timeout=settings.timeout,
+            certificate_file=settings.certificate_file,
+            client_certificate_file=settings.client_certificate_file,
+            client_key_file=settings.client_key_file,
+            max_request_bytes=settings.max_request_bytes,
+        )
+    resource = _make_resource(settings, options)
+    _install_tracer_provider(settings, resource)
+    attributes = AttributeBuilder(
+        Limits(max_attributes=settings.max_attributes, max_value_length=settings.max_attribute_length),
+        code_attributes=settings.code_attributes,
+        thread_names=_find_thread_name if settings.thread_attributes else None,
+        message_template=settings.message_template,
+    )
+    old = _configured.processor
+    ledger: Ledger | None = old.ledger if old is not None and is_configured() else None
+    resource_of_process = _ResourceOfProcess(resource)
+    worker = make_worker(
+        exporter,
+        settings,
+        attributes,
+        resource_of_process,
+        meter_provider=None,
+        shutdown_timeout=settings.shutdown_timeout,
+        level=settings.level,
+        ledger=ledger,
+    )
+    if old is None:
+        old = _configured.processor = BatchLogRecordProcessor.of_worker(worker, GATE)
+        for observer in _configured.observers:
+            old.add_observer(observer)
+    else:
+        old.replace_worker(worker, settings.shutdown_timeout)
+    _install_logger_provider(old, resource)
+    _install_meter_provider(settings, resource_of_process)
+
+
+def _make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
+    provider = _logs.get_logger_provider()
+    if isinstance(provider, LoggerProvider) and provider is not _configured.provider:
+        # What the application has told its own provider stays, but for what it tells us in so many words.
+        resource: Resource = provider.resource.merge(Resource(resolve(options, {}).resource_attributes))
+    else:
+        resource = _create_resource(settings)
+    if _INSTANCE_ID not in resource.attributes:
+        resource = resource.merge(Resource({_INSTANCE_ID: str(uuid.uuid4())}))
+    return resource
+
+
+def _create_resource(settings: Settings) -> Resource:
+    try:
+        return Resource.create(settings.resource_attributes)
+    except RuntimeError:
+        # The SDK detects in threads, which cannot be had when the interpreter ends.
+        return Resource(settings.resource_attributes)
+
+
+class _ResourceOfProcess:
+    """Returns the resource; in a forked child with a new ``service.instance.id``, once for each process."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._pid = os.getpid()
+
+    def __call__(self) -> Resource:
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            # The SDK renews the id of its own providers in the child; then both say the same.
+            instance: Any = None
+            if _configured.hooked is not None:
+                instance = _configured.hooked.resource.attributes.get(_INSTANCE_ID)
+            if instance is None or instance == self._resource.attributes[_INSTANCE_ID]:
+                instance = str(uuid.uuid4())
+            self._resource = self._resource.merge(Resource({_INSTANCE_ID: instance}))
+        return self._resource
+
+
+def _find_thread_name(thread_id: int) -> str | None:
+    # Reading a dict that other threads change is one step; threading.enumerate() would take a lock.
+    thread = threading._active.get(thread_id)  # type: ignore[attr-defined]
+    return None if thread is None else str(thread.name)
+
+
+def _install_logger_provider(processor: BatchLogRecordProcessor, resource: Resource) -> None:
+    provider = _logs.get_logger_provider()
+    if not isinstance(provider, LoggerProvider):
+        # Our own end of process comes with the books closed; the provider's would come on top of it.
+        own = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        _logs.set_logger_provider(own)
+        provider = _logs.get_logger_provider()
+        if provider is not own:
+            warn("provider", "the LoggerProvider that is there is not the SDK's: its loggers' records do not come here")
+            return
+        _configured.provider = own
+    elif provider is _configured.provider and provider.resource != resource and hasattr(provider, "_update_resource"):
+        # Reconfigured: the OpenTelemetry loggers that are out there belong to the same service. What the provider is
+        # given here it merges into what it has.
+        provider._resource = Resource.get_empty()
+        provider._update_resource(resource)
+    if provider is not _configured.hooked:
+        provider.add_log_record_processor(processor)
+        _configured.hooked = provider
+
+
+def _install_tracer_provider(settings: Settings, resource: Resource) -> None:
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider(resource=resource)
+    if "otlp" in settings.traces_exporter:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError:
+            warn("traces", "OTEL_TRACES_EXPORTER asks for otlp: pip install 'otelog[metrics]' brings the exporter")
+        else:
+            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]) -> None:
+    # Whoever chooses another exporter for logs has not said where metrics may go.
+    if settings.exporter is not None or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
+        return
+    base = urlsplit(settings.base_endpoint)
+    # Headers, often a secret, only go where the logs go.
+    same_server = urlsplit(settings.endpoint).netloc == base.netloc
+    target = TransportSettings(
+        endpoint=base._replace(path=base.path.rstrip("/") + "/v1/metrics").geturl(),
+        headers=settings.headers if same_server else {},
+        compression=settings.compression,
+        timeout=settings.timeout,
+        certificate_file=settings.certificate_file,
+        client_certificate_file=settings.client_certificate_file,
+        client_key_file=settings.client_key_file,
+        user_agent=USER_AGENT,
+    )
+    if _configured.meters is not None:
+        _configured.meters.redirect(target, resource)
+    elif is_missing():
+        _configured.meters = MetricsPipeline(target, resource, _end_logs)
+
+
+def _end_logs() -> None:
+    if _configured.processor is not None:
+        _configured.processor.shutdown()
+
+
+def _set_root_level(level: int) -> None:
+    root = logging.getLogger()
+    if _configured.level_before is None:
+        _configured.level_before = root.level
+    root.setLevel(level)
+
+
+def _install_handler() -> None:
+    root = logging.getLogger()
+    if any(isinstance(handler, LoggingHandler) and handler._gate is GATE for handler in root.handlers):
+        # Ours, or one that the application has put there: a second one would double every record.
+        return
+    if _configured.handler is None:
+        _configured.handler = LoggingHandler()
+    root.addHandler(_configured.handler)
+
+
+def _remove_handler() -> None:
+    if _configured.handler is not None:
+        logging.getLogger().removeHandler(_configured.handler)
+
+
+def _install_sigterm() -> None:
+    if _configured.sigterm_installed:
+        return
+    if threading.current_thread() is not threading.main_thread():
+        warn("sigterm", "handle_sigterm needs configure() to be called in the main thread")
+        return
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous is None:
+        warn("sigterm", "handle_sigterm leaves a SIGTERM handler alone that was not installed from Python")
+    elif previous != signal.SIG_IGN:
+        # What is ignored stays so, in programs that this one starts, too: they would not inherit a handler.
+        _configured.previous_sigterm = signal.signal(signal.SIGTERM, _on_sigterm)
+        _configured.sigterm_installed = True
+
+
+def _remove_sigterm() -> None:
+    if _configured.sigterm_installed and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, _configured.previous_sigterm)
+        _configured.sigterm_installed = False
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    previous: Callable[[int, FrameType | None], Any] | int = _configured.previous_sigterm
+    processor, settings = _configured.processor, _configured.settings
+    timeout = settings.shutdown_timeout if settings is not None else 5.0
+    if callable(previous):
+        # Whoever handled it before decides what ends; what it logs is still taken.
+        if processor is not None:
+            processor.force_flush(timeout * 1000)
+        previous(number, frame)
+    else:
+        if processor is not None:
+            processor.shutdown(timeout * 1000)
+        if _configured.meters is not None:
+            _configured.meters.end_with_process()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def get_logger(name: str | None = None) -> Logger:
+    """Returns a facade logger.
+
+    Args:
+        name: The scope of its records, usually ``__name__``; by default the calling module's.
+
+    It may be called before `configure`; until then its calls go to the standard library's logger of that name.
+    """
+    if name is None:
+        name = str(sys._getframe(1).f_globals.get("__name__", ""))
+    return Logger(str(name), GATE)
+
+
+def stats() -> Stats:
+    """Returns a consistent snapshot of the books of the configured pipeline; all zero before `configure`."""
+    processor = _configured.processor if is_configured() else None
+    return Ledger().read() if processor is None else processor.stats()
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Deliver what is queued.
+
+    Args:
+        timeout: Seconds to wait.
+
+    Returns:
+        Whether everything that was queued or in flight was delivered in that time; True before `configure`.
+    """
+    processor = _configured.processor if is_configured() else None
+    return True if processor is None else processor.force_flush(timeout * 1000)
+
+
+def shutdown(timeout: float = 5.0) -> bool:
+    """Deliver what is queued, and end the pipeline; later calls are refused, and counted. Idempotent.
+
+    Where `configure` has installed a MeterProvider, the last counts are sent in what is left of the time.
+
+    Args:
+        timeout: Seconds, for everything.
+
+    Returns:
+        Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
+    """
+    deadline = time.monotonic() + timeout
+    processor = _configured.processor if is_configured() else None
+    delivered = True if processor is None else processor.shutdown(timeout * 1000)
+    if _configured.meters is not None:
+        _configured.meters.flush(deadline - time.monotonic())
+    return delivered
+
+
+def add_observer(observer: Callable[[Ledger, bool], None]) -> None:
+    """Have the books of the configured pipeline published, also if it is configured later.
+
+    Args:
+        observer: See `BatchLogRecordProcessor.add_observer`.
+    """
+    with _configuring:
+        _configured.observers += (observer,)
+        if _configured.processor is not None:
+            _configured.processor.add_observer(observer)
+
+
+def reset() -> None:
+    """Take everything back that `configure` has installed, for tests; OpenTelemetry's global providers stay."""
+    if _configured.processor is not None:
+        _configured.processor.shutdown(0.0)
+    _remove_handler()
+    _remove_sigterm()
+    if _configured.level_before is not None:
+        logging.getLogger().setLevel(_configured.level_before)
+    GATE.port = UnconfiguredPort()
+    _configured.handler = _configured.settings = _configured.level_before = None

@@ -1,0 +1,48 @@
+"""Types of otelog's own that its users' type checkers see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+
+__all__ = ["ConfigureOptions"]
+
+
+class ConfigureOptions(TypedDict, total=False):
+    """The keywords of `otelog.configure`; the README's table says what each does. None is "not given"."""
+
+    service_name: str | None
+    service_version: str | None
+    service_namespace: str | None
+    deployment_environment: str | None
+    resource_attributes: Mapping[str, Any] | None
+    level: int | str | None
+    endpoint: str | None
+    headers: Mapping[str, str] | None
+    compression: Literal["gzip", "zstd", "none"] | None
+    timeout: float | None
+    certificate_file: str | PathLike[str] | None
+    client_certificate_file: str | PathLike[str] | None
+    client_key_file: str | PathLike[str] | None
+    exporter: LogRecordExporter | None
+    max_queue_size: int | None
+    max_queue_bytes: int | None
+    max_export_batch_size: int | None
+    max_request_bytes: int | None
+    schedule_delay_millis: float | None
+    export_timeout_millis: float | None
+    when_full: Literal["drop_newest", "drop_oldest", "block"] | None
+    block_timeout: float | None
+    reserve_for_errors: float | None
+    code_attributes: bool | None
+    thread_attributes: bool | None
+    message_template: bool | None
+    max_attributes: int | None
+    max_attribute_length: int | None
+    install_handler: bool | None
+    handle_sigterm: bool | None
+    shutdown_timeout: float | None

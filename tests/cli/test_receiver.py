@@ -1,0 +1,450 @@
+"""The embedded receiver: what it takes, what it refuses, and what it then knows."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import sys
+import threading
+import zlib
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+
+from otelog.cli.journal import Journal
+from otelog.cli.lines import render_lines, severity_range
+from otelog.cli.receiver import Receiver, RefusedError, decompress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROTOBUF = "application/x-protobuf"
+TIME_NS = 1_700_000_000_123_456_789
+
+
+def make_request(count: int = 1, *, service: str = "shop", instance: str = "i-1", severity: int = 9) -> bytes:
+    request = ExportLogsServiceRequest()
+    resource_logs = request.resource_logs.add()
+    for key, value in (("service.name", service), ("service.instance.id", instance)):
+        resource_logs.resource.attributes.add(key=key).value.string_value = value
+    scope_logs = resource_logs.scope_logs.add()
+    scope_logs.scope.name = "shop.web"
+    for number in range(count):
+        record = scope_logs.log_records.add(
+            time_unix_nano=TIME_NS + number,
+            severity_number=severity,  # type: ignore[arg-type]
+            severity_text="INFO",
+            trace_id=bytes(range(16)),
+            span_id=bytes(range(8)),
+        )
+        record.body.string_value = f"message {number}"
+        record.attributes.add(key="number").value.int_value = number
+    return request.SerializeToString()
+
+
+class Sender:
+    """One kept-alive connection to a receiver."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.connection = http.client.HTTPConnection(receiver.host, receiver.port, timeout=10)
+
+    def post(self, body: Any, path: str = "/v1/logs", *, kind: str = PROTOBUF, **headers: str) -> tuple[int, bytes]:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.connection.request("POST", path, body, {"Content-Type": kind, **names})
+        answer = self.connection.getresponse()
+        return answer.status, answer.read()
+
+    def get(self, path: str) -> tuple[int, Any]:
+        self.connection.request("GET", path)
+        answer = self.connection.getresponse()
+        body = answer.read()
+        return answer.status, json.loads(body) if answer.headers["Content-Type"] == "application/json" else body
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "records.jsonl")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def receiver(journal: Journal) -> Iterator[Receiver]:
+    with Receiver(journal, max_body_bytes=100_000) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def sender(receiver: Receiver) -> Iterator[Sender]:
+    sender = Sender(receiver)
+    yield sender
+    sender.connection.close()
+
+
+def read_file(journal: Journal) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in journal.path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_record_is_in_the_file_and_counted_before_the_answer(journal: Journal, sender: Sender) -> None:
+    status, body = sender.post(make_request(3))
+    assert status == 200
+    assert ExportLogsServiceResponse.FromString(body) == ExportLogsServiceResponse()
+    assert [record["message"] for record in read_file(journal)] == ["message 0", "message 1", "message 2"]
+    status, stats = sender.get("/stats")
+    assert status == 200
+    assert stats == {
+        "records": 3,
+        "requests": 1,
+        "refused_requests": 0,
+        "instances": [{"service": "shop", "instance": "i-1", "records": 3, "severities": {"INFO": 3}}],
+    }
+
+
+def test_a_line_has_every_field_in_a_fixed_order() -> None:
+    [line] = render_lines(
+        ExportLogsServiceRequest.FromString(make_request()), zone=timezone(timedelta(hours=5, minutes=30))
+    )
+    assert list(json.loads(line.text).items()) == [
+        ("timestamp", "2023-11-15T03:43:20.123456+05:30"),
+        ("level", "INFO"),
+        ("logger", "shop.web"),
+        ("message", "message 0"),
+        ("trace_id", "000102030405060708090a0b0c0d0e0f"),
+        ("span_id", "0001020304050607"),
+        ("severity_number", 9),
+        ("service", "shop"),
+        ("instance", "i-1"),
+        ("attributes", {"number": 0}),
+    ]
+
+
+def test_a_bare_record_has_nulls_for_what_it_lacks() -> None:
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add()
+    [line] = render_lines(request)
+    assert json.loads(line.text) == {
+        "timestamp": None,
+        "level": "UNSPECIFIED",
+        "logger": None,
+        "message": None,
+        "trace_id": None,
+        "span_id": None,
+        "severity_number": 0,
+        "service": None,
+        "instance": None,
+        "attributes": {},
+    }
+
+
+def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(event_name="order.paid")
+    record.body.string_value = "two\nlines\u2028and \x00"
+    add = record.attributes.add
+    add(key="nan").value.double_value = float("nan")
+    add(key="infinite").value.double_value = float("-inf")
+    add(key="half").value.double_value = 0.5
+    add(key="large").value.int_value = 2**63 - 1
+    add(key="true").value.bool_value = True
+    add(key="bytes").value.bytes_value = b"\xff\x00"
+    add(key="empty")
+    add(key="list").value.array_value.values.add().string_value = "a"
+    add(key="map").value.kvlist_value.values.add(key="k").value.int_value = 1
+    [line] = render_lines(request)
+    assert "\n" not in line.text
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    fields = json.loads(line.text, parse_constant=refuse)
+    assert fields["event"] == "order.paid"
+    assert fields["message"] == "two\nlines\u2028and \x00"
+    assert fields["attributes"] == {
+        "nan": "nan",
+        "infinite": "-inf",
+        "half": 0.5,
+        "large": 2**63 - 1,
+        "true": True,
+        "bytes": "/wA=",
+        "empty": None,
+        "list": ["a"],
+        "map": {"k": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (-1, "UNSPECIFIED"),
+        (0, "UNSPECIFIED"),
+        (1, "TRACE"),
+        (4, "TRACE"),
+        (5, "DEBUG"),
+        (9, "INFO"),
+        (13, "WARN"),
+        (17, "ERROR"),
+        (21, "FATAL"),
+        (24, "FATAL"),
+        (25, "UNSPECIFIED"),
+    ],
+)
+def test_a_severity_number_belongs_to_one_range(number: int, name: str) -> None:
+    assert severity_range(number) == name
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "identity"])
+def test_a_body_is_taken_in_each_coding(encoding: str, journal: Journal, sender: Sender) -> None:
+    body = make_request(10)
+    if encoding == "gzip":
+        body = gzip.compress(body)
+    elif encoding == "zstd":
+        body = pytest.importorskip("zstandard").compress(body)
+    assert sender.post(body, Content_Encoding=encoding)[0] == 200
+    assert len(read_file(journal)) == 10
+
+
+def test_a_chunked_body_is_taken_and_the_connection_stays_usable(journal: Journal, sender: Sender) -> None:
+    body = make_request(5)
+    sender.connection.request(
+        "POST", "/v1/logs", iter([body[:10], body[10:]]), {"Content-Type": PROTOBUF}, encode_chunked=True
+    )
+    answer = sender.connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    assert sender.post(make_request(1))[0] == 200
+    assert len(read_file(journal)) == 6
+
+
+def test_requests_follow_each_other_on_one_connection(sender: Sender) -> None:
+    sender.post(make_request())
+    socket = sender.connection.sock
+    for _ in range(20):
+        assert sender.post(make_request())[0] == 200
+        assert sender.connection.sock is socket
+
+
+@pytest.mark.parametrize("path", ["/v1/metrics", "/v1/traces"])
+def test_other_signals_are_answered_and_dropped(path: str, journal: Journal, sender: Sender) -> None:
+    assert sender.post(b"anything", path) == (200, b"")
+    assert sender.post(b"{}", path, kind="application/json") == (200, b"{}")
+    assert read_file(journal) == []
+    assert sender.get("/stats")[1]["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "detail"),
+    [
+        (b"\xff\xff\xff", {}, 400, b"not an ExportLogsServiceRequest"),
+        (b"no gzip", {"Content_Encoding": "gzip"}, 400, b"gzip body is damaged"),
+        (gzip.compress(make_request(50))[:-20], {"Content_Encoding": "gzip"}, 400, b"gzip body is damaged"),
+        (b"no zstd", {"Content_Encoding": "zstd"}, 400, b"zstd body is damaged"),
+        (b"x", {"Content_Encoding": "br"}, 415, b"Content-Encoding br is unknown"),
+        (b"{}", {"kind": "application/json"}, 415, b"Content-Type must be application/x-protobuf"),
+        (bytes(100_001), {}, 413, b"over 100000 bytes"),
+        (gzip.compress(bytes(100_001)), {"Content_Encoding": "gzip"}, 413, b"over 100000 bytes"),
+        (b"", {"path": "/v1/elsewhere"}, 404, b"logs go to /v1/logs"),
+    ],
+)
+def test_a_bad_request_is_refused_in_words_and_the_next_one_is_taken(
+    body: bytes, headers: dict[str, str], status: int, detail: bytes, journal: Journal, sender: Sender
+) -> None:
+    if headers.get("Content_Encoding") == "zstd":
+        pytest.importorskip("zstandard")
+    answered, said = sender.post(body, **headers)
+    assert (answered, detail in said) == (status, True), said
+    assert read_file(journal) == []
+    assert sender.post(make_request())[0] == 200
+    refused = 0 if status == 404 else 1
+    assert sender.get("/stats")[1]["refused_requests"] == refused
+
+
+def test_a_refusal_is_a_protobuf_status_as_otlp_asks(sender: Sender) -> None:
+    status_pb2 = pytest.importorskip("google.rpc.status_pb2")
+    answered, said = sender.post(b"\xff")
+    assert answered == 400
+    assert "not an ExportLogsServiceRequest" in status_pb2.Status.FromString(said).message
+
+
+def test_a_body_that_ends_early_is_not_taken(journal: Journal, receiver: Receiver, sender: Sender) -> None:
+    # Either half is a whole message by itself: only the missing length tells that one is missing.
+    half = make_request()
+    sender.connection.putrequest("POST", "/v1/logs")
+    sender.connection.putheader("Content-Type", PROTOBUF)
+    sender.connection.putheader("Content-Length", str(2 * len(half)))
+    sender.connection.endheaders(half)
+    assert sender.connection.sock is not None
+    sender.connection.sock.shutdown(1)
+    answer = sender.connection.getresponse()
+    assert answer.status == 400
+    assert read_file(journal) == []
+
+
+def test_the_sender_of_a_large_body_reads_the_refusal_and_no_reset(journal: Journal) -> None:
+    with Receiver(journal, max_body_bytes=4_000_000) as receiver:
+        sender = Sender(receiver)
+        # More than the sockets' buffers hold, so that it is still being written when the answer is known.
+        status, said = sender.post(bytes(7_900_000))
+        assert (status, b"over 4000000 bytes" in said) == (413, True)
+        sender.connection.close()
+
+
+@pytest.mark.parametrize("length", ["-1", "many", "9" * 30])
+def test_a_length_that_is_no_number_is_refused(length: str, sender: Sender) -> None:
+    assert sender.post(b"", Content_Length=length)[0] == 400
+
+
+@pytest.mark.parametrize("bomb", ["declared", "undeclared", "gzip"])
+def test_a_bomb_is_refused_by_the_size_it_would_have(bomb: str) -> None:
+    plain = bytes(10_000_000)
+    if bomb == "gzip":
+        packed, coding = gzip.compress(plain), "gzip"
+    else:
+        zstandard = pytest.importorskip("zstandard")
+        compressor = zstandard.ZstdCompressor(write_content_size=bomb == "declared")
+        packed, coding = compressor.compress(plain), "zstd"
+    with pytest.raises(RefusedError, match="over 1000 bytes"):
+        decompress(packed, coding, max_bytes=1000)
+
+
+def test_a_cut_zstd_body_is_never_taken_for_a_whole_one() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    plain = make_request(100)
+    packed = zstandard.ZstdCompressor(write_content_size=False).compress(plain)
+    assert decompress(packed, "zstd", max_bytes=10**6) == plain
+    assert decompress(packed + packed, "zstd", max_bytes=10**6) == plain + plain
+    for cut in (packed[:-1], packed[: len(packed) // 2], packed + packed[:-1], packed + b"rest"):
+        with pytest.raises(RefusedError):
+            decompress(cut, "zstd", max_bytes=10**6)
+
+
+def test_several_gzip_members_are_one_body() -> None:
+    assert decompress(gzip.compress(b"ab") + gzip.compress(b"cd"), "gzip", max_bytes=10) == b"abcd"
+    with pytest.raises(RefusedError):
+        decompress(zlib.compress(b"not gzip"), "gzip", max_bytes=100)
+
+
+def test_counts_are_kept_by_instance_and_severity(sender: Sender) -> None:
+    sender.post(make_request(2, instance="i-1", severity=9))
+    sender.post(make_request(3, instance="i-1", severity=18))
+    sender.post(make_request(4, instance="i-2", severity=99))
+    assert sender.get("/stats")[1]["instances"] == [
+        {"service": "shop", "instance": "i-1", "records": 5, "severities": {"INFO": 2, "ERROR": 3}},
+        {"service": "shop", "instance": "i-2", "records": 4, "severities": {"UNSPECIFIED": 4}},
+    ]
+
+
+def test_records_are_read_on_from_a_number(sender: Sender) -> None:
+    assert sender.get("/records") == (200, {"last": 0, "records": []})
+    sender.post(make_request(5))
+    status, answer = sender.get("/records?after=3")
+    assert (status, answer["last"]) == (200, 5)
+    assert [record["message"] for record in answer["records"]] == ["message 3", "message 4"]
+    assert sender.get("/records?after=5")[1]["records"] == []
+    assert sender.get("/records?after=99")[1]["records"] == []
+    for wrong in ("x", "-1", "9" * 30):
+        assert sender.get(f"/records?after={wrong}")[0] == 400
+    assert sender.get("/elsewhere")[0] == 404
+
+
+def test_kept_lines_are_bounded_in_number_and_size(tmp_path: Path) -> None:
+    lines = render_lines(ExportLogsServiceRequest.FromString(make_request(10)))
+    by_number = Journal(tmp_path / "a", kept_lines=4)
+    by_number.append(lines)
+    assert by_number.after(0) == (10, [line.text for line in lines[6:]])
+    assert by_number.after(8) == (10, [line.text for line in lines[8:]])
+    by_size = Journal(tmp_path / "b", kept_bytes=len(lines[0].text) * 2 + 10)
+    by_size.append(lines)
+    assert by_size.after(0) == (10, [line.text for line in lines[8:]])
+    by_number.close()
+    by_size.close()
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("quick_switches")
+def test_many_senders_at_once_lose_and_tear_nothing(journal: Journal, receiver: Receiver) -> None:
+    def send(name: str) -> None:
+        sender = Sender(receiver)
+        for _ in range(20):
+            assert sender.post(make_request(10, instance=name))[0] == 200
+        sender.connection.close()
+
+    threads = [threading.Thread(target=send, args=(f"i-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    records = read_file(journal)
+    assert len(records) == 1600
+    for number in range(8):
+        assert sum(record["instance"] == f"i-{number}" for record in records) == 200
+    assert {row["records"] for row in receiver.stats()["instances"]} == {200}  # type: ignore[attr-defined]
+
+
+def test_a_full_disk_is_answered_with_503_and_counts_nothing() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    journal = Journal(full)
+    with Receiver(journal) as receiver:
+        sender = Sender(receiver)
+        status, said = sender.post(make_request(3))
+        assert (status, b"could not be written" in said) == (503, True)
+        assert sender.get("/stats")[1]["records"] == 0
+        sender.connection.close()
+    journal.close()
+
+
+def test_lines_that_were_there_stay_and_a_torn_one_swallows_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "records.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"message": "old"}\n{"message": "to')
+    journal = Journal(path)
+    journal.append(render_lines(ExportLogsServiceRequest.FromString(make_request())))
+    journal.close()
+    journal.close()
+    first, torn, last = path.read_text().splitlines()
+    assert (first, torn) == ('{"message": "old"}', '{"message": "to')
+    assert json.loads(last)["message"] == "message 0"
+
+
+def test_stop_ends_the_thread_and_frees_the_port(journal: Journal) -> None:
+    receiver = Receiver(journal)
+    receiver.start()
+    receiver.stop()
+    receiver.stop()
+    again = Receiver(journal, port=receiver.port)
+    again.stop()
+    assert "otelog-receiver" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_stock_exporter_of_the_sdk_delivers_to_it(journal: Journal, receiver: Receiver) -> None:
+    exporter_module = pytest.importorskip("opentelemetry.exporter.otlp.proto.http._log_exporter")
+    from opentelemetry._logs import LogRecord, SeverityNumber
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+    from opentelemetry.sdk.resources import Resource
+
+    provider = LoggerProvider(Resource({"service.name": "stock", "service.instance.id": "s-1"}))
+    exporter = exporter_module.OTLPLogExporter(
+        endpoint=f"{receiver.url}/v1/logs", compression=exporter_module.Compression.Gzip
+    )
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    for number in range(100):
+        provider.get_logger("stock.logger").emit(
+            LogRecord(timestamp=TIME_NS + number, severity_number=SeverityNumber.WARN, body={"n": [number, "é"]})
+        )
+    provider.shutdown()
+    assert [record["message"] for record in read_file(journal)] == [{"n": [n, "é"]} for n in range(100)]
+    assert receiver.stats()["instances"] == [
+        {"service": "stock", "instance": "s-1", "records": 100, "severities": {"WARN": 100}}
+    ]

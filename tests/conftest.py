@@ -1,0 +1,41 @@
+"""For all tests: no thread outlives a test, and the environment says nothing of OpenTelemetry."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from tests.support import wait_until
+
+THREAD_SECONDS = 10.0
+
+# Timing must not decide a test; examples are the same in every run, so that a failure is seen again.
+hypothesis.settings.register_profile("otelog", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("otelog")
+
+
+@pytest.fixture(autouse=True)
+def no_thread_leaks() -> Iterator[None]:
+    """Fail a test that leaves a thread behind, after a bounded wait for those that are just ending."""
+    before = set(threading.enumerate())
+    yield
+
+    def find_leaked() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread not in before]
+
+    names = ", ".join(thread.name for thread in find_leaked())
+    wait_until(lambda: not find_leaked(), THREAD_SECONDS, what=f"the end of the test's threads ({names})")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the developer's own settings from tests and from the processes that they start."""
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "OTELOG_")):
+            monkeypatch.delenv(name)
+    # A MeterProvider lasts as long as the process, and so does its thread.
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")

@@ -1,0 +1,131 @@
+"""The real Collector, built once a machine and started for each test that asks for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import find_free_ports, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+START_ATTEMPTS = 3
+
+# A proxy of the environment must not stand between the test and loopback.
+open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+class CollectorStartError(Exception):
+    """The Collector ended before it was ready."""
+
+
+class Collector:
+    """A running Collector with collector/otelcol.yaml, all its ports on loopback and its file in `folder`."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        http, grpc, health, self._metrics_port = find_free_ports(4)
+        self.endpoint = f"http://127.0.0.1:{http}"
+        self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
+        self.file = folder / "logs.jsonl"
+        self._health = f"http://127.0.0.1:{health}/"
+        self._output = folder / "collector.log"
+        environ = {
+            **os.environ,
+            "OTELOG_COLLECTOR_HTTP": f"127.0.0.1:{http}",
+            "OTELOG_COLLECTOR_GRPC": f"127.0.0.1:{grpc}",
+            "OTELOG_COLLECTOR_HEALTH": f"127.0.0.1:{health}",
+            "OTELOG_COLLECTOR_METRICS_HOST": "127.0.0.1",
+            "OTELOG_COLLECTOR_METRICS_PORT": str(self._metrics_port),
+            "OTELOG_COLLECTOR_FILE": str(self.file),
+            "OTELOG_COLLECTOR_FILE_MEGABYTES": "4096",
+            "OTELOG_COLLECTOR_MEMORY_MIB": "1024",
+        }
+        command = [str(binary), "--config", str(ROOT / "collector" / "otelcol.yaml")]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(command, env=environ, cwd=folder, stdout=output, stderr=output)
+        try:
+            wait_until(self._is_ready, START_SECONDS, what="the Collector's health check")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _is_ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise CollectorStartError(self._output.read_text(errors="replace")[-3000:])
+        try:
+            with open_url(self._health, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def metric(self, name: str) -> int:
+        """The sum of one of the Collector's own metrics over all its labels."""
+        with open_url(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+        return int(sum(float(value) for value in values))
+
+    def accepted(self) -> int:
+        """Log records that the receiver took, as the Collector counts them."""
+        return self.metric("otelcol_receiver_accepted_log_records_total")
+
+    def records(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Every record in the file, with its resource; one line holds a whole batch."""
+        with self.file.open(encoding="utf-8") as lines:
+            for line in lines:
+                for resource in json.loads(line)["resourceLogs"]:
+                    for scope in resource["scopeLogs"]:
+                        for record in scope["logRecords"]:
+                            yield resource["resource"], record
+
+    def stop(self) -> None:
+        """End the process, in an orderly way if it can; then its file is complete. Idempotent."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def collector_binary() -> Path:
+    """The Collector's executable, built into the user's cache if it is not there."""
+    builder = ROOT / "tools" / "build_collector.py"
+    done = subprocess.run([sys.executable, str(builder)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"the Collector is needed here and could not be built:\n{done.stderr}", pytrace=False)
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture
+def collector(collector_binary: Path, tmp_path: Path) -> Iterator[Collector]:
+    """A fresh Collector, its file empty and its counters at zero."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        folder = tmp_path / f"collector-{attempt}"
+        folder.mkdir()
+        try:
+            running = Collector(collector_binary, folder)
+        except CollectorStartError as error:
+            # Somebody else may have taken one of the ports in between.
+            if attempt == START_ATTEMPTS or "address already in use" not in str(error):
+                raise
+        else:
+            break
+    try:
+        yield running
+    finally:
+        running.stop()
+        running.file.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""What otelog says it delivered against what a real Collector took and wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack.conftest import Collector
+
+SENDER = Path(__file__).with_name("sender.py")
+SENDER_SECONDS = 600
+
+
+def start_sender(
+    endpoint: str, name: str, count: int, records_per_span: int, *more: str, **environ: str
+) -> subprocess.Popen[str]:
+    """Start a process that sends numbered records."""
+    return subprocess.Popen(
+        [sys.executable, str(SENDER), endpoint, name, str(count), str(records_per_span), *more],
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(sender: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for the sender and return its books."""
+    output, errors = sender.communicate(timeout=SENDER_SECONDS)
+    assert sender.returncode == 0, errors
+    assert errors == ""
+    books: dict[str, Any] = json.loads(output)
+    return books
+
+
+def attribute(attributes: list[dict[str, Any]], key: str) -> Any:
+    """The value of an OTLP/JSON attribute, whatever its type."""
+    (value,) = [item["value"] for item in attributes if item["key"] == key]
+    return next(iter(value.values()))
+
+
+def test_four_processes_with_a_million_records_agree_with_the_collector_to_the_record(collector: Collector) -> None:
+    processes, count, records_per_span = 4, 250_000, 100
+    names = [f"sender-{number}" for number in range(processes)]
+    senders = [start_sender(collector.endpoint, name, count, records_per_span) for name in names]
+    books = dict(zip(names, [finish(sender) for sender in senders], strict=True))
+    accepted = collector.accepted()
+    written = collector.metric("otelcol_exporter_sent_log_records_total")
+    collector.stop()
+
+    seen = {name: bytearray(count) for name in names}
+    wrong_ids = 0
+    for resource, record in collector.records():
+        name = attribute(resource["attributes"], "service.name")
+        number = int(attribute(record["attributes"], "number"))
+        seen[name][number] += 1
+        wrong_ids += [record["traceId"], record["spanId"]] != books[name]["spans"][number // records_per_span]
+
+    assert [books[name]["resent"] for name in names] == [0] * processes, "a resent request may stand in the file twice"
+    assert all(books[name]["delivered"] for name in names)
+    assert sum(books[name]["exported"] for name in names) == accepted == written == processes * count
+    assert {name: Counter(numbers) for name, numbers in seen.items()} == {name: Counter({1: count}) for name in names}
+    assert wrong_ids == 0
+    assert all(len({span_id for _, span_id in books[name]["spans"]}) == count // records_per_span for name in names)
+
+
+def assert_ten_records_are_whole(collector: Collector, books: dict[str, Any]) -> None:
+    """What `sender.py` sent in spans of five is in the Collector's file, each record once and complete."""
+    assert (books["created"], books["exported"], collector.accepted()) == (10, 10, 10)
+    collector.stop()
+    records = list(collector.records())
+    assert [record["body"]["stringValue"] for _, record in records] == [f"record {n} of shop" for n in range(10)]
+    assert [[record["traceId"], record["spanId"]] for _, record in records] == [
+        books["spans"][n // 5] for n in range(10)
+    ]
+    for resource, record in records:
+        assert attribute(resource["attributes"], "service.name") == "shop"
+        assert attribute(record["attributes"], "code.file.path") == str(SENDER)
+        assert (record["severityText"], record["severityNumber"]) == ("INFO", 9)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_records_arrive_whatever_the_compression(collector: Collector, compression: str) -> None:
+    sender = start_sender(collector.endpoint, "shop", 10, 5, OTEL_EXPORTER_OTLP_COMPRESSION=compression)
+    assert_ten_records_are_whole(collector, finish(sender))
+
+
+@pytest.mark.parametrize("exporter", ["official-grpc", "official-http"])
+def test_records_arrive_through_the_official_exporters(collector: Collector, exporter: str) -> None:
+    endpoint = collector.grpc_endpoint if exporter == "official-grpc" else collector.endpoint
+    assert_ten_records_are_whole(collector, finish(start_sender(endpoint, "shop", 10, 5, exporter)))

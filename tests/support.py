@@ -1,0 +1,44 @@
+"""What many tests need: waiting for a condition, free ports."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def wait_until(condition: Callable[[], Result], timeout: float = 10.0, *, what: str = "") -> Result:
+    """Ask until the condition is true, and return what it said.
+
+    Args:
+        condition: asked every 10 ms, at least once after the deadline.
+        timeout: seconds.
+        what: what is waited for, for the message of the failure.
+
+    Raises:
+        AssertionError: it did not become true in time.
+    """
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while True:
+        late = time.monotonic() >= deadline
+        result = condition()
+        if result:
+            return result
+        if late:
+            raise AssertionError(f"not within {timeout:g} s: {what or getattr(condition, '__name__', condition)}")
+        pause.wait(0.01)
+
+
+def find_free_ports(count: int) -> list[int]:
+    """Return ports of loopback that were all free a moment ago, for programs that cannot take port 0."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,0 +1,81 @@
+"""A fork in the middle of a late import leaves a child that can import the same module."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otelog._loading import load_module
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+
+def run(program: str, folder: Path) -> str:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(folder)])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_module_is_imported_by_its_name() -> None:
+    assert load_module("os.path") is os.path
+    with pytest.raises(ImportError):
+        load_module("otelog.no_such_module")
+
+
+def test_a_fork_waits_for_an_import(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import __main__\n__main__.begun.set()\n__main__.threading.Event().wait(0.3)\nwhole = 1\n"
+    )
+    program = (
+        "import os, threading\n"
+        "from otelog._loading import load_module\n"
+        "begun = threading.Event()\n"
+        "thread = threading.Thread(target=load_module, args=('slow',))\n"
+        "thread.start()\n"
+        "begun.wait()\n"
+        "child = os.fork()\n"
+        "import slow\n"
+        "if child == 0: os._exit(slow.whole)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "thread.join()\n"
+    )
+    assert run(program, tmp_path) == "1\n"
+
+
+def test_a_fork_does_not_wait_for_ever_and_both_sides_go_on_importing(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text("import __main__\n__main__.begun.set()\n__main__.over.wait()\n")
+    program = (
+        "import os, threading\n"
+        "from otelog import _loading\n"
+        "_loading.FORK_PATIENCE = 0.05\n"
+        "begun, over = threading.Event(), threading.Event()\n"
+        "thread = threading.Thread(target=_loading.load_module, args=('stuck',))\n"
+        "thread.start()\n"
+        "begun.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    _loading.load_module('colorsys')\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "over.set()\n"
+        "thread.join()\n"
+        "_loading.load_module('colorsys')\n"
+        "for _ in range(2):\n"
+        "    child = os.fork()\n"
+        "    if child == 0: os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+        "print('done')\n"
+    )
+    assert run(program, tmp_path) == "done\n"

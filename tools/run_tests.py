@@ -1,0 +1,223 @@
+"""Runs lint, types, unit tests with coverage, tests against the real Collector, and unit tests on other Pythons.
+
+All steps run, also after a failure. The last line sums up: "N passed, N failed". Run by `make test`, from .venv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+# The command line's screen and the Collector do not depend on the Python version, and take long.
+MAIN_VERSION_ONLY = ("tests/stack", "tests/cli")
+# Without coverage: millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
+LOADS = ("tests/test_ledger.py", "tests/test_killed_worker.py")
+MATRIX_EXTRAS = "zstd,prometheus,metrics,demo,test"
+STEPS = ("lint", "unit", "load", "stack", "matrix")
+
+
+@dataclass
+class Tally:
+    """What passed and failed so far, in tests (each linter counts as one)."""
+
+    passed: int = 0
+    failed: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, name: str, passed: int, failed: int, seconds: float) -> None:
+        """Count one step and say how it went."""
+        self.passed += passed
+        self.failed += failed
+        if failed:
+            self.failures.append(name)
+        say(f"{name}: {passed} passed, {failed} failed in {seconds:.0f} s")
+
+
+def say(message: str) -> None:
+    """Write one progress line."""
+    print(f"== {message}", flush=True)
+
+
+def run_linter(tally: Tally, *arguments: str) -> None:
+    """Run a module of this interpreter; it passes or fails as one."""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=False)
+    failed = int(done.returncode != 0)
+    tally.add(" ".join(arguments), 1 - failed, failed, time.monotonic() - started)
+
+
+def run_pytest(tally: Tally, name: str, command: list[str], **environ: str) -> None:
+    """Run a pytest command and count its tests from its own report."""
+    say(f"{name} ...")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
+        report = Path(folder) / "report.xml"
+        done = subprocess.run(
+            [*command, "--quiet", f"--junitxml={report}", f"--basetemp={folder}/tmp"],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            check=False,
+        )
+        passed, failed = count_tests(report)
+    # A crash or an empty run leaves no failed test behind; it must not look like success.
+    if done.returncode != 0 and not failed:
+        failed = 1
+    tally.add(name, passed, failed, time.monotonic() - started)
+
+
+def count_tests(report: Path) -> tuple[int, int]:
+    """Return how many tests passed and failed by a JUnit report."""
+    try:
+        suites = list(ET.parse(report).getroot().iter("testsuite"))
+    except (OSError, ET.ParseError):
+        return 0, 0
+    total, skipped = (sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "skipped"))
+    failed = sum(int(suite.get(key, 0)) for suite in suites for key in ("failures", "errors"))
+    return total - skipped - failed, failed
+
+
+def lint(tally: Tally) -> None:
+    """Check style, format and types."""
+    run_linter(tally, "ruff", "check", "--quiet")
+    run_linter(tally, "ruff", "format", "--check")
+    run_linter(tally, "mypy")
+
+
+def unit(tally: Tally) -> None:
+    """Run the unit tests, then most of them again for the report of branch coverage."""
+    run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", "--ignore=tests/stack", *_without(LOADS)])
+    with tempfile.TemporaryDirectory(prefix="otelog-coverage-") as folder:
+        environ = {**os.environ, "COVERAGE_FILE": f"{folder}/data"}
+        # Only a report: a tracer changes what some tests look at (signals, exits, timing), so it decides nothing.
+        quiet = ["-m", "pytest", "--quiet", "--ignore=tests/stack", "--ignore=tests/cli", *_without(LOADS)]
+        for arguments in (["run", *quiet], ["combine", "--quiet"], ["report"]):
+            output = None if arguments == ["report"] else subprocess.DEVNULL
+            command = [sys.executable, "-m", "coverage", *arguments]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, cwd=ROOT, env=environ, stdout=output, stderr=output, timeout=900, check=False)
+
+
+def _without(paths: tuple[str, ...]) -> list[str]:
+    return [f"--ignore={path}" for path in paths]
+
+
+def load(tally: Tally) -> None:
+    """Run the tests under load, without coverage."""
+    run_pytest(tally, "tests under load", [sys.executable, "-m", "pytest", *LOADS])
+
+
+def stack(tally: Tally) -> None:
+    """Run the tests against the real Collector."""
+    run_pytest(tally, "tests with the real Collector", [sys.executable, "-m", "pytest", "tests/stack"])
+
+
+def find_other_pythons() -> dict[str, Path]:
+    """Interpreters of other versions, from PATH and from pyenv's folder; each is seen to run."""
+    folders = []
+    if shutil.which("pyenv"):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=False).stdout.strip()
+        folders = sorted(Path(root, "versions").glob("*/bin"), reverse=True) if root else []
+    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    found: dict[str, Path] = {}
+    for version in OTHER_VERSIONS:
+        on_path = shutil.which(f"python{version}")
+        candidates = [folder / f"python{version}" for folder in folders] + ([Path(on_path)] if on_path else [])
+        for candidate in candidates if version != running else ():
+            if candidate.exists() and _runs(candidate, version):
+                found[version] = candidate
+                break
+    return found
+
+
+def _runs(python: Path, version: str) -> bool:
+    # A pyenv shim exists for every version and fails for those that are not activated.
+    code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and done.stdout.strip() == version
+
+
+def make_venv(python: Path, version: str) -> Path:
+    """Make the environment of another Python in the user's cache, once for each set of pins; return its interpreter."""
+    # Other checkouts keep environments of their own: an editable installation points into one folder.
+    checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    key = hashlib.sha256(str(python.resolve()).encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        key.update((ROOT / name).read_bytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog" / "venvs"
+    folder = cache / f"{checkout}-{version}-{key.hexdigest()[:16]}"
+    done, interpreter = folder / ".done", folder / "bin" / "python"
+    if not done.exists():
+        say(f"making an environment for Python {version}")
+        for old in cache.glob(f"{checkout}-{version}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        subprocess.run([str(python), "-m", "venv", str(folder)], check=True)
+        pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        target = f"{ROOT}[{MATRIX_EXTRAS}]"
+        subprocess.run([*pip, "--constraint", "constraints.txt", "--editable", target], cwd=ROOT, check=True)
+        done.touch()
+    return interpreter
+
+
+def prepare_matrix(tally: Tally) -> dict[str, Path]:
+    """Make the environments of all other Pythons found."""
+    interpreters = {}
+    for version, python in find_other_pythons().items():
+        try:
+            interpreters[version] = make_venv(python, version)
+        except subprocess.CalledProcessError as error:
+            tally.add(f"environment for Python {version} ({error})", 0, 1, 0.0)
+    return interpreters
+
+
+def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
+    """Run the unit tests on the other Pythons."""
+    if not interpreters:
+        say("no other Python of 3.10 to 3.13 was found")
+    for version, interpreter in interpreters.items():
+        command = [str(interpreter), "-m", "pytest", *(f"--ignore={folder}" for folder in MAIN_VERSION_ONLY)]
+        run_pytest(tally, f"unit tests on Python {version}", command, OTELOG_TESTS_BRIEF="1")
+
+
+def main() -> int:
+    """Run the steps and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=STEPS, action="append", help="run this step only; may be repeated")
+    steps = parser.parse_args().only or STEPS
+    tally = Tally()
+    # The build takes all cores for a while: it runs beside linters and downloads, never beside tests with deadlines.
+    builder = None
+    if "stack" in steps:
+        builder = subprocess.Popen([sys.executable, "tools/build_collector.py"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    if "lint" in steps:
+        lint(tally)
+    interpreters = prepare_matrix(tally) if "matrix" in steps else {}
+    if builder is not None and builder.wait() != 0:
+        tally.add("building the Collector", 0, 1, 0.0)
+    if "unit" in steps:
+        unit(tally)
+    if "load" in steps:
+        load(tally)
+    if "stack" in steps:
+        stack(tally)
+    if "matrix" in steps:
+        matrix(tally, interpreters)
+    for name in tally.failures:
+        say(f"failed: {name}")
+    print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
+    return int(tally.failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
