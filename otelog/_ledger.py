@@ -146,6 +146,8 @@ class Ledger:
         self._accepted = 0
         self._removed = dict.fromkeys(REMOVED_REASONS, 0)
         self._max_queued = 0
+        # Lengths that readers have seen, and that evictions may have undone: none may be told and then taken back.
+        self._peaks: list[int] = []
         self.worker_restarts = 0
         self.exporters: dict[str, ExporterCounts] = {}
         self.created_by_sdk = AtomicCounter()
@@ -235,8 +237,10 @@ class Ledger:
     def take(self, count: int, queued_before: int) -> None:
         """Count records that have just left the queue; inside a move."""
         self._taken += count
-        if queued_before > self._max_queued:
-            self._max_queued = queued_before
+        seen = len(self._peaks)
+        self._max_queued = max(self._max_queued, queued_before, *self._peaks[:seen])
+        # A reader may have added one meanwhile.
+        del self._peaks[:seen]
 
     def accept(self, name: str, count: int) -> None:
         """Count records that were handed over to this exporter, which now has them in flight; inside a move."""
@@ -285,12 +289,18 @@ class Ledger:
             if not version & 1:
                 stats = self._read_once()
                 if version == self._version:
-                    return stats
+                    return self._with_peak(stats)
             elif self.is_moving():
                 # A signal handler or a __del__ above this thread's own move: it cannot wait for itself.
                 break
             time.sleep(0 if attempt < 100 else 0.0001)
         return self._read_once()
+
+    def _with_peak(self, stats: Stats) -> Stats:
+        # Only a queue that has been full evicts, so there are few: they lie between its usable and its whole size.
+        if stats.refused["queue_full"] and stats.max_queued > max(self._max_queued, *self._peaks, 0):
+            self._peaks.append(stats.max_queued)
+        return stats
 
     def _read_once(self) -> Stats:
         queued = evicted = late = 0
@@ -333,7 +343,7 @@ class Ledger:
             resent=sum(one.resent for one in sums),
             outcome_unknown=sum(one.outcome_unknown for one in sums),
             exporters=MappingProxyType(exporters),
-            max_queued=max(self._max_queued, queued),
+            max_queued=max(queued, *self._peaks, self._max_queued),
             queue_capacity=self.queue_capacity,
             worker_restarts=self.worker_restarts,
         )

@@ -219,3 +219,21 @@ def test_the_length_hint_of_a_counter_is_exact_on_this_interpreter():
         counter.add()
     assert counter.value == 3
     assert sys.maxsize > 2**62
+
+
+def test_the_highest_length_that_was_told_is_never_taken_back():
+    """An eviction makes the queue shorter for a moment without a take."""
+    ledger = Ledger()
+    ledger.open_exporter("one")
+    length = [994]
+    ledger.open_queue(lambda: (length[0], 1), 1_000)
+    assert ledger.read().max_queued == 994
+    length[0] = 988
+    assert ledger.read().max_queued == 994
+    ledger.begin_move()
+    ledger.take(200, 990)
+    ledger.end_move()
+    length[0] = 700
+    assert ledger.read().max_queued == 994
+    length[0] = 996
+    assert ledger.read().max_queued == 996
