@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import datetime, timezone
 from typing import Literal, Protocol
 
@@ -75,8 +75,14 @@ class Sender(Protocol):
     def target(self) -> str:
         """The endpoint as diagnostics may show it."""
 
-    def post(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> Answer:
-        """Send one request; raises only `TransportFailure`."""
+    def send(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> None:
+        """Send one request, and begin an exchange; raises only `TransportFailure`."""
+
+    def receive(self) -> Answer:
+        """Read the answer; raises only `TransportFailure`."""
+
+    def end_exchange(self) -> None:
+        """End the exchange, also where no answer was read."""
 
 
 def _draw() -> float:
@@ -138,11 +144,26 @@ class Delivery:
         Returns:
             Whether all records were exported. Never raises; what cannot be sent is counted in `tally`.
         """
+        delivery = self.begin(batch, tally, deadline=deadline, stop=stop)
+        while True:
+            try:
+                next(delivery)
+            except StopIteration as end:
+                return bool(end.value)
+
+    def begin(
+        self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal
+    ) -> Generator[None, None, bool]:
+        """Return the delivery of a batch as an iterator, which halts whenever a request is out and unanswered.
+
+        So the caller can prepare the next batch meanwhile. It must take the iterator to its end before it begins
+        another delivery. See `deliver` for the rest.
+        """
         return _BatchDelivery(self, batch, tally, deadline, stop).run()
 
 
 class _BatchDelivery:
-    """The delivery of one batch."""
+    """The delivery of one batch; its generators halt where an answer is waited for."""
 
     def __init__(self, rules: Delivery, batch: EncodedBatch, tally: Tally, deadline: float, stop: StopSignal) -> None:
         self._rules = rules
@@ -156,12 +177,12 @@ class _BatchDelivery:
         self._search_requests = (len(batch) * len(batch)).bit_length()
         self._status: int | None = None
 
-    def run(self) -> bool:
+    def run(self) -> Generator[None, None, bool]:
         while self._pending:
             start, stop = self._pending.pop()
             end = self._cut(start, stop)
-            if start < end and self._send(start, end) == "bad_request":
-                self._search(start, end)
+            if start < end and (yield from self._send(start, end)) == "bad_request":
+                yield from self._search(start, end)
         return self._all_exported
 
     def _drop(self, start: int, stop: int, reason: Reason, detail: str | None = None) -> None:
@@ -191,7 +212,7 @@ class _BatchDelivery:
             self._drop(start, start + 1, "too_large", f"a record alone is over max_request_bytes ({limit})")
         return end
 
-    def _send(self, start: int, stop: int, *, again: bool = False) -> Outcome:
+    def _send(self, start: int, stop: int, *, again: bool = False) -> Generator[None, None, Outcome]:
         """Send a range in one request until something is final; all but a bad request is then settled or pending."""
         if reason := self._end_reason():
             self._drop(start, stop, reason, f"{self._rules.transport.target}: the time for delivery is used up")
@@ -205,7 +226,7 @@ class _BatchDelivery:
                 self._halve(start, stop)
             return "settled"
         began = self._rules.clock()
-        result = self._exchange(body, stop - start, again=again)
+        result = yield from self._exchange(body, stop - start, again=again)
         if self._rules.on_exchange is not None:
             self._rules.on_exchange(self._rules.clock() - began, self._status, _find_error(result))
         if isinstance(result, Answer):
@@ -217,7 +238,9 @@ class _BatchDelivery:
         middle = (start + stop) // 2
         self._pending += [(middle, stop), (start, middle)]
 
-    def _exchange(self, body: bytes, count: int, *, again: bool) -> Answer | tuple[Reason, str | None]:
+    def _exchange(
+        self, body: bytes, count: int, *, again: bool
+    ) -> Generator[None, None, Answer | tuple[Reason, str | None]]:
         """Send one request as often as it takes; return the answer that ends it, or why there is none."""
         attempt = 0
         cause: str | None = None
@@ -231,7 +254,13 @@ class _BatchDelivery:
             wait: float | None = None
             try:
                 timeout = min(self._rules.timeout, self._time_left())
-                answer = self._rules.transport.post(body, timeout=timeout, time_left=self._time_left)
+                transport = self._rules.transport
+                transport.send(body, timeout=timeout, time_left=self._time_left)
+                try:
+                    yield
+                    answer = transport.receive()
+                finally:
+                    transport.end_exchange()
             except TransportFailure as failure:
                 if failure.outcome_unknown:
                     self._tally.leave_unknown(count)
@@ -281,7 +310,7 @@ class _BatchDelivery:
                 "delivery.partial_success", f"{target} rejected {rejected} of {stop - start} records: {message or '-'}"
             )
 
-    def _search(self, start: int, stop: int) -> None:
+    def _search(self, start: int, stop: int) -> Generator[None, None, None]:
         """Find the records that a 400 is about; when the requests for it are used up, the rest is rejected.
 
         If the first part of a bad range was accepted, the other part is bad and need not be sent to be known as such.
@@ -296,20 +325,20 @@ class _BatchDelivery:
                 self._drop(start, stop, "rejected", f"{self._rules.transport.target} answered 400")
                 continue
             middle = start + max(1, (stop - start) * 3 // 8)
-            outcome = self._send_part(start, middle)
+            outcome = yield from self._send_part(start, middle)
             if outcome == "bad_request":
                 bad.append((start, middle))
             if outcome == "exported":
                 bad.append((middle, stop))
             elif not self._search_requests:
                 self._drop(middle, stop, "rejected", f"{self._rules.transport.target} answered 400")
-            elif self._send_part(middle, stop) == "bad_request":
+            elif (yield from self._send_part(middle, stop)) == "bad_request":
                 bad.append((middle, stop))
 
-    def _send_part(self, start: int, stop: int) -> Outcome:
+    def _send_part(self, start: int, stop: int) -> Generator[None, None, Outcome]:
         self._search_requests -= 1
         # Some servers keep the good records of a request that they answer with 400.
-        return self._send(start, stop, again=True)
+        return (yield from self._send(start, stop, again=True))
 
     def _describe(self, answer: Answer) -> str:
         words = [f"{self._rules.transport.target} answered {answer.status}"]

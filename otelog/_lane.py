@@ -121,18 +121,20 @@ class Lane(Protocol):
     def exporter(self) -> LogRecordExporter:
         """The exporter itself."""
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> bool:
-        """Export the rows and settle each of them.
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+        """Export the rows and settle each of them, here or in the next `deliver` or `finish`.
+
+        If it raises, nothing is under way any more.
 
         Args:
             rows: `COLUMNS` values a record; the lane may empty the list.
             ledger: Where they are in flight under `name`.
             stop: The shutdown.
             hold: Told of the batch's tally before anything is settled.
-
-        Returns:
-            Whether all were exported.
         """
+
+    def finish(self) -> None:
+        """Settle what is still under way. If it raises, nothing is under way any more."""
 
     def restart_after_fork(self) -> None:
         """Forget what belongs to the parent process."""
@@ -169,7 +171,7 @@ class ForeignLane:
         self.on_exchange: Callable[[float, int | None, str | None], None] | None = None
         """Told of each export: its seconds, no status, why its records were lost."""
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> bool:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         sources = rows[1::COLUMNS]
         tally = BatchTally(
             ledger, self.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
@@ -178,7 +180,9 @@ class ForeignLane:
         records = self._convert(rows, tally)
         if records:
             tally.settle(0, len(sources), self._export(records))
-        return tally.all_exported
+
+    def finish(self) -> None:
+        """Nothing is ever left under way."""
 
     def _export(self, records: list[Any]) -> str | None:
         reason: str | None = "export_failed"

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -162,23 +163,31 @@ class Transport:
         self._exchanging = threading.Lock()
         """Owned by the exchange under way; `close` only tries it."""
         self._close_wanted = False
+        # Of the exchange under way: whether its request went out whole, and whether its answer is still to be read.
+        self._whole = False
+        self._unanswered = False
         self._owner_pid = os.getpid()
 
     def post(
         self, body: bytes, *, timeout: float | None = None, time_left: Callable[[], float] | None = None
     ) -> Answer:
-        """Send one request and read its answer.
+        """Send one request and read its answer: `send`, then `receive`."""
+        self.send(body, timeout=timeout, time_left=time_left)
+        try:
+            return self.receive()
+        finally:
+            self.end_exchange()
+
+    def send(self, body: bytes, *, timeout: float | None = None, time_left: Callable[[], float] | None = None) -> None:
+        """Send one request. Its exchange lasts until `end_exchange`, which must follow if this returns.
 
         Args:
             body: An ``ExportLogsServiceRequest``, not compressed.
             timeout: Seconds for the whole exchange; None: as in the settings.
             time_left: Asked again while it waits; a shutdown may so cut the exchange short. Seconds, zero: it is over.
 
-        Returns:
-            The answer, whatever its status. The body of a failure may be incomplete.
-
         Raises:
-            TransportFailure: There was no answer, or a success whose body could not be read. Nothing else is raised.
+            TransportFailure: It could not be sent. Nothing else is raised.
         """
         end = self._clock() + (self._timeout if timeout is None else timeout)
 
@@ -193,11 +202,46 @@ class Transport:
                 f"{self.target}: another request took all the time", retryable=True, outcome_unknown=False
             )
         try:
-            return self._exchange(body, exchange_left)
-        finally:
-            self._exchanging.release()
-            if self._close_wanted:
-                self.close()
+            self._whole = self._send(body, exchange_left)
+            self._unanswered = True
+        except BaseException:
+            self._release()
+            raise
+
+    def receive(self) -> Answer:
+        """Read the answer to the request that this thread has sent.
+
+        Returns:
+            The answer, whatever its status. The body of a failure may be incomplete.
+
+        Raises:
+            TransportFailure: There was no answer, or a success whose body could not be read. Nothing else is raised.
+        """
+        sent, connection = self._whole, self._connection
+        if connection is None:
+            raise TransportFailure(f"{self.target}: nothing was sent", retryable=True, outcome_unknown=False)
+        with self._failures(lambda: sent):
+            answer = self._read_answer(connection)
+        self._unanswered = False
+        if not sent:
+            self._disconnect()
+        return answer
+
+    def end_exchange(self) -> None:
+        """End what `send` has begun; an answer that was not read ends with its connection."""
+        if os.getpid() != self._owner_pid:
+            # The exchange is the parent's.
+            self._restart_in_child()
+            return
+        if self._unanswered:
+            self._disconnect()
+        self._release()
+
+    def _release(self) -> None:
+        self._unanswered = False
+        self._exchanging.release()
+        if self._close_wanted:
+            self.close()
 
     def close(self) -> None:
         """Let the connection go, or have the exchange under way do so at its end; a later `post` opens a new one.
@@ -213,9 +257,10 @@ class Transport:
             self._close_wanted = False
             self._exchanging.release()
 
-    def _exchange(self, body: bytes, exchange_left: Callable[[], float]) -> Answer:
+    def _send(self, body: bytes, exchange_left: Callable[[], float]) -> bool:
+        """Send a request; returns whether all of it went out."""
         sent = False
-        try:
+        with self._failures(lambda: sent):
             content = self._compress(body)
             connection = self._get_connection()
             connection.start_exchange(exchange_left)
@@ -226,25 +271,29 @@ class Transport:
                 # A server may refuse a large request (413) before it has read it; its answer is then waiting for us.
                 if connection.sock is None:
                     raise
-            answer = self._read_answer(connection)
+        return sent
+
+    @contextmanager
+    def _failures(self, sent: Callable[[], bool]) -> Iterator[None]:
+        """Make whatever goes wrong inside a `TransportFailure`, after which there is no connection."""
+        try:
+            yield
         except TransportFailure:
             self._disconnect()
             raise
         except Exception as error:
             self._disconnect()
-            raise self._explain(error, sent=sent) from error
+            raise self._explain(error, sent=sent()) from error
         except BaseException:
             self._disconnect()
             raise
-        if not sent:
-            self._disconnect()
-        return answer
 
     def _restart_in_child(self) -> None:
         # The lock may be held by a thread that the child does not have.
         self._owner_pid = os.getpid()
         self._exchanging = threading.Lock()
         self._close_wanted = False
+        self._unanswered = False
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()

@@ -109,7 +109,8 @@ class Worker:
         self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
         self._stop = Stop()
         self._draining = threading.Lock()
-        self._tally: BatchTally | None = None
+        # Of the batches that the lane has: one being made ready, and perhaps one whose answer is still to come.
+        self._tallies: list[BatchTally] = []
         self._ended = Latch()
         # Whoever pops the entry may do it: the shutdown, and the end of the lane.
         self._first = [None]
@@ -138,7 +139,7 @@ class Worker:
         if self.queue.closed:
             # The thread that was shutting it down is not in this process.
             self._first.clear()
-            self._tally = None
+            self._tallies = []
             self._ended = Latch()
             self._ended.set()
         else:
@@ -320,8 +321,8 @@ class Worker:
         """Count what was not delivered in time; a late answer changes nothing any more."""
         with self.ledger.moving:
             self._abandoned = True
-            if self._tally is not None:
-                self._tally.close("shutdown_timeout")
+            for tally in self._tallies:
+                tally.close("shutdown_timeout")
         while True:
             rows, tally = self._take(self.queue.max_records)
             if not rows:
@@ -404,17 +405,20 @@ class Worker:
             Whether there was time for all of them.
         """
         left = self.queue.count()[0]
-        while left >= least:
-            if time.monotonic() >= min(deadline, self._stop.stop_deadline):
-                return False
-            rows, _ = self._take(min(self._max_export_batch_size, left), deliver=True)
-            if not rows:
-                return not self._abandoned
-            left -= len(rows) // COLUMNS
-            self._export(rows)
-            if self.observers and left:
-                self._notify()
-        return True
+        try:
+            while left >= least:
+                if time.monotonic() >= min(deadline, self._stop.stop_deadline):
+                    return False
+                rows, _ = self._take(min(self._max_export_batch_size, left), deliver=True)
+                if not rows:
+                    break
+                left -= len(rows) // COLUMNS
+                self._export(rows)
+                if self.observers and left:
+                    self._notify()
+        finally:
+            self._finish_exports()
+        return not self._abandoned
 
     def _take(self, most: int, *, deliver: bool = False) -> tuple[list[Any], BatchTally]:
         """Move records from the queue to the exporter's account, with the tally that will settle them."""
@@ -434,7 +438,7 @@ class Worker:
                     ledger.accept(self.lane.name, count)
                     tally = self._make_tally(rows[1::COLUMNS])
                     if deliver:
-                        self._tally = tally
+                        self._tallies.append(tally)
                 finally:
                     ledger.end_move()
             else:
@@ -448,25 +452,34 @@ class Worker:
     def _export(self, rows: list[Any]) -> None:
         try:
             self.lane.deliver(rows, self.ledger, self._stop, self._hold)
+        except BaseException:
+            self._close_tallies()
+            raise
+        with self.ledger.moving:
+            self._tallies = [tally for tally in self._tallies if not tally.is_closed()]
+
+    def _finish_exports(self) -> None:
+        try:
+            self.lane.finish()
         finally:
-            # Whatever the lane has left open, it has crashed over.
-            self._close_tally()
+            self._close_tallies()
 
     def _hold(self, tally: BatchTally) -> None:
         with self.ledger.moving:
-            if self._tally is not None and self._tally.is_closed():
+            if self._tallies and self._tallies.pop().is_closed():
                 tally.void()
-            self._tally = tally
+            self._tallies.append(tally)
 
-    def _close_tally(self) -> None:
+    def _close_tallies(self) -> None:
+        """Count what the lane has left open, as it has nothing under way: it has crashed over that."""
         with self.ledger.moving:
-            tally, self._tally = self._tally, None
-            if tally is not None:
+            tallies, self._tallies = self._tallies, []
+            for tally in tallies:
                 tally.close("worker_crash")
 
     def _recover(self, error: BaseException) -> None:
         self.ledger.forget_move()
-        self._close_tally()
+        self._close_tallies()
         with self.ledger.moving:
             self.ledger.worker_restarts += 1
         warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -15,7 +15,7 @@ from otelog._attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
 from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
-from otelog._encode import Encoder
+from otelog._encode import EncodedBatch, Encoder
 from otelog._lane import BatchTally, breathe, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._record import COLUMNS
@@ -125,10 +125,10 @@ class OTLPLogExporter(LogRecordExporter):
             ledger.begin_move()
             ledger.accept(_OWN, len(batch))
             ledger.end_move()
-            exported = deliver_rows(
-                self._encoder, self.delivery, self.export_timeout, _OWN, rows, ledger, self._stop, lambda tally: None
-            )
-        return LogRecordExportResult.SUCCESS if exported else LogRecordExportResult.FAILURE
+            deadline = time.monotonic() + self.export_timeout
+            encoded, tally = encode_rows(self._encoder, _OWN, rows, ledger, self._stop, lambda tally: None)
+            self.delivery.deliver(encoded, tally, deadline=deadline, stop=self._stop)
+        return LogRecordExportResult.SUCCESS if tally.all_exported else LogRecordExportResult.FAILURE
 
     def restart_after_fork(self) -> None:
         """Forget an export that another thread of the parent was in the middle of."""
@@ -147,21 +147,17 @@ class OTLPLogExporter(LogRecordExporter):
         self._transport.close()
 
 
-def deliver_rows(
+def encode_rows(
     encoder: Encoder,
-    delivery: Delivery,
-    export_timeout: float,
     name: str,
     rows: list[Any],
     ledger: Ledger,
     stop: StopSignal,
     hold: Callable[[BatchTally], None],
-) -> bool:
-    """Encode rows that are in flight, and deliver them; returns whether all were exported."""
-    count = len(rows) // COLUMNS
+) -> tuple[EncodedBatch, BatchTally]:
+    """Encode rows that are in flight; what cannot be encoded is settled."""
     sources = rows[1::COLUMNS]
-    deadline = time.monotonic() + export_timeout
-    tally = BatchTally(ledger, name, count, lambda start, stop: row_severity_ranges(sources, start, stop))
+    tally = BatchTally(ledger, name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop))
     hold(tally)
 
     def pause() -> None:
@@ -173,13 +169,14 @@ def deliver_rows(
     # The bytes are all that is needed from here on.
     rows.clear()
     tally.turn_to(len(batch), batch.severity_ranges, [("encode_error", severity) for severity in failed])
-    if len(batch):
-        delivery.deliver(batch, tally, deadline=deadline, stop=stop)
-    return tally.all_exported
+    return batch, tally
 
 
 class OTLPLane:
     """`OTLPLogExporter` as otelog's own processor uses it.
+
+    While the Collector works on one batch, the next one is encoded: a request's answer is read when the next request is
+    ready, or when there is none.
 
     Args:
         exporter: Whose delivery is used.
@@ -203,18 +200,33 @@ class OTLPLane:
         self._attributes = attributes
         self._export_timeout = export_timeout
         self._encoder: Encoder | None = None
+        self._under_way: Iterator[None] = iter(())
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> bool:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
         encoder = self._encoder
         if encoder is None:
             resource = self._resource()
             encoder = self._encoder = Encoder(resource.attributes, resource.schema_url, self._attributes)
-        return deliver_rows(encoder, self.exporter.delivery, self._export_timeout, self.name, rows, ledger, stop, hold)
+        try:
+            batch, tally = encode_rows(encoder, self.name, rows, ledger, stop, hold)
+        finally:
+            self.finish()
+        # Its time begins here: the batch before may have used up all of its own.
+        deadline = time.monotonic() + self._export_timeout
+        self._under_way = self.exporter.delivery.begin(batch, tally, deadline=deadline, stop=stop)
+        next(self._under_way, None)
+
+    def finish(self) -> None:
+        """Wait for the answer to the request that is out, and do what it asks for."""
+        under_way, self._under_way = self._under_way, iter(())
+        for _ in under_way:
+            pass
 
     def restart_after_fork(self) -> None:
         """The child is another service instance, with another resource; the transport sees the fork itself."""
         self._encoder = None
+        self._under_way = iter(())
 
     def shutdown(self, timeout: float) -> None:
         """Close the connection."""

@@ -540,8 +540,21 @@ class ModelServer:
         self.kept: Counter[int] = Counter()
         self.unknown = 0
         self.largest = 0
+        self.exchange: Callable[[], Answer] | None = None
 
-    def post(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> Answer:
+    def send(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> None:
+        assert self.exchange is None, "an exchange begins after the one before has ended"
+        self.exchange = lambda: self.answer(body, timeout=timeout, time_left=time_left)
+
+    def receive(self) -> Answer:
+        assert self.exchange is not None
+        return self.exchange()
+
+    def end_exchange(self) -> None:
+        assert self.exchange is not None
+        self.exchange = None
+
+    def answer(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> Answer:
         self.largest = max(self.largest, len(body))
         assert timeout > 0.0
         assert time_left() > 0.0

@@ -208,6 +208,50 @@ def test_a_hanging_answer_leaves_the_outcome_unknown() -> None:
         assert server.fired["hang"] == 1
 
 
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(status=503), {"exported": 50, "resent": 10}),
+        (Reply(status=400), {"exported": 40, "rejected": 10}),
+        (Reply(rejected=3), {"exported": 47, "rejected": 3}),
+        (Reply(fault="hang"), {"exported": 50, "resent": 10, "outcome_unknown": 10}),
+        (Reply(fault="reset_answer"), {"exported": 50, "resent": 10, "outcome_unknown": 10}),
+    ],
+    ids=["503", "400", "partial_success", "hang", "reset_answer"],
+)
+@pytest.mark.parametrize("place", range(5))
+def test_a_fault_between_batches_that_follow_each_other_is_that_batchs_alone(
+    reply: Reply, expected: dict[str, int], place: int
+) -> None:
+    """The next batch is made ready while a request is out; what becomes of that request must not touch it."""
+    with OTLPServer([Reply()] * place + [reply]) as server, pipeline(server.endpoint, max_export_batch_size=10):
+        # One flush takes all batches, one behind the other.
+        assert send("one of many", 50) == (expected["exported"] == 50)
+        check(**expected)
+        assert server.fired[reply.name] == 1
+        kept = set(bodies(server.records))
+        assert len(kept) >= expected["exported"]
+
+
+def test_while_a_request_is_unanswered_the_next_batch_is_made_ready_and_no_more() -> None:
+    options = {"max_export_batch_size": 10, "timeout": 1.0, "export_timeout_millis": 15_000}
+    with OTLPServer([Reply(fault="hang")]) as server, pipeline(server.endpoint, **options):
+        for text in names("waiting", 50):
+            log.info(text)
+        otelog.LoggingHandler().flush()
+        assert server.wait_until(lambda: otelog.stats().in_flight == 20)
+        assert (otelog.stats().queued, len(server.requests)) == (30, 1)
+        assert otelog.flush(15.0)
+        check(exported=50, resent=10, outcome_unknown=10)
+
+
+def test_a_batch_that_uses_up_its_time_leaves_the_next_one_its_own() -> None:
+    options = {"max_export_batch_size": 10, "timeout": 1.0, "export_timeout_millis": 1000}
+    with OTLPServer([Reply(fault="hang")]) as server, pipeline(server.endpoint, **options):
+        assert not send("one is lost", 50)
+        check(exported=40, retry_exhausted=10, outcome_unknown=10)
+
+
 def test_a_refused_connection_is_retried_until_the_deadline() -> None:
     (port,) = find_free_ports(1)
     with pipeline(f"http://127.0.0.1:{port}", export_timeout_millis=700):

@@ -402,7 +402,7 @@ class CrashingLane:
         self.error = error
         self.delivered = 0
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: Any, hold: Callable[[BatchTally], None]) -> bool:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Any, hold: Callable[[BatchTally], None]) -> None:
         count = len(rows) // COLUMNS
         tally = BatchTally(ledger, self.name, count, lambda start, stop: ["info"] * (stop - start))
         hold(tally)
@@ -412,7 +412,8 @@ class CrashingLane:
             raise self.error
         self.delivered += count
         tally.settle(0, count, None)
-        return True
+
+    def finish(self) -> None: ...
 
     def restart_after_fork(self) -> None: ...
 
@@ -454,9 +455,9 @@ def test_a_tally_that_is_closed_before_the_lane_makes_its_own_is_not_settled_twi
     released = threading.Event()
 
     class LateLane(CrashingLane):
-        def deliver(self, rows: list[Any], ledger: Ledger, stop: Any, hold: Callable[[BatchTally], None]) -> bool:
+        def deliver(self, rows: list[Any], ledger: Ledger, stop: Any, hold: Callable[[BatchTally], None]) -> None:
             released.wait(SOON * 2)
-            return super().deliver(rows, ledger, stop, hold)
+            super().deliver(rows, ledger, stop, hold)
 
     queue = RecordQueue(100, default_queue_bytes(100))
     lane = LateLane(ValueError())
