@@ -78,7 +78,7 @@ class AttributeBuilder:
         base: Source = special.source if special is not None else source
         own: dict[str, Any] = {}
         if self.code_attributes:
-            site = base.site if code is None else find_site(code, offset)
+            site = base.site if code is None else find_site(code, offset, short_names=base.short_names)
             if site is not None:
                 own["code.file.path"] = site.file_path
                 own["code.function.name"] = site.function_name
@@ -131,6 +131,7 @@ def build_body(message: Any, arguments: tuple[Any, ...] | None) -> Any:
         return show_unfilled(message, arguments)
 
 
-def find_site(code: CodeType, offset: int) -> CodeSite:
+def find_site(code: CodeType, offset: int, *, short_names: bool = False) -> CodeSite:
     """Returns the file, function and line of an instruction."""
-    return CodeSite(code.co_filename, qualified_name(code), line_number(code, offset))
+    name = code.co_name if short_names else qualified_name(code)
+    return CodeSite(code.co_filename, name, line_number(code, offset))

@@ -73,6 +73,7 @@ class Settings:
     max_attributes: int
     max_attribute_length: int | None
     install_handler: bool
+    direct_logging: bool
     handle_sigterm: bool
     shutdown_timeout: float
     sdk_disabled: bool

@@ -405,7 +405,8 @@ class Encoder:
         if site is None or site[0] is not code or site[1] is not self:
             if len(source.sites) >= MOST_CACHED_SITES:
                 source.sites.clear()
-            site = source.sites[address] = (code, self, self._static(source, find_site(code, offset)))
+            place = find_site(code, offset, short_names=source.short_names)
+            site = source.sites[address] = (code, self, self._static(source, place))
         static: bytes = site[2]
         return static
 

@@ -538,6 +538,12 @@ OPTIONS: tuple[Option, ...] = (
         unit="characters",
     ),
     Option("install_handler", FLAG, True, "Puts `LoggingHandler` on the root logger."),
+    Option(
+        "direct_logging",
+        FLAG,
+        True,
+        "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
+    ),
     Option("handle_sigterm", FLAG, False, "Flushes on SIGTERM, then does what was set for it before."),
     Option(
         "shutdown_timeout",

@@ -51,13 +51,33 @@ class Source:
     The worker hangs its encoded forms on it (`sites`, `static`), so that they are made once.
     """
 
-    __slots__ = ("cache_key", "scope_name", "severity_number", "severity_text", "site", "sites", "special", "static")
+    __slots__ = (
+        "cache_key",
+        "scope_name",
+        "severity_number",
+        "severity_text",
+        "short_names",
+        "site",
+        "sites",
+        "special",
+        "static",
+    )
 
-    def __init__(self, scope_name: str, severity_number: int, severity_text: str, site: CodeSite | None = None) -> None:
+    def __init__(
+        self,
+        scope_name: str,
+        severity_number: int,
+        severity_text: str,
+        site: CodeSite | None = None,
+        *,
+        short_names: bool = False,
+    ) -> None:
         self.scope_name = scope_name
         self.severity_number = severity_number
         self.severity_text = severity_text
         self.site = site
+        self.short_names = short_names
+        """Whether functions are named as the standard library names them, without class or outer function."""
         self.special = False
         # Worker's own, valid for the encoder whose id is in cache_key.
         self.cache_key: object = None

@@ -41,7 +41,8 @@ _STANDARD = tuple(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _LAST, _COUNT = _STANDARD[-1], len(_STANDARD)
 _site_of = itemgetter("name", "levelno", "levelname", "pathname", "lineno", "funcName")
 _rest_of = itemgetter("msg", "args", "exc_info", "exc_text", "stack_info", "created", "thread", "process")
-_NEVER_FIELDS = frozenset({*_STANDARD, "message", "asctime", "taskName"})
+NEVER_FIELDS = frozenset({*_STANDARD, "message", "asctime", "taskName"})
+"""What a record's ``__dict__`` holds beside the user's fields; `extra` may not have these names."""
 
 
 class _Here:
@@ -70,9 +71,10 @@ class LoggingHandler(logging.Handler):
 
     def __init__(self, level: int | str = logging.NOTSET, *, processor: BatchLogRecordProcessor | None = None) -> None:
         super().__init__(level)
-        self._gate: Gate = GATE if processor is None else processor.gate
+        self.gate: Gate = GATE if processor is None else processor.gate
         self._processor = processor
         self._sites: dict[tuple[Any, ...], Source] = {}
+        self._levels: dict[tuple[str, int], Source] = {}
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, unless a filter turns it away. Never raises, takes no lock; what cannot be kept is counted."""
@@ -134,7 +136,7 @@ class LoggingHandler(logging.Handler):
                 if span is not None:
                     span_context = span.get_span_context()
             row = (int(created * 1e9), source, span_context, message, arguments, fields, None, 0, thread or me)
-            port = self._gate.port
+            port = self.gate.port
             if size >= SMALL_BYTES:
                 port.put_sized(row, size)
                 return True
@@ -158,7 +160,7 @@ class LoggingHandler(logging.Handler):
 
     def flush(self) -> None:
         """Have the worker export what is there; wait for nothing."""
-        self._gate.port.nudge()
+        self.gate.port.nudge()
 
     def _make_source(self, key: tuple[Any, ...]) -> Source:
         name, levelno, levelname, pathname, lineno, function = key
@@ -167,6 +169,16 @@ class LoggingHandler(logging.Handler):
         if len(self._sites) >= MOST_SITES:
             self._sites.clear()
         self._sites[key] = source
+        return source
+
+    def source_of_level(self, name: str, level: int, level_name: str) -> Source:
+        """Returns what all records of a logger and a level have in common, wherever they are logged."""
+        key = (name, level)
+        source = self._levels.get(key)
+        if source is None or source.severity_text != level_name:
+            if len(self._levels) >= MOST_SITES:
+                self._levels.clear()
+            source = self._levels[key] = Source(name, severity_number(level), level_name, short_names=True)
         return source
 
     def _take_slowly(self, record: logging.LogRecord, source: Source, fields: dict[str, Any] | None) -> None:
@@ -185,7 +197,7 @@ class LoggingHandler(logging.Handler):
         if not record.exc_info and record.exc_text and (not fields or "exception.stacktrace" not in fields):
             # A record that came from another process has lost its exception, but not the text of it.
             fields = {"exception.stacktrace": record.exc_text, **(fields or {})}
-        self._gate.port.capture(
+        self.gate.port.capture(
             int(record.created * 1e9),
             source,
             message,
@@ -210,7 +222,7 @@ class LoggingHandler(logging.Handler):
     def _take_broken(self, record: logging.LogRecord, error: BaseException) -> None:
         # A record without the standard fields, or with values of other types in them.
         source = Source(str(getattr(record, "name", "")), severity_number(getattr(record, "levelno", 0)), "")
-        self._gate.port.capture(
+        self.gate.port.capture(
             time.time_ns(),
             source,
             getattr(record, "msg", repr(error)),
@@ -233,4 +245,4 @@ def find_fields(values: dict[str, Any]) -> dict[str, Any] | None:
 
     What a formatter leaves there (``message``, ``asctime``) is not the user's.
     """
-    return {key: value for key, value in values.items() if key not in _NEVER_FIELDS} or None
+    return {key: value for key, value in values.items() if key not in NEVER_FIELDS} or None

@@ -16,6 +16,7 @@ from opentelemetry import _logs, trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
+from otelog import _direct
 from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, resolve
 from otelog._diagnostics import warn
@@ -101,6 +102,10 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             _install_handler()
         else:
             _remove_handler()
+        if settings.direct_logging:
+            _direct.install()
+        else:
+            _direct.uninstall()
 
 
 def is_configured() -> bool:
@@ -280,7 +285,7 @@ def _set_root_level(level: int) -> None:
 
 def _install_handler() -> None:
     root = logging.getLogger()
-    if any(isinstance(handler, LoggingHandler) and handler._gate is GATE for handler in root.handlers):
+    if any(isinstance(handler, LoggingHandler) and handler.gate is GATE for handler in root.handlers):
         # Ours, or one that the application has put there: a second one would double every record.
         return
     if _configured.handler is None:
@@ -399,6 +404,7 @@ def reset() -> None:
     """Take everything back that `configure` has installed, for tests; OpenTelemetry's global providers stay."""
     if _configured.processor is not None:
         _configured.processor.shutdown(0.0)
+    _direct.uninstall()
     _remove_handler()
     _remove_sigterm()
     if _configured.level_before is not None:

@@ -122,7 +122,7 @@ def _standard_library_reaches_gate(level: int) -> Iterator[None]:
     if root.level > level:
         root.setLevel(level)
     level_inside = root.level
-    if not any(isinstance(known, LoggingHandler) and known._gate is GATE for known in root.handlers):
+    if not any(isinstance(known, LoggingHandler) and known.gate is GATE for known in root.handlers):
         root.addHandler(handler)
     try:
         yield

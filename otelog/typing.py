@@ -44,5 +44,6 @@ class ConfigureOptions(TypedDict, total=False):
     max_attributes: int | None
     max_attribute_length: int | None
     install_handler: bool | None
+    direct_logging: bool | None
     handle_sigterm: bool | None
     shutdown_timeout: float | None
