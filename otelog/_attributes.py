@@ -72,10 +72,10 @@ class AttributeBuilder:
     ) -> tuple[dict[str, AnyValue], int]:
         """Returns all attributes of a row, otelog's own and the user's, and how many were discarded over the limit."""
         special: Special | None = source if source.special else None
-        if special is not None and special.sdk is not None:
-            # The SDK has applied its own limits, and counted what it discarded.
-            return to_attributes(fields or {}, _NO_LIMITS)[0], special.discarded
         base: Source = special.source if special is not None else source
+        if base.sdk is not None:
+            # The SDK has applied its own limits, and counted what it discarded.
+            return to_attributes(fields or {}, _NO_LIMITS)[0], special.discarded if special is not None else 0
         own: dict[str, Any] = {}
         if self.code_attributes:
             site = base.site if code is None else find_site(code, offset, short_names=base.short_names)

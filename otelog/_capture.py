@@ -296,7 +296,7 @@ class Port:
         error: BaseException | None = None,
         stack: FrameType | str | None = None,
         event_name: str | None = None,
-        own_time: bool = False,
+        given_time: bool = False,
     ) -> None:
         """Take a call with anything in it: convert what is mutable or odd, capture the exception, put the row in.
 
@@ -315,7 +315,7 @@ class Port:
             error: An exception to keep.
             stack: A frame whose stack is kept, or its text.
             event_name: Makes the record an event.
-            own_time: Whether the time was given with the record, and is not this process's clock.
+            given_time: Whether the time was given with the record, and is not this process's clock.
         """
         body: AnyValue
         kept: tuple[Any, ...] | None
@@ -350,14 +350,14 @@ class Port:
         if captured_stack is not None:
             size += CAPTURED_BYTES
         entry: Source | Special = source
-        if captured is not None or captured_stack is not None or event_name is not None or discarded or own_time:
+        if captured is not None or captured_stack is not None or event_name is not None or discarded or given_time:
             entry = Special(
                 source,
                 exception=captured,
                 stack=captured_stack,
                 event_name=event_name,
                 discarded=discarded,
-                own_time=own_time,
+                given_time=given_time,
             )
         self.put_sized((time_ns, entry, span_context, body, kept, attributes, code, offset, thread), size)
 
@@ -433,9 +433,6 @@ def _convert_fields(fields: Mapping[Any, Any] | None, limits: Limits) -> tuple[d
 
 
 def _range_of(source: Any) -> str:
-    if source.special:
-        sdk = source.sdk
-        return severity_range(source.source.severity_number if sdk is None else sdk.severity_number)
     return severity_range(source.severity_number)
 
 

@@ -19,8 +19,8 @@ from otelog._record import (
     GIVEN_TIME_WINDOW_NS,
     OWN_CLOCK_WINDOW_NS,
     CodeSite,
-    SdkPart,
     Source,
+    Special,
     next_time,
 )
 from otelog._severity import severity_range
@@ -41,6 +41,8 @@ _SHORT = 126
 """Texts below this many bytes have headers of one size, kept in tables."""
 
 _TIMES_SIZE = 18
+_LEAST_INT = -(2**63)
+_MOST_INT = 2**63 - 1
 _MOST_OWN = 5
 """The attributes of otelog's own that the fast way adds: ``code.*`` and ``thread.*``."""
 
@@ -220,6 +222,11 @@ class Encoder:
         self._bodies = [b"\x2a" + _VARINT[length + 2] + b"\x0a" + _VARINT[length] for length in range(_SHORT)]
         self._lengths = [b"\x12" + _VARINT[length] for length in range(_TABLE)]
         self._keys: dict[str, _Key] = {}
+        self._sdk_keys: dict[str, _Key] = {}
+        # Of the last record that came from the SDK's Logger: what its fields are put behind, and into which list.
+        self._sdk_last: tuple[object, object, object] = (None, None, None)
+        self._sdk_prefix = b""
+        self._sdk_append: Callable[[bytes], None] = list[bytes]().append
         self._scopes: dict[object, tuple[bytes, bytes]] = {}
         self._resources: dict[int, tuple[Any, bytes]] = {}
         self._threads: dict[int, bytes] = {}
@@ -242,6 +249,7 @@ class Encoder:
         for start in range(0, len(rows), step):
             self._encode_some(rows[start : start + step], groups, failed)
             pause()
+        self._sdk_last = (None, None, None)
         return EncodedBatch(list(groups.values())), failed
 
     def _encode_some(
@@ -281,6 +289,11 @@ class Encoder:
                         self._append_special(
                             groups, time_ns, source, context, message, arguments, fields, code, offset, thread
                         )
+                        last_ns = self._last_ns
+                        continue
+                    if source.sdk is not None:
+                        self._last_ns = last_ns
+                        self._append_sdk(groups, time_ns, source, context, message, fields, offset)
                         last_ns = self._last_ns
                         continue
                     static = self._static_of(source) if code is None else self._static_at(source, code, offset)
@@ -342,7 +355,7 @@ class Encoder:
         try:
             self._append_special(groups, time_ns, source, context, *row)
         except Exception:
-            failed.append(severity_range(_severity_number(source)))
+            failed.append(severity_range(source.severity_number))
 
     def _append_special(
         self,
@@ -358,19 +371,14 @@ class Encoder:
         thread: int,
     ) -> None:
         attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
-        if source.special and source.own_time:
-            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
-        else:
-            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        time_ns = self._next_time(source, time_ns)
         special = source if source.special else None
-        sdk: SdkPart | None = special.sdk if special is not None else None
-        parts = [_pack_times(9, time_ns, 0x59, time_ns if sdk is None else sdk.observed_timestamp_ns)]
-        if sdk is None:
-            base = source.source if special is not None else source
-            parts.append(_encode_severity(base.severity_number, base.severity_text))
-        else:
-            parts.append(_encode_severity(sdk.severity_number, sdk.severity_text))
-        parts.append(_encode_context(context))
+        base: Source = source.source if special is not None else source
+        parts = [
+            _pack_times(9, time_ns, 0x59, time_ns if base.sdk is None else offset),
+            _encode_severity(base.severity_number, base.severity_text),
+            _encode_context(context),
+        ]
         body = build_body(message, arguments)
         if body is not None:
             if type(body) is str:
@@ -382,21 +390,44 @@ class Encoder:
         if special is not None and special.event_name:
             parts.append(_sized(b"\x62", clean_text(special.event_name).encode()))
         record = _sized(b"\x12", b"".join(parts))
-        self._group_special(groups, source, sdk)(record)
-        if fields:
-            for key in fields:
-                self._learn_key(key)
+        self._group(groups, base)(record)
+        for key in fields or ():
+            if base.sdk is not None:
+                _learn_key(self._sdk_keys, key, _SHORT)
+            elif key not in RESERVED_KEYS:
+                _learn_key(self._keys, key, self._longest)
 
-    def _learn_key(self, key: object) -> None:
-        if (
-            type(key) is str
-            and key
-            and key not in self._keys
-            and key not in RESERVED_KEYS
-            and len(self._keys) < MOST_CACHED_KEYS
-            and clean_text(key) == key
-        ):
-            self._keys[key] = _Key(key, self._longest)
+    def _append_sdk(
+        self,
+        groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]],
+        time_ns: int,
+        source: Source,
+        context: Any,
+        body: Any,
+        fields: dict[str, Any] | None,
+        observed_ns: int,
+    ) -> None:
+        """Append a usual record of the SDK's Logger; raises if there is anything unusual about it."""
+        last = self._sdk_last
+        if source is not last[0] or context is not last[1] or groups is not last[2]:
+            self._sdk_prefix = self._static_of(source) + _encode_context(context)
+            self._sdk_append = self._group(groups, source)
+            self._sdk_last = (source, context, groups)
+        text: bytes = body.encode()
+        size = len(text)
+        rest = self._sdk_prefix + (self._bodies[size] if size < _SHORT else _long_body(size)) + text
+        if fields:
+            rest += encode_fields(fields, self._sdk_keys)
+        size = len(rest) + _TIMES_SIZE
+        head = self._lengths[size] if size < _TABLE else b"\x12" + varint(size)
+        self._sdk_append(head + _pack_times(9, self._next_time(source, time_ns), 0x59, observed_ns) + rest)
+
+    def _next_time(self, source: Source | Special, time_ns: int) -> int:
+        if source.given_time:
+            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
+        else:
+            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        return time_ns
 
     def _static_at(self, source: Source, code: CodeType, offset: int) -> bytes:
         # The address of the instruction, or nearly; so the code object itself is compared too.
@@ -449,39 +480,59 @@ class Encoder:
     def _group(
         self, groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]], source: Source
     ) -> Callable[[bytes], None]:
-        group = groups.get(source.scope_name)
-        if group is None:
-            scope = _sized(b"\x0a", _sized(b"\x0a", clean_text(source.scope_name).encode()))
-            group = groups[source.scope_name] = (self._resource, scope, b"", [])
-        return group[3].append
-
-    def _group_special(
-        self, groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]], source: Any, sdk: SdkPart | None
-    ) -> Callable[[bytes], None]:
-        if sdk is None:
-            return self._group(groups, source.source if source.special else source)
-        key = (id(sdk.resource), id(sdk.scope))
+        sdk = source.sdk
+        key: object = source.scope_name if sdk is None else (id(sdk.resource), id(sdk.scope))
         group = groups.get(key)
         if group is None:
-            known = self._resources.get(id(sdk.resource))
-            if known is None or known[0] is not sdk.resource:
-                if len(self._resources) >= MOST_CACHED_SITES:
-                    self._resources.clear()
-                encoded = _encode_resource(sdk.resource.attributes, sdk.resource.schema_url)
-                known = self._resources[id(sdk.resource)] = (sdk.resource, encoded)
-            scope, schema_url = _encode_scope(sdk.scope)
-            group = groups[key] = (known[1], scope, schema_url, [])
+            if sdk is None:
+                scope = _sized(b"\x0a", _sized(b"\x0a", clean_text(source.scope_name).encode()))
+                group = groups[key] = (self._resource, scope, b"", [])
+            else:
+                group = groups[key] = (self._resource_of(sdk.resource), *_encode_scope(sdk.scope), [])
         return group[3].append
+
+    def _resource_of(self, resource: Any) -> bytes:
+        known = self._resources.get(id(resource))
+        if known is None or known[0] is not resource:
+            if len(self._resources) >= MOST_CACHED_SITES:
+                self._resources.clear()
+            encoded = _encode_resource(resource.attributes, resource.schema_url)
+            known = self._resources[id(resource)] = (resource, encoded)
+        return known[1]
+
+
+def encode_fields(fields: Mapping[str, Any], keys: Mapping[str, _Key]) -> bytes:
+    """Encode attributes of scalar values whose keys are known; raises for any other. As in the encoder's own loop."""
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        key = keys[name]
+        kind = type(value)
+        if kind is str:
+            known = key.known.get(value)
+            parts.append(key.encode_text(value) if known is None else known)
+        elif kind is int:
+            if not _LEAST_INT <= value <= _MOST_INT:
+                raise _NotFastError
+            number = _VARINT[value] if 0 <= value < _TABLE else varint(value)
+            parts.append(key.ints[len(number)] + number)
+        elif kind is float:
+            parts.append(key.double + _pack_double(value))
+        elif kind is bool:
+            parts.append(key.true if value else key.false)
+        elif value is None:
+            parts.append(key.null)
+        else:
+            raise _NotFastError
+    return b"".join(parts)
+
+
+def _learn_key(keys: dict[str, _Key], key: object, longest: int) -> None:
+    if type(key) is str and key and key not in keys and len(keys) < MOST_CACHED_KEYS and clean_text(key) == key:
+        keys[key] = _Key(key, longest)
 
 
 class _NotFastError(Exception):
     """A record that the fast loop leaves to the slow way."""
-
-
-def _severity_number(source: Any) -> int:
-    if not source.special:
-        return source.severity_number  # type: ignore[no-any-return]
-    return source.sdk.severity_number if source.sdk is not None else source.source.severity_number  # type: ignore[no-any-return]
 
 
 def _long_body(size: int) -> bytes:

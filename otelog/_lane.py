@@ -145,14 +145,7 @@ class Lane(Protocol):
 
 def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[str]:
     """Returns the severity ranges of rows, given their sources."""
-    ranges = []
-    for source in sources[start:stop]:
-        if not source.special:
-            number = source.severity_number
-        else:
-            number = source.source.severity_number if source.sdk is None else source.sdk.severity_number
-        ranges.append(severity_range(number))
-    return ranges
+    return [severity_range(source.severity_number) for source in sources[start:stop]]
 
 
 class ForeignLane:

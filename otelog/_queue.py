@@ -390,9 +390,5 @@ class _EvictingStore:
 
 def is_urgent(source: Any) -> bool:
     """Returns whether a record of this source (or `Special`) is at ERROR or above."""
-    number: int
-    if not source.special:
-        number = source.severity_number
-    else:
-        number = source.source.severity_number if source.sdk is None else source.sdk.severity_number
-    return number >= 17
+    urgent: bool = source.severity_number >= 17
+    return urgent

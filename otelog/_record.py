@@ -13,7 +13,7 @@ queue gives Python's cyclic collector nothing to walk, and a record costs one ``
  4    arguments     a tuple of exact scalars for the template, or None
  5    fields        the attributes, a dict of str to AnyValue, or None
  6    code          the caller's code object, or None where `source` knows the call site
- 7    offset        the instruction's offset in that code object (``f_lasti``)
+ 7    offset        the instruction's offset in that code object (``f_lasti``); of an SDK record: when it was observed
  8    thread_id     ``threading.get_ident()`` of the caller
 ====  ============  ==================================================================================================
 """
@@ -45,6 +45,14 @@ class CodeSite(NamedTuple):
     line_number: int
 
 
+class SdkPart(NamedTuple):
+    """What only records of the SDK's Logger have."""
+
+    resource: Resource
+    scope: InstrumentationScope | None
+    limits: Any
+
+
 class Source:
     """What all records of one logger and level (and, for the handler, of one call site) have in common.
 
@@ -53,7 +61,9 @@ class Source:
 
     __slots__ = (
         "cache_key",
+        "given_time",
         "scope_name",
+        "sdk",
         "severity_number",
         "severity_text",
         "short_names",
@@ -67,10 +77,12 @@ class Source:
         self,
         scope_name: str,
         severity_number: int,
-        severity_text: str,
+        severity_text: str | None,
         site: CodeSite | None = None,
         *,
         short_names: bool = False,
+        sdk: SdkPart | None = None,
+        given_time: bool = False,
     ) -> None:
         self.scope_name = scope_name
         self.severity_number = severity_number
@@ -78,22 +90,15 @@ class Source:
         self.site = site
         self.short_names = short_names
         """Whether functions are named as the standard library names them, without class or outer function."""
+        self.sdk = sdk
+        """Set where the records come from the SDK's Logger: their column 7 is the observed time, not an offset."""
+        self.given_time = given_time
+        """Whether times are given with the records, and are not this process's clock at the call."""
         self.special = False
         # Worker's own, valid for the encoder whose id is in cache_key.
         self.cache_key: object = None
         self.sites: dict[int, Any] = {}
         self.static: bytes = b""
-
-
-class SdkPart(NamedTuple):
-    """What only a record of the SDK's Logger has."""
-
-    observed_timestamp_ns: int
-    resource: Resource
-    scope: InstrumentationScope | None
-    severity_number: int
-    severity_text: str | None
-    limits: Any
 
 
 class Special:
@@ -104,8 +109,8 @@ class Special:
         "event_name",
         "exception",
         "extra_units",
-        "own_time",
-        "sdk",
+        "given_time",
+        "severity_number",
         "source",
         "special",
         "stack",
@@ -119,19 +124,17 @@ class Special:
         stack: CapturedStack | str | None = None,
         event_name: str | None = None,
         discarded: int = 0,
-        sdk: SdkPart | None = None,
-        own_time: bool = False,
+        given_time: bool = False,
     ) -> None:
         self.source = source
+        self.severity_number = source.severity_number
         self.exception = exception
         self.stack = stack
         self.event_name = event_name
         self.discarded = discarded
-        self.sdk = sdk
         self.special = True
         self.extra_units = 0
-        self.own_time = own_time
-        """Whether the time was given with the record, and is not this process's clock at the call."""
+        self.given_time = given_time or source.given_time
 
 
 class SpanIds(NamedTuple):

@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otelog._attributes import AttributeBuilder, build_body
-from otelog._capture import FIELD_BYTES
+from otelog._capture import FIELD_BYTES, begin_conversion, end_conversion
 from otelog._record import (
     COLUMNS,
     GIVEN_TIME_WINDOW_NS,
@@ -27,61 +27,133 @@ from otelog._record import (
     Special,
     next_time,
 )
-from otelog._values import estimate_bytes, to_any_value
+from otelog._values import AnyValue, estimate_bytes, to_any_value
 
-_SOURCE = Source("", 0, "")
+MOST_SOURCES = 1024
+"""Bound of the cache of what records have in common; beyond it the cache begins anew."""
+
 # SDKs that still have this argument drop nested values without it.
 _NESTED: Any = {"extended_attributes": True} if "extended_attributes" in signature(BoundedAttributes).parameters else {}
 _SEVERITIES = {number.value: number for number in SeverityNumber}
+# By id: an enumeration's member takes long to hash, and longer to tell its value.
+_NUMBERS = {id(number): number.value for number in SeverityNumber}
+_NO_SPAN = SpanIds(0, 0, 0)
 
 
-def make_row(record: ReadWriteLogRecord | ReadableLogRecord) -> tuple[tuple[Any, ...], int]:
-    """Copy what a record of the SDK holds, so that nobody can change it afterwards.
+class ReentrantError(Exception):
+    """A record that needs converting came out of a conversion: taken too, it might never end."""
 
-    Returns:
-        The nine columns, and an estimate of their size in bytes.
+
+class RowMaker:
+    """Makes rows of the SDK's log records.
+
+    What records have in common is kept, so that a queued record is but a few values, none of which the cyclic collector
+    has to walk.
+
+    Thread safety: any thread, signal handler or ``__del__``; a cache that is lost to another thread is made again.
     """
-    inner = record.log_record
-    body: Any = inner.body
-    if type(body) is str:
-        size = len(body)
-    else:
-        body = to_any_value(body)
+
+    def __init__(self) -> None:
+        self._sources: dict[tuple[Any, ...], Source] = {}
+        self._span = _NO_SPAN
+
+    def make(self, record: ReadWriteLogRecord | ReadableLogRecord) -> tuple[tuple[Any, ...], int]:
+        """Copy what a record of the SDK holds, so that nobody can change it afterwards.
+
+        Returns:
+            The nine columns, and an estimate of their size in bytes.
+
+        Raises:
+            ReentrantError: It has a value that must be converted, and this thread is in a conversion already.
+            Exception: It is not what the SDK makes; `make_broken_row` stands for it.
+        """
+        inner = record.log_record
+        body: Any = inner.body
+        fields: dict[str, Any] | None = None
+        discarded = 0
+        odd = False
+        size = 0
+        if type(body) is str:
+            size = len(body)
+        else:
+            odd = body is not None
+        given: Any = inner.attributes
+        if type(given) is BoundedAttributes:
+            discarded = given.dropped
+            # Its own copy() is one step of C; dict() would ask it for each key.
+            fields = given.copy()  # type: ignore[assignment]
+        elif given:
+            fields = dict(given)
+        if fields:
+            size += FIELD_BYTES * len(fields)
+            for value in fields.values():
+                kind = type(value)
+                if kind is str:
+                    size += len(value)
+                elif kind is not int and kind is not float and kind is not bool and value is not None:
+                    odd = True
+        if odd:
+            body, fields, size = _convert(body, fields)
+        severity = inner.severity_number
+        number = _NUMBERS.get(id(severity))
+        if number is None:
+            number = number_of(severity)
+        observed_ns = inner.observed_timestamp
+        time_ns = inner.timestamp
+        source: Source | Special = self._source_of(record, number, inner.severity_text, time_ns is not None)
+        if inner.event_name or discarded:
+            source = Special(source, event_name=inner.event_name, discarded=discarded)  # type: ignore[arg-type]
+        time_ns = time_ns or observed_ns or 0
+        trace_id = inner.trace_id
+        span: SpanIds | None = None
+        if trace_id:
+            span = self._span
+            if span.span_id != inner.span_id or span.trace_id != trace_id or span.trace_flags != inner.trace_flags:
+                span = self._span = SpanIds(trace_id, inner.span_id or 0, int(inner.trace_flags or 0))
+        return (time_ns, source, span, body, None, fields, None, observed_ns or time_ns, get_ident()), size
+
+    def make_safely(self, record: ReadWriteLogRecord | ReadableLogRecord) -> tuple[tuple[Any, ...], int]:
+        """Make a row as `make` does, or one that says why there is none."""
+        try:
+            return self.make(record)
+        except Exception as error:
+            return make_broken_row(error)
+
+    def _source_of(self, record: Any, number: int, text: str | None, given_time: bool) -> Source:
+        resource, scope, limits = record.resource, record.instrumentation_scope, record.limits
+        key = (id(resource), id(scope), id(limits), number, text, given_time)
+        source = self._sources.get(key)
+        # An id may have come back with another object.
+        known = None if source is None else source.sdk
+        if (
+            source is not None
+            and known is not None
+            and known.scope is scope
+            and known.limits is limits
+            and known.resource is resource
+        ):
+            return source
+        part = SdkPart(resource if resource is not None else Resource.get_empty(), scope, limits)
+        source = Source("" if scope is None else scope.name, number, text, sdk=part, given_time=given_time)
+        if len(self._sources) >= MOST_SOURCES:
+            self._sources.clear()
+        self._sources[key] = source
+        return source
+
+
+def _convert(body: Any, fields: dict[str, Any] | None) -> tuple[AnyValue, dict[str, Any] | None, int]:
+    if not begin_conversion():
+        raise ReentrantError
+    try:
+        if type(body) is not str:
+            body = to_any_value(body)
         size = estimate_bytes(body)
-    fields: dict[str, Any] | None = None
-    given: Any = inner.attributes
-    if given:
-        # Its own copy() is one step of C; dict() would ask it for each key.
-        copied: Any = given.copy() if type(given) is BoundedAttributes else dict(given)
-        fields = copied
-        size += FIELD_BYTES * len(copied)
-        for key, value in copied.items():
-            kind = type(value)
-            if kind is str:
-                size += len(value)
-            elif kind is not int and kind is not float and kind is not bool:
-                copied[key] = to_any_value(value)
-                size += estimate_bytes(copied[key])
-    severity: Any = inner.severity_number
-    observed_ns = inner.observed_timestamp
-    time_ns = inner.timestamp or observed_ns
-    special = Special(
-        _SOURCE,
-        event_name=inner.event_name,
-        discarded=record.dropped_attributes,
-        sdk=SdkPart(
-            observed_ns or time_ns or 0,
-            record.resource if record.resource is not None else Resource.get_empty(),
-            record.instrumentation_scope,
-            number_of(severity),
-            inner.severity_text,
-            record.limits,
-        ),
-        own_time=inner.timestamp is not None,
-    )
-    trace_id = inner.trace_id
-    span = SpanIds(trace_id, inner.span_id or 0, int(inner.trace_flags or 0)) if trace_id else None
-    return (time_ns or 0, special, span, body, None, fields, None, 0, get_ident()), size
+        if fields is not None:
+            fields = {key: value if type(value) is str else to_any_value(value) for key, value in fields.items()}
+            size += sum(FIELD_BYTES + estimate_bytes(value) for value in fields.values())
+        return body, fields, size
+    finally:
+        end_conversion()
 
 
 def number_of(severity: Any) -> int:
@@ -93,8 +165,8 @@ def make_broken_row(error: Exception) -> tuple[tuple[Any, ...], int]:
     """Returns a row that stands for a record which could not be read, so that it is not lost in silence."""
     now = time.time_ns()
     message = f"a log record could not be read: {type(error).__name__}"
-    sdk = SdkPart(now, Resource.get_empty(), None, 0, None, None)
-    return (now, Special(_SOURCE, sdk=sdk), None, message, None, None, None, 0, get_ident()), len(message)
+    source = Source("", 0, None, sdk=SdkPart(Resource.get_empty(), None, None))
+    return (now, source, None, message, None, None, None, now, get_ident()), len(message)
 
 
 class ReadableMaker:
@@ -137,17 +209,17 @@ class ReadableMaker:
     ) -> ReadableLogRecord:
         attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
         special = source if isinstance(source, Special) else None
-        if special is not None and special.own_time:
+        if source.given_time:
             time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
         else:
             time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
         base = source.source if isinstance(source, Special) else source
-        sdk = special.sdk if special is not None else None
+        sdk = base.sdk
         record = LogRecord(
             timestamp=time_ns,
-            observed_timestamp=time_ns if sdk is None else sdk.observed_timestamp_ns,
-            severity_text=base.severity_text if sdk is None else sdk.severity_text,
-            severity_number=_SEVERITIES[base.severity_number if sdk is None else sdk.severity_number],
+            observed_timestamp=time_ns if sdk is None else offset,
+            severity_text=base.severity_text,
+            severity_number=_SEVERITIES[base.severity_number],
             body=build_body(message, arguments),
             attributes=attributes,
             event_name=special.event_name if special is not None else None,

@@ -47,7 +47,7 @@ class UnconfiguredPort(Port):
         error: BaseException | None = None,
         stack: FrameType | str | None = None,
         event_name: str | None = None,
-        own_time: bool = False,
+        given_time: bool = False,
     ) -> None:
         """Unusual calls."""
         if message is None:

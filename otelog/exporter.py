@@ -19,7 +19,7 @@ from otelog._encode import EncodedBatch, Encoder
 from otelog._lane import BatchTally, breathe, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._record import COLUMNS
-from otelog._sdk import make_row
+from otelog._sdk import RowMaker
 from otelog._stop import Stop
 from otelog._transport import Transport, TransportSettings
 from otelog._version import USER_AGENT
@@ -103,6 +103,7 @@ class OTLPLogExporter(LogRecordExporter):
         )
         self._exporting = threading.Lock()
         self._encoder: Encoder | None = None
+        self._rows = RowMaker()
         self._stop = Stop()
         self._ledger = Ledger()
         self._ledger.exporters[_OWN] = ExporterCounts()
@@ -115,7 +116,7 @@ class OTLPLogExporter(LogRecordExporter):
         """Export a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
         rows: list[Any] = []
         for record in batch:
-            rows += make_row(record)[0]
+            rows += self._rows.make_safely(record)[0]
         with self._exporting:
             if self._stop.is_set():
                 return LogRecordExportResult.FAILURE

@@ -207,7 +207,7 @@ class LoggingHandler(logging.Handler):
             error=error,
             stack=record.stack_info,
             event_name=event_name,
-            own_time=record.process is not None and record.process != _here.pid,
+            given_time=record.process is not None and record.process != _here.pid,
         )
 
     def _format(self, record: logging.LogRecord) -> str:

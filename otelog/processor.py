@@ -12,7 +12,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
-from otelog._capture import Gate, begin_conversion, caused_by_ourselves, end_conversion, own_threads
+from otelog._capture import Gate, caused_by_ourselves, own_threads
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
 from otelog._fork import unwatch
@@ -21,7 +21,7 @@ from otelog._ledger import Ledger, Stats
 from otelog._metrics import OTLP_EXPORTER_TYPE, publish
 from otelog._queue import RecordQueue
 from otelog._report import LossReport
-from otelog._sdk import ReadableMaker, make_broken_row, make_row, number_of
+from otelog._sdk import ReadableMaker, ReentrantError, RowMaker, make_broken_row, number_of
 from otelog._severity import severity_range
 from otelog._worker import Worker
 from otelog.exporter import OTLPLane, OTLPLogExporter
@@ -104,6 +104,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
 
     def _open(self, worker: Worker, gate: Gate) -> None:
         self._worker = worker
+        self._rows = RowMaker()
         self.gate = gate
         """What loggers and handlers of this pipeline hold on to."""
         # Held by nobody but its users: when they let go of it, the worker delivers what is left, and ends.
@@ -116,16 +117,14 @@ class BatchLogRecordProcessor(LogRecordProcessor):
             return
         port = self.gate.port
         port.ledger.created_by_sdk.add()
-        if not begin_conversion():
-            port.ledger.refuse("reentrant", severity_range(number_of(log_record.log_record.severity_number)))
-            return
         try:
-            row, size_bytes = make_row(log_record)
+            row, size_bytes = self._rows.make(log_record)
+        except ReentrantError:
+            port.ledger.refuse("reentrant", severity_range(number_of(log_record.log_record.severity_number)))
         except Exception as error:
-            row, size_bytes = make_broken_row(error)
-        finally:
-            end_conversion()
-        port.put_sized(row, size_bytes)
+            port.put_sized(*make_broken_row(error))
+        else:
+            port.put_sized(row, size_bytes)
 
     @property
     def ledger(self) -> Ledger:

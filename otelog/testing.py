@@ -32,7 +32,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
 from otelog._config import resolve_processor
-from otelog._sdk import make_broken_row, make_row
+from otelog._sdk import RowMaker
 from otelog._severity import level_number
 from otelog._state import GATE
 from otelog.handler import LoggingHandler
@@ -169,14 +169,13 @@ def _opentelemetry_reaches_gate() -> Iterator[None]:
 class _ToGate(LogRecordProcessor):
     """Takes records of the SDK's loggers to the gate, unless a processor of `configure` does."""
 
+    def __init__(self) -> None:
+        self._rows = RowMaker()
+
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         if is_configured():
             return
-        try:
-            row, size_bytes = make_row(log_record)
-        except Exception as error:
-            row, size_bytes = make_broken_row(error)
-        GATE.port.put_sized(row, size_bytes)
+        GATE.port.put_sized(*self._rows.make_safely(log_record))
 
     def shutdown(self) -> None:
         """There is nothing to shut down."""
