@@ -19,8 +19,8 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelog._attributes import show_unfilled
 from otelog._ledger import Ledger
-from otelog._queue import SLOT_BYTES, UNIT_BYTES, RecordQueue, is_urgent
-from otelog._record import COLUMNS, Source, Special
+from otelog._queue import UNIT_BYTES, RecordQueue, is_urgent
+from otelog._record import COLUMNS, FIELD_BYTES, SLOT_BYTES, Source, Special
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -37,9 +37,6 @@ from otelog._values import (
 
 SMALL_BYTES = 600
 """A record whose strings and attributes stay below this is small: it takes one slot and no units."""
-
-FIELD_BYTES = 40
-"""What a field or an argument counts beside its text, in the estimate of a record's size."""
 
 NEVER = sys.maxsize
 """A wake-up threshold that is never reached, while the worker is awake."""

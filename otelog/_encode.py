@@ -8,7 +8,7 @@ Source: opentelemetry/proto/logs/v1/logs.proto, OTLP 1.x.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
 from types import CodeType
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 from otelog._attributes import DEFAULT_ATTRIBUTES, RESERVED_KEYS, AttributeBuilder, build_body, find_site
 from otelog._record import (
     COLUMNS,
+    FIELD_BYTES,
     GIVEN_TIME_WINDOW_NS,
     OWN_CLOCK_WINDOW_NS,
+    SLOT_BYTES,
     CodeSite,
     Source,
     Special,
@@ -35,6 +37,9 @@ MOST_CACHED_SITES = 1024
 
 MOST_KNOWN_VALUES = 256
 """Bound of the texts that are kept encoded for each key."""
+
+MOST_FIELDS = SLOT_BYTES // FIELD_BYTES
+"""Fields that a record may have before it is counted as large, and so made a `Special`."""
 
 _TABLE = 2048
 _SHORT = 126
@@ -107,7 +112,7 @@ def encode_attributes(attributes: Mapping[str, AnyValue], tag: bytes) -> bytes:
 class _Key:
     """An attribute's key with everything that stands before its value, for each kind and length."""
 
-    __slots__ = ("double", "false", "ints", "known", "null", "strings", "true")
+    __slots__ = ("double", "false", "ints", "null", "texts", "true")
 
     def __init__(self, key: str, longest: int) -> None:
         head = _sized(b"\x0a", key.encode())
@@ -122,16 +127,30 @@ class _Key:
         self.false = before(2, b"\x10\x00")
         self.null = before(0, b"")
         self.ints = [before(1 + width, b"\x18") for width in range(11)]
-        self.strings = [before(1 + 1 + length, b"\x0a" + _VARINT[length]) for length in range(longest)]
-        # Most text values are one of a few: names, methods, currencies.
-        self.known: dict[str, bytes] = {}
+        self.texts = _Texts(before(1 + 1 + length, b"\x0a" + _VARINT[length]) for length in range(longest))
 
-    def encode_text(self, value: str) -> bytes:
-        """Encode the whole attribute; raises IndexError for a text too long for the table."""
+
+class _Texts(dict[str, bytes]):
+    """Whole attributes by their text: most texts are one of a few, names, methods, currencies.
+
+    Args:
+        heads: What stands before a text, by its length in bytes.
+
+    Raises:
+        IndexError: On look-up, for a text that is longer than that.
+    """
+
+    __slots__ = ("_heads",)
+
+    def __init__(self, heads: Iterable[bytes]) -> None:
+        super().__init__()
+        self._heads = list(heads)
+
+    def __missing__(self, value: str) -> bytes:
         text = value.encode()
-        encoded = self.strings[len(text)] + text
-        if len(self.known) < MOST_KNOWN_VALUES:
-            self.known[value] = encoded
+        encoded = self._heads[len(text)] + text
+        if len(self) < MOST_KNOWN_VALUES:
+            self[value] = encoded
         return encoded
 
 
@@ -221,6 +240,8 @@ class Encoder:
         self._longest = _SHORT if limits.max_value_length is None else min(_SHORT, limits.max_value_length + 1)
         self._bodies = [b"\x2a" + _VARINT[length + 2] + b"\x0a" + _VARINT[length] for length in range(_SHORT)]
         self._lengths = [b"\x12" + _VARINT[length] for length in range(_TABLE)]
+        # A record that is no `Special` is small, so that the usual limit cannot stand in its way.
+        self._fast = not attributes.message_template and limits.max_attributes >= MOST_FIELDS + _MOST_OWN
         self._keys: dict[str, _Key] = {}
         self._sdk_keys: dict[str, _Key] = {}
         # Of the last record that came from the SDK's Logger: what its fields are put behind, and into which list.
@@ -261,8 +282,7 @@ class Encoder:
         bodies = self._bodies
         lengths = self._lengths
         last_ns = self._last_ns
-        most_fields = self._attributes.limits.max_attributes - _MOST_OWN
-        fast = not self._attributes.message_template
+        fast = self._fast
         last_source: object = None
         last_context: object = None
         last_code: object = None
@@ -306,14 +326,11 @@ class Encoder:
                 size = len(body)
                 rest = (bodies[size] if size < _SHORT else _long_body(size)) + body
                 if fields:
-                    if len(fields) > most_fields:
-                        raise _NotFastError
                     for name, value in fields.items():
                         key = keys[name]
                         kind = type(value)
                         if kind is str:
-                            known = key.known.get(value)
-                            rest += key.encode_text(value) if known is None else known
+                            rest += key.texts[value]
                         elif kind is float:
                             rest += key.double + _pack_double(value)
                         elif kind is int:
@@ -508,8 +525,7 @@ def encode_fields(fields: Mapping[str, Any], keys: Mapping[str, _Key]) -> bytes:
         key = keys[name]
         kind = type(value)
         if kind is str:
-            known = key.known.get(value)
-            parts.append(key.encode_text(value) if known is None else known)
+            parts.append(key.texts[value])
         elif kind is int:
             if not _LEAST_INT <= value <= _MOST_INT:
                 raise _NotFastError

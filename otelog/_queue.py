@@ -18,11 +18,8 @@ from itertools import repeat
 from operator import length_hint
 from typing import Any
 
-from otelog._record import COLUMNS
+from otelog._record import COLUMNS, SLOT_BYTES
 from otelog.exceptions import ConfigurationError
-
-SLOT_BYTES = 1024
-"""What a slot stands for in the bound by bytes: every record is counted with at least this."""
 
 UNIT_BYTES = 4096
 """What a record larger than `SLOT_BYTES` takes further, in whole units."""
@@ -36,6 +33,9 @@ WHEN_FULL = ("drop_newest", "drop_oldest", "block")
 
 BLOCK_POLL = 0.001
 """Seconds between two looks for a free slot under ``when_full="block"``: a condition variable would be a lock."""
+
+MOST_STAGED = 32_768
+"""Records that are moved at a time out of the callers' reach; more of them would only lie there and grow cold."""
 
 _MANY = 2**62
 
@@ -281,7 +281,7 @@ class _FlatStore:
 
     def __init__(self) -> None:
         self.incoming: list[Any] = []
-        # Moved here as a whole, last record first, so that taking a batch off the end does not shift what is left.
+        # Moved here many at a time, last record first, so that taking a batch off the end does not shift what is left.
         self.staged: list[Any] = []
         self.push: Callable[[tuple[Any, ...]], None] = self.incoming.extend
 
@@ -304,7 +304,7 @@ class _FlatStore:
         rows = self._take_staged(most)
         missing = most - len(rows) // COLUMNS
         if missing:
-            moved = self.incoming[:]
+            moved = self.incoming[: max(missing, MOST_STAGED) * COLUMNS]
             del self.incoming[: len(moved)]
             moved.reverse()
             self.staged = moved

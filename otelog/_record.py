@@ -32,6 +32,12 @@ from otelog._stacktrace import CapturedException, CapturedStack
 COLUMNS = 9
 """How many values a queued record has."""
 
+SLOT_BYTES = 1024
+"""What a record is counted with, at least, in the queue's bound by bytes; one that is larger is a `Special`."""
+
+FIELD_BYTES = 40
+"""What a field or an argument counts beside its text, in the estimate of a record's size."""
+
 Row = tuple[
     int, "Source | Special", Any, Any, "tuple[Any, ...] | None", "dict[str, Any] | None", "CodeType | None", int, int
 ]

@@ -16,9 +16,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otelog._attributes import AttributeBuilder, build_body
-from otelog._capture import FIELD_BYTES, begin_conversion, end_conversion
+from otelog._capture import begin_conversion, end_conversion
 from otelog._record import (
     COLUMNS,
+    FIELD_BYTES,
     GIVEN_TIME_WINDOW_NS,
     OWN_CLOCK_WINDOW_NS,
     SdkPart,

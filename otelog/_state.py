@@ -9,8 +9,8 @@ from typing import Any
 from otelog._attributes import build_body, find_site
 from otelog._capture import NEVER, Gate, Port, current_span_context
 from otelog._ledger import Ledger
-from otelog._queue import SLOT_BYTES, RecordQueue
-from otelog._record import Source
+from otelog._queue import RecordQueue
+from otelog._record import SLOT_BYTES, Source
 from otelog._stacktrace import capture_stack, render_stack
 
 

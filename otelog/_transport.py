@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from otelog._loading import load_module
@@ -33,7 +33,8 @@ COMPRESSIONS = ("gzip", "zstd", "none")
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """How much of an answer's body is read, compressed or not. Source: OTLP, limits of response bodies."""
 
-_GZIP_LEVEL = 1
+_ZLIB_LEVEL = 1
+_ISAL_LEVEL = 2
 _GZIP_WBITS = 31
 _ANY_ZLIB_WBITS = 47
 _ZSTD_LEVEL = 3
@@ -418,7 +419,7 @@ def _check_header(name: object, value: object) -> None:
 
 def _choose_compressor(compression: str) -> Callable[[bytes], bytes]:
     if compression == "gzip":
-        return _gzip
+        return _Gzip().compress
     if compression == "none":
         return bytes
     if sys.version_info >= (3, 14):
@@ -435,9 +436,22 @@ def _choose_compressor(compression: str) -> Callable[[bytes], bytes]:
     return compress
 
 
-def _gzip(body: bytes) -> bytes:
-    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS)
-    return packer.compress(body) + packer.flush()
+class _Gzip:
+    """Packs bodies with the library isal where it is installed: it takes a quarter of the time, and packs tighter."""
+
+    def __init__(self) -> None:
+        self._library: Any = None
+        self._level = 0
+
+    def compress(self, body: bytes) -> bytes:
+        if self._library is None:
+            # Late, so that it costs the worker's time and not the start's.
+            try:
+                self._library, self._level = load_module("isal.isal_zlib"), _ISAL_LEVEL
+            except ImportError:
+                self._library, self._level = zlib, _ZLIB_LEVEL
+        packer = self._library.compressobj(self._level, zlib.DEFLATED, _GZIP_WBITS)
+        return bytes(packer.compress(body) + packer.flush())
 
 
 def _make_context(settings: TransportSettings) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
-from otelog._lane import BatchTally, breathe, row_severity_ranges
+from otelog._lane import BatchTally, Breather, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
@@ -161,10 +161,12 @@ def encode_rows(
     tally = BatchTally(ledger, name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop))
     hold(tally)
 
+    breather = Breather()
+
     def pause() -> None:
         # At the end nobody's latency counts any more, but the time that is left does.
         if not stop.is_set():
-            breathe()
+            breather.breathe()
 
     batch, failed = encoder.encode(rows, pause)
     # The bytes are all that is needed from here on.

@@ -19,7 +19,6 @@ from opentelemetry.context import attach, detach, get_current, set_value
 
 from otelog._capture import (
     BOUND_KEY,
-    FIELD_BYTES,
     FIXED_SIZE,
     ODD,
     SMALL_BYTES,
@@ -31,7 +30,7 @@ from otelog._capture import (
     own_threads,
 )
 from otelog._diagnostics import warn
-from otelog._record import Source
+from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
 from otelog._values import STOPPING, safe_str
 

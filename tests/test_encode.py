@@ -281,5 +281,5 @@ def test_caches_are_bounded() -> None:
     decoded = encode(*rows, encoder=encoder)
     assert len(decoded) == len(rows)
     assert len(encoder._keys) <= MOST_CACHED_KEYS
-    assert len(encoder._keys["same"].known) <= MOST_KNOWN_VALUES
+    assert len(encoder._keys["same"].texts) <= MOST_KNOWN_VALUES
     assert attributes_of(decoded[-1]) == {f"key-{MOST_CACHED_KEYS + 49}": "x", "same": f"value-{MOST_CACHED_KEYS + 49}"}

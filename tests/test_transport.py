@@ -260,6 +260,24 @@ def test_a_redirect_is_an_answer_and_is_not_followed(server: OTLPServer) -> None
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("installed", [True, False], ids=["isal", "zlib"])
+def test_gzip_is_packed_by_isal_where_it_is_installed(
+    server: OTLPServer, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    isal = pytest.importorskip("isal.isal_zlib", reason="is tested in the main environment")
+    made: list[int] = []
+    standard = isal.compressobj
+    monkeypatch.setattr(isal, "compressobj", lambda *arguments: made.append(1) or standard(*arguments))
+    if not installed:
+        monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    with transport_to(server.logs_endpoint, compression="gzip") as transport:
+        for _ in range(3):
+            assert transport.post(BODY).status == 200
+    assert [request.body for request in server.requests] == [BODY] * 3
+    assert all(len(request.raw) < len(BODY) / 5 for request in server.requests)
+    assert len(made) == (3 if installed else 0)
+
+
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_a_compressed_body_is_decoded(server: OTLPServer, encoding: str, pack: Callable[[bytes], bytes]) -> None:
     server.script = [Reply(headers={"Content-Encoding": encoding}, body=pack(b"said"))]
