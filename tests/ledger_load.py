@@ -1,6 +1,7 @@
 """Many threads log into a small queue with a slow exporter, while snapshots of the books are held against an oracle.
 
-``python -m tests.ledger_load`` runs the whole matrix at full size; `tests/test_ledger.py` a part of it.
+``python -m tests.ledger_load`` runs the whole matrix at full size and appends it to the table of `make soak`;
+`tests/test_ledger.py` runs a part of it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
 
+from benchmarks.machine import machine_facts
 from otelog import BatchLogRecordProcessor, Stats
 from otelog._queue import WHEN_FULL
 from tests.pipelines import ExporterForTests, check_identity, make_logger
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "ledger.md"
+_HEAD = """# The ledger under load
+
+Written by `make soak`. Threads log into a queue of 1,000 records before an exporter that takes 2 ms for each batch of
+200, while snapshots of the books are held against the test's own counts: calls returned <= created <= calls begun,
+exported <= what the exporter saw, every identity of the ledger in every snapshot, no counter ever falling. A row is a
+run that has passed; at its end, exported is what the exporter itself has counted.
+
+| date | system | Python | when_full | switches | created | exported | refused | snapshots | seconds |
+|---|---|---|---|---|--:|--:|--:|--:|--:|
+"""
 
 QUEUE_SIZE = 1_000
 BATCH_SIZE = 200
@@ -167,27 +183,36 @@ def run_load(
     return Result(time.monotonic() - began, taken, stats)
 
 
-def run_matrix(threads: int, calls: int, snapshots: int) -> None:
-    """Run every policy with and without quick switches, and print a line for each."""
+def run_matrix(threads: int, calls: int, snapshots: int) -> Iterator[str]:
+    """Run every policy with and without quick switches; yields a row of the table for each that has passed."""
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    facts = machine_facts()
     for when_full in WHEN_FULL:
         for quick in (False, True):
             result = run_load(when_full, quick_switches=quick, threads=threads, calls=calls, snapshots=snapshots)
-            refused = sum(result.stats.refused.values())
-            print(
-                f"{when_full:12} switches {'10 us' if quick else '5 ms':5}  created {result.stats.created:>9,}  "
-                f"exported {result.stats.exported:>9,}  refused {refused:>9,}  snapshots {result.snapshots:>7,}  "
-                f"{result.seconds:6.1f} s",
-                flush=True,
+            stats = result.stats
+            refused = sum(stats.refused.values())
+            yield (
+                f"| {date} | {facts['system']}, {facts['cores']} cores | {facts['python']} | {when_full} "
+                f"| {'10 µs' if quick else '5 ms'} | {stats.created:,} | {stats.exported:,} | {refused:,} "
+                f"| {result.snapshots:,} | {result.seconds:.0f} |"
             )
 
 
 def main() -> None:
+    """Run the matrix; an AssertionError ends it at the combination that does not hold."""
     parser = argparse.ArgumentParser(description="Hold the ledger against an oracle under load.")
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--calls", type=int, default=100_000, help="calls of each thread")
     parser.add_argument("--snapshots", type=int, default=1_000, help="snapshots while they run, at least")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE", help="the table to append to")
     options = parser.parse_args()
-    run_matrix(options.threads, options.calls, options.snapshots)
+    if not options.output.exists():
+        options.output.write_text(_HEAD, encoding="utf-8")
+    for row in run_matrix(options.threads, options.calls, options.snapshots):
+        print(row, flush=True)
+        with options.output.open("a", encoding="utf-8") as table:
+            table.write(f"{row}\n")
 
 
 if __name__ == "__main__":
