@@ -1,6 +1,7 @@
 """An OpenTelemetry logs bridge: every record is delivered, waiting, or counted as lost with a reason."""
 
 from otelog._ledger import ExporterStats, Stats
+from otelog._track import Operation, track
 from otelog._version import __version__
 from otelog.exceptions import ConfigurationError, OtelogError
 from otelog.exporter import OTLPLogExporter
@@ -16,6 +17,7 @@ __all__ = [
     "Logger",
     "LoggingHandler",
     "OTLPLogExporter",
+    "Operation",
     "OtelogError",
     "Stats",
     "__version__",
@@ -25,4 +27,5 @@ __all__ = [
     "get_logger",
     "shutdown",
     "stats",
+    "track",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from time import time_ns
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Union
 
 from opentelemetry.context import attach, detach, get_current, set_value
@@ -245,12 +245,55 @@ class Logger:
         exc_info = fields.pop("exc_info", None)
         stack_info = fields.pop("stack_info", False)
         stacklevel = fields.pop("stacklevel", 1)
-        thread = get_ident()
-        if thread in own_threads and caused_by_ourselves():
-            return
         while type(stacklevel) is int and stacklevel > 1 and frame is not None and frame.f_back is not None:
             frame = frame.f_back
             stacklevel -= 1
+        self._capture(
+            source,
+            frame.f_code if frame is not None else None,
+            frame.f_lasti if frame is not None else 0,
+            msg,
+            args,
+            fields,
+            error=find_exception(exc_info),
+            stack=frame if is_true(stack_info) else None,
+            event_name=event_name,
+        )
+
+    def log_at(
+        self,
+        code: CodeType,
+        offset: int,
+        level: int,
+        msg: str,
+        args: tuple[object, ...],
+        fields: dict[str, Any],
+        *,
+        error: BaseException | None = None,
+        event_name: str | None = None,
+    ) -> None:
+        """Log for another place than the caller's: an instruction of a code object. See `log` for the rest."""
+        if self._gate.port.level <= level:
+            self._capture(
+                self._source_of(level), code, offset, msg, args, fields, error=error, stack=None, event_name=event_name
+            )
+
+    def _capture(
+        self,
+        source: Source,
+        code: CodeType | None,
+        offset: int,
+        msg: object,
+        args: tuple[object, ...],
+        fields: dict[str, Any],
+        *,
+        error: BaseException | None,
+        stack: FrameType | None,
+        event_name: str | None,
+    ) -> None:
+        thread = get_ident()
+        if thread in own_threads and caused_by_ourselves():
+            return
         if self._bound is not None:
             fields = {**self._bound.fields, **fields}
         self._gate.port.capture(
@@ -259,11 +302,11 @@ class Logger:
             msg,
             args,
             fields,
-            code=frame.f_code if frame is not None else None,
-            offset=frame.f_lasti if frame is not None else 0,
+            code=code,
+            offset=offset,
             thread=thread,
-            error=find_exception(exc_info),
-            stack=frame if is_true(stack_info) else None,
+            error=error,
+            stack=stack,
             event_name=event_name,
         )
 
