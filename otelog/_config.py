@@ -1,7 +1,7 @@
-"""What the user asked for: the options, resolved from keywords, environment and defaults, and checked together.
+"""What the user asked for: the options, resolved from keywords, environment, file and defaults, and checked together.
 
-This is the only module that reads the environment. Precedence: keyword, environment, default. A bad keyword raises
-`ConfigurationError`; a bad environment value is a warning and is ignored, as the specification rules.
+This is the only module that reads the environment. Precedence: keyword, environment, file, default. A bad keyword or
+file raises `ConfigurationError`; a bad environment value is a warning and is ignored, as the specification rules.
 
 Source: OpenTelemetry specification, "Environment Variable Specification".
 """
@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog._options import EXPORTER_OPTIONS, OPTIONS, PROCESSOR_OPTIONS, PROTOCOL_VARIABLES, Option
 from otelog.exceptions import ConfigurationError
 
+if TYPE_CHECKING:
+    from otelog._config_file import ConfigFile
+
 __all__ = [
     "ExporterSettings",
     "ProcessorSettings",
     "Settings",
+    "explain",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
@@ -31,11 +34,12 @@ LEAST_BYTES_PER_RECORD = 1024
 DEFAULT_BYTES_PER_RECORD = 4096
 
 _ENDPOINT = next(option for option in OPTIONS if option.name == "endpoint")
+_RESOURCE_ATTRIBUTES = next(option for option in OPTIONS if option.name == "resource_attributes")
+_CONFIG_FILE = next(option for option in OPTIONS if option.name == "config_file")
 _DEFAULT, _KEYWORD = "default", "keyword"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Every option of `configure()`, resolved and checked.
 
     `endpoint` is the whole URL that logs are posted to, `base_endpoint` the one that other signals' paths are appended
@@ -43,6 +47,7 @@ class Settings:
     the environment was ignored, for the caller to show. Safe to share between threads.
     """
 
+    config_file: str | None
     service_name: str | None
     service_version: str | None
     service_namespace: str | None
@@ -51,7 +56,7 @@ class Settings:
     level: int
     endpoint: str
     base_endpoint: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     compression: str
     timeout: float
     certificate_file: str | None
@@ -81,9 +86,11 @@ class Settings:
     metrics_exporter: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return _show(self)
 
-@dataclass(frozen=True, slots=True)
-class ProcessorSettings:
+
+class ProcessorSettings(NamedTuple):
     """The options of `BatchLogRecordProcessor`, resolved and checked, with the SDK's defaults."""
 
     schedule_delay_millis: float
@@ -97,12 +104,11 @@ class ProcessorSettings:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ExporterSettings:
+class ExporterSettings(NamedTuple):
     """The options of `OTLPLogExporter`, resolved and checked; `endpoint` is the whole URL."""
 
     endpoint: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     compression: str
     timeout: float
     certificate_file: str | None
@@ -111,15 +117,34 @@ class ExporterSettings:
     max_request_bytes: int
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return _show(self)
+
+
+def _show(settings: Settings | ExporterSettings) -> str:
+    # Headers are secrets.
+    shown = (f"{name}={value!r}" for name, value in settings._asdict().items() if name != "headers")
+    return f"{type(settings).__name__}({', '.join(shown)})"
+
 
 class _Resolution:
-    """The values of some options, and for each where it came from: "keyword", a variable's name, or "default"."""
+    """The values of some options, and for each where it came from.
 
-    def __init__(self, options: Sequence[Option], keywords: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    That is "keyword", a variable's name, a place in the configuration file ("otelog.yaml:7"), or "default".
+    """
+
+    def __init__(
+        self,
+        options: Sequence[Option],
+        keywords: Mapping[str, object],
+        environ: Mapping[str, str],
+        file: ConfigFile | None = None,
+    ) -> None:
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
         self.warnings: list[str] = []
         self._environ = environ
+        self._file = file
         _refuse_unknown(options, keywords)
         for option in options:
             self._resolve(option, keywords.get(option.name))
@@ -130,6 +155,11 @@ class _Resolution:
         source, value = _KEYWORD, given
         if given is None or option.merged:
             found, inherited = self._from_environment(option)
+            if self._file is not None and option.name in self._file.values:
+                if found == _DEFAULT:
+                    found, inherited = self._file.place(option.name), self._file.values[option.name]
+                elif option.merged:
+                    inherited = {**self._file.values[option.name], **inherited}
             if given is None:
                 source, value = found, inherited
             else:
@@ -137,14 +167,15 @@ class _Resolution:
         self.values[option.name] = value
         self.sources[option.name] = source
 
-    def _from_environment(self, option: Option) -> tuple[str, Any]:
+    def _from_environment(self, option: Option, *, quietly: bool = False) -> tuple[str, Any]:
         for variable in option.variables:
             text = self._environ.get(variable, "")
             if not text.strip():
                 continue
 
             def complain(message: str, variable: str = variable) -> None:
-                self.warnings.append(f"{variable}: {message}")
+                if not quietly:
+                    self.warnings.append(f"{variable}: {message}")
 
             try:
                 return variable, option.kind.check(option, option.kind.read(text, complain))
@@ -152,13 +183,22 @@ class _Resolution:
                 complain(f"{option.describe(text)} is ignored; allowed: {option.allowed}")
         return _DEFAULT, option.default
 
+    def is_chosen(self, name: str) -> bool:
+        """Returns whether the value is a keyword's or the file's: then what does not fit is an error."""
+        source = self.sources[name]
+        return source == _KEYWORD or (self._file is not None and source == self._file.place(name))
+
+    def is_free(self, name: str) -> bool:
+        """Returns whether the environment has no part in the value."""
+        return self.is_chosen(name) or self.sources[name] == _DEFAULT
+
     def fit_batch_into_queue(self) -> None:
         """Keep the batch from being larger than the queue."""
         batch, queue = self.values["max_export_batch_size"], self.values["max_queue_size"]
         if batch <= queue:
             return
         sources = self.sources["max_export_batch_size"], self.sources["max_queue_size"]
-        if sources[0] == _KEYWORD and sources[1] in (_KEYWORD, _DEFAULT):
+        if self.is_chosen("max_export_batch_size") and self.is_free("max_queue_size"):
             raise ConfigurationError(
                 f"max_export_batch_size={batch} is larger than max_queue_size={queue}: a batch must fit into the queue"
             )
@@ -177,7 +217,7 @@ class _Resolution:
         elif size < queue * LEAST_BYTES_PER_RECORD:
             least = queue * LEAST_BYTES_PER_RECORD
             problem = f"max_queue_bytes={size} is too small for max_queue_size={queue}: at least {least} are needed"
-            if source == _KEYWORD and self.sources["max_queue_size"] in (_KEYWORD, _DEFAULT):
+            if self.is_chosen("max_queue_bytes") and self.is_free("max_queue_size"):
                 raise ConfigurationError(problem)
             self.warnings.append(f"{problem}, and used")
             self.values["max_queue_bytes"] = least
@@ -187,7 +227,7 @@ class _Resolution:
         if self.values["client_key_file"] is None or self.values["client_certificate_file"] is not None:
             return
         source = self.sources["client_key_file"]
-        if source == _KEYWORD:
+        if self.is_chosen("client_key_file"):
             raise ConfigurationError("client_key_file is given without client_certificate_file: mTLS needs both")
         self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
         self.values["client_key_file"] = None
@@ -198,8 +238,8 @@ class _Resolution:
         per_signal, general = _ENDPOINT.variables
         path = urlsplit(endpoint).path.rstrip("/")
         if source == per_signal:
-            base = self._from_environment(replace(_ENDPOINT, environment=(general,)))[1]
-        elif source == _KEYWORD and path.endswith(LOGS_PATH):
+            base = self._from_environment(_ENDPOINT._replace(environment=(general,)))[1]
+        elif self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
             # A whole URL where the base was asked for: appending once more is never what was meant.
             base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
         else:
@@ -209,14 +249,17 @@ class _Resolution:
     def complete_resource(self, keywords: Mapping[str, object]) -> None:
         """Let the service's options and the resource's attributes agree."""
         given = keywords.get("resource_attributes") or {}
+        inherited = self._from_environment(_RESOURCE_ATTRIBUTES, quietly=True)[1]
         attributes = self.values["resource_attributes"]
         for option in OPTIONS:
             key = option.resource_key
             if key is None:
                 continue
             # OTEL_SERVICE_NAME wins over OTEL_RESOURCE_ATTRIBUTES, and a keyword's entry over both.
-            from_keyword = isinstance(given, Mapping) and key in given and self.sources[option.name] != _KEYWORD
-            if self.values[option.name] is None or from_keyword:
+            source = self.sources[option.name]
+            from_keyword = isinstance(given, Mapping) and key in given and source != _KEYWORD
+            from_environment = key in inherited and self.is_chosen(option.name) and source != _KEYWORD
+            if self.values[option.name] is None or from_keyword or from_environment:
                 named = attributes.get(key)
                 self.values[option.name] = None if named is None else str(named)
             if self.values[option.name] is not None:
@@ -273,9 +316,36 @@ def resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None = 
         The settings; `warnings` holds what in the environment was ignored.
 
     Raises:
-        ConfigurationError: a keyword is unknown, or its value is not allowed.
+        ConfigurationError: a keyword is unknown, its value is not allowed, or the configuration file cannot be used.
     """
-    resolution = _Resolution(OPTIONS, keywords, os.environ if environ is None else environ)
+    return _settings_of(_resolve(keywords, environ))
+
+
+def explain(
+    keywords: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """Resolve as `resolve` does; returns also where each option's value came from.
+
+    That is "keyword", a variable's name, a place in the configuration file ("otelog.yaml:7"), or "default".
+    """
+    resolution = _resolve(keywords, environ)
+    return _settings_of(resolution), resolution.sources
+
+
+def _settings_of(resolution: _Resolution) -> Settings:
+    return Settings(**resolution.values, warnings=tuple(resolution.warnings))
+
+
+def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) -> _Resolution:
+    environ = os.environ if environ is None else environ
+    path = _Resolution((_CONFIG_FILE,), {"config_file": keywords.get("config_file")}, environ).values["config_file"]
+    file: ConfigFile | None = None
+    if path is not None:
+        # Late, because most have none.
+        from otelog._config_file import load
+
+        file = load(path)
+    resolution = _Resolution(OPTIONS, keywords, environ, file)
     resolution.fit_batch_into_queue()
     resolution.fit_queue_into_bytes()
     resolution.pair_client_files()
@@ -283,7 +353,7 @@ def resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None = 
     resolution.complete_resource(keywords)
     if resolution.values["exporter"] is None:
         resolution.warn_of_protocol()
-    return Settings(**resolution.values, warnings=tuple(resolution.warnings))
+    return resolution
 
 
 def resolve_processor(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> ProcessorSettings:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
@@ -103,18 +103,24 @@ class Stats:
         return sum(self.refused.values()) + removed + sum(self.dropped.values())
 
 
-@dataclass(slots=True)
 class ExporterCounts:
     """The counters of one exporter; written under `Ledger.moving` only."""
 
-    accepted: int = 0
-    exported: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED_REASONS, 0))
-    dropped_by_severity: dict[tuple[str, str], int] = field(default_factory=dict)
-    waiting: int = 0
-    in_flight: int = 0
-    resent: int = 0
-    outcome_unknown: int = 0
+    __slots__ = (
+        "accepted",
+        "dropped",
+        "dropped_by_severity",
+        "exported",
+        "in_flight",
+        "outcome_unknown",
+        "resent",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = self.exported = self.waiting = self.in_flight = self.resent = self.outcome_unknown = 0
+        self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
+        self.dropped_by_severity: dict[tuple[str, str], int] = {}
 
 
 class Ledger:

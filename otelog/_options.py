@@ -12,9 +12,8 @@ import operator
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from otelog._severity import level_number
@@ -48,9 +47,11 @@ class Kind(Protocol):
     def allowed(self, option: Option) -> str:
         """Say what is allowed, for messages and the README."""
 
+    def schema(self, option: Option) -> dict[str, Any]:
+        """Return the JSON Schema of a value in a configuration file; `check` may ask for more."""
 
-@dataclass(frozen=True, slots=True)
-class Option:
+
+class Option(NamedTuple):
     """One row of the table.
 
     Args:
@@ -68,6 +69,7 @@ class Option:
         merged: entries of the keyword are put over those of the environment, one by one.
         secret: the value never appears in a message.
         environment_only: there is no such keyword.
+        in_file: it may stand in a configuration file.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Option:
     merged: bool = False
     secret: bool = False
     environment_only: bool = False
+    in_file: bool = True
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -119,6 +122,9 @@ class _Text:
     def allowed(self, option: Option) -> str:
         return "a string that is not empty"
 
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
 
 class _Word(_Text):
     def check(self, option: Option, value: object) -> object:
@@ -130,6 +136,9 @@ class _Word(_Text):
 
     def allowed(self, option: Option) -> str:
         return ", ".join(option.choices)
+
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"enum": list(option.choices)}
 
 
 class _Words:
@@ -144,6 +153,9 @@ class _Words:
 
     def allowed(self, option: Option) -> str:
         return "a list of " + ", ".join(option.choices)
+
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"type": "array", "items": {"enum": list(option.choices)}}
 
 
 class _Flag:
@@ -161,10 +173,13 @@ class _Flag:
     def allowed(self, option: Option) -> str:
         return "true, false"
 
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"type": "boolean"}
 
-@dataclass(frozen=True, slots=True)
+
 class _Number:
-    whole: bool
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole
 
     def read(self, text: str, complain: Complain) -> object:
         # int() and float() take digit groups ("1_000"), which no other language's SDK would.
@@ -197,6 +212,11 @@ class _Number:
         noun = "a whole number" if self.whole else "a number"
         return " ".join((noun, " and ".join(parts))).rstrip()
 
+    def schema(self, option: Option) -> dict[str, Any]:
+        bounds = {"minimum": option.minimum, "exclusiveMinimum": option.above, "maximum": option.maximum}
+        found: dict[str, Any] = {key: bound for key, bound in bounds.items() if bound is not None}
+        return {"type": "integer" if self.whole else "number", **found}
+
 
 class _Level:
     def read(self, text: str, complain: Complain) -> object:
@@ -210,6 +230,9 @@ class _Level:
 
     def allowed(self, option: Option) -> str:
         return "a level's name or number, as in the standard library"
+
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"type": ["string", "integer"], "minimum": 0}
 
 
 class _Path(_Text):
@@ -232,6 +255,9 @@ class _Url(_Text):
 
     def allowed(self, option: Option) -> str:
         return "an http:// or https:// URL without user name (send credentials as headers)"
+
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^https?://"}
 
 
 class _Headers:
@@ -257,6 +283,9 @@ class _Headers:
             "a mapping of names to printable ASCII strings; in the environment `name=value,name=value`, percent-encoded"
         )
 
+    def schema(self, option: Option) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": "string"}}
+
 
 class _Attributes:
     def read(self, text: str, complain: Complain) -> object:
@@ -276,6 +305,10 @@ class _Attributes:
             "a mapping of names to strings, numbers, booleans or lists of them; in the environment "
             "`name=value,name=value`, percent-encoded"
         )
+
+    def schema(self, option: Option) -> dict[str, Any]:
+        scalar = {"type": ["string", "number", "boolean"]}
+        return {"type": "object", "additionalProperties": {"anyOf": [scalar, {"type": "array", "items": scalar}]}}
 
 
 class _Exporter(_Text):
@@ -333,6 +366,14 @@ PROTOCOL_VARIABLES = _otlp("PROTOCOL")
 _SIGNALS = ("none", "otlp", "console")
 
 OPTIONS: tuple[Option, ...] = (
+    Option(
+        "config_file",
+        PATH,
+        None,
+        "A YAML file that says the same options by the same names (not this one, nor `exporter`); needs "
+        "`otelog[config]`.",
+        in_file=False,
+    ),
     Option(
         "service_name",
         TEXT,
@@ -436,6 +477,7 @@ OPTIONS: tuple[Option, ...] = (
         None,
         "Used instead of OTLP over HTTP, such as the official gRPC exporter.",
         environment=(),
+        in_file=False,
     ),
     Option(
         "max_queue_size",
@@ -561,6 +603,7 @@ OPTIONS: tuple[Option, ...] = (
         "Turns everything off: calls cost nothing and nothing is sent.",
         environment=("OTEL_SDK_DISABLED",),
         environment_only=True,
+        in_file=False,
     ),
     Option(
         "traces_exporter",
@@ -570,6 +613,7 @@ OPTIONS: tuple[Option, ...] = (
         environment=("OTEL_TRACES_EXPORTER",),
         choices=_SIGNALS,
         environment_only=True,
+        in_file=False,
     ),
     Option(
         "metrics_exporter",
@@ -579,6 +623,7 @@ OPTIONS: tuple[Option, ...] = (
         environment=("OTEL_METRICS_EXPORTER",),
         choices=_SIGNALS,
         environment_only=True,
+        in_file=False,
     ),
 )
 
@@ -587,13 +632,13 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 # The SDK's own defaults, where they differ from those of configure().
 PROCESSOR_OPTIONS: tuple[Option, ...] = (
     _BY_NAME["schedule_delay_millis"],
-    replace(_BY_NAME["max_export_batch_size"], default=512),
+    _BY_NAME["max_export_batch_size"]._replace(default=512),
     _BY_NAME["export_timeout_millis"],
-    replace(_BY_NAME["max_queue_size"], default=2048),
+    _BY_NAME["max_queue_size"]._replace(default=2048),
     _BY_NAME["max_queue_bytes"],
     _BY_NAME["when_full"],
     _BY_NAME["block_timeout"],
-    replace(_BY_NAME["reserve_for_errors"], default=0.0),
+    _BY_NAME["reserve_for_errors"]._replace(default=0.0),
 )
 
 EXPORTER_OPTIONS: tuple[Option, ...] = tuple(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 """The HTTP statuses after which a request may be sent again. Source: OTLP, "Retryable Response Codes"."""
@@ -61,8 +61,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """The waits between one request's attempts: exponential, bounded, spread by chance.
 
     Args:

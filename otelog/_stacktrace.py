@@ -13,7 +13,6 @@ import textwrap
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -77,8 +76,7 @@ class _Link(NamedTuple):
     members_left_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedException:
+class CapturedException(NamedTuple):
     """What was taken of an exception, its chain and its group.
 
     Args:
@@ -90,8 +88,7 @@ class CapturedException:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedStack:
+class CapturedStack(NamedTuple):
     """What was taken of a running stack.
 
     Args:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog._loading import load_module
@@ -80,8 +80,7 @@ class TransportFailure(Exception):
         self.outcome_unknown = outcome_unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a server said: its status, its headers (looked up in any case), its decoded body."""
 
     status: int

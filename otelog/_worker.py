@@ -453,12 +453,13 @@ class Worker:
         try:
             self.lane.deliver(rows, self.ledger, self._stop, self._hold)
         except BaseException:
-            self._close_tallies()
+            self._finish_exports()
             raise
         with self.ledger.moving:
             self._tallies = [tally for tally in self._tallies if not tally.is_closed()]
 
     def _finish_exports(self) -> None:
+        """Have the lane settle what it has under way, so that nothing is counted as lost that is delivered."""
         try:
             self.lane.finish()
         finally:
@@ -479,7 +480,8 @@ class Worker:
 
     def _recover(self, error: BaseException) -> None:
         self.ledger.forget_move()
-        self._close_tallies()
+        with suppress(Exception):
+            self._finish_exports()
         with self.ledger.moving:
             self.ledger.worker_restarts += 1
         warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")

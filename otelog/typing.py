@@ -15,6 +15,7 @@ __all__ = ["ConfigureOptions"]
 class ConfigureOptions(TypedDict, total=False):
     """The keywords of `otelog.configure`; the README's table says what each does. None is "not given"."""
 
+    config_file: str | PathLike[str] | None
     service_name: str | None
     service_version: str | None
     service_namespace: str | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 from collections.abc import Mapping
 from enum import Enum
@@ -149,8 +148,9 @@ def get_value(settings: object, name: str) -> Any:
 
 def test_every_option_has_a_case_and_a_field() -> None:
     keywords = {name for name, option in OPTIONS.items() if not option.environment_only}
-    fields = {field.name for field in dataclasses.fields(_config.Settings)}
-    assert set(CASES) == keywords
+    fields = set(_config.Settings._fields)
+    # A file's own tests are in test_config_file.py.
+    assert set(CASES) == keywords - {"config_file"}
     assert fields - {"warnings", "base_endpoint"} == set(OPTIONS)
 
 
@@ -566,7 +566,7 @@ def test_settings_travel_to_spawned_processes() -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         resolve({}, {}).level = 10  # type: ignore[misc]
 
 

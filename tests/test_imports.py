@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_loading",
         }
     ),
-    frozenset({"_options", "_config", "_retry", "_ledger", "_attributes", "_queue", "_capture"}),
+    frozenset({"_options", "_config", "_config_file", "_retry", "_ledger", "_attributes", "_queue", "_capture"}),
     frozenset({"_encode", "_answer", "_connection", "_transport", "_delivery", "_sdk", "_fork", "_lane", "_state"}),
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "processor"}),
     frozenset({"logger", "handler", "_direct", "_track", "providers"}),
@@ -50,7 +50,19 @@ IMPURE_LIBRARIES = {
     "threading",
     "time",
 }
-HEAVY_LIBRARIES = ("click", "difflib", "flask", "google.protobuf", "grpc", "prometheus_client", "requests", "rich")
+HEAVY_LIBRARIES = (
+    "click",
+    "difflib",
+    "flask",
+    "google.protobuf",
+    "grpc",
+    "isal",
+    "jsonschema",
+    "prometheus_client",
+    "requests",
+    "rich",
+    "yaml",
+)
 # The command line passes its whole environment on to the processes that it starts.
 ENVIRONMENT_READERS = ("_config", "cli")
 

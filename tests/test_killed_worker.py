@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import threading
 
-from otelog import BatchLogRecordProcessor
+from otelog import BatchLogRecordProcessor, OTLPLogExporter
 from otelog._capture import own_threads
+from otelog.testing import OTLPServer
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
 from tests.support import wait_until
 
@@ -73,3 +74,24 @@ def test_a_worker_that_is_killed_at_random_moments_keeps_the_books_exact():
         assert (stats.queued, stats.in_flight) == (0, 0)
         assert stats.worker_restarts == 8
         assert processor.gate.port.queue.held() == 0
+
+
+def test_a_worker_with_our_own_exporter_that_is_killed_at_random_moments_tells_no_more_than_has_arrived():
+    """It may be killed while one batch is on its way and the next is made ready."""
+    with OTLPServer() as server:
+        exporter = OTLPLogExporter(endpoint=server.logs_endpoint, timeout=1.0, export_timeout=2.0)
+        with running(BatchLogRecordProcessor(exporter, 5, 20, None, 200)) as processor:
+            logger = make_logger(processor)
+            for _ in range(8):
+                thread = processor._worker._thread
+                for number in range(150):
+                    logger.info("m%d", number)
+                raise_in_thread(thread, SystemExit)
+                wait_until(lambda thread=thread: processor._worker._thread is not thread)
+            processor.force_flush(10_000)
+            stats = processor.stats()
+            check_identity(stats)
+            assert stats.created == 8 * 150
+            assert (stats.queued, stats.in_flight) == (0, 0)
+            assert stats.exported <= len(server.records) <= stats.exported + sum(stats.dropped.values()) + stats.resent
+            assert processor.gate.port.queue.held() == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from otelog._config_file import load
 from otelog.testing import OTLPServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,14 @@ def test_the_ten_lines_for_an_application_of_ones_own_run_as_they_stand(tmp_path
     assert bodies == ["stock is low", "user 42 paid"]
     (bound,) = (record for record in records if record.body.string_value == "stock is low")
     assert "request_id" in [attribute.key for attribute in bound.attributes]
+
+
+def test_the_example_of_a_configuration_file_is_correct(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "otelog.yaml"
+    path.write_text(example, encoding="utf-8")
+    assert load(str(path)).values["service_name"] == "checkout"
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.MULTILINE))))

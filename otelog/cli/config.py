@@ -1,0 +1,90 @@
+"""`otelog config`: check a configuration file, and see what is in force and why."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from otelog._config import explain
+from otelog._config_file import json_schema, load
+from otelog._options import LEVEL, OPTIONS, Option
+from otelog.exceptions import ConfigurationError
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration file, and see what is in force."""
+
+
+@config.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+def check(file: str) -> None:
+    """Say whether FILE can be used: every mistake with its line, and what is allowed there."""
+    try:
+        # Also what only shows when values are seen together.
+        load(file)
+        explain({"config_file": file}, {})
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    click.echo(f"{file} is correct")
+
+
+@config.command()
+@click.option("--file", type=click.Path(dir_okay=False), help="A configuration file, instead of OTELOG_CONFIG_FILE.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one object with value and source for each option.")
+def show(file: str | None, as_json: bool) -> None:
+    """Show every option's value in this environment, and where it comes from. Secrets are not shown."""
+    try:
+        settings, sources = explain({"config_file": file})
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    rows = [(option.name, _show(option, getattr(settings, option.name)), sources[option.name]) for option in OPTIONS]
+    if as_json:
+        click.echo(json.dumps({name: {"value": value, "source": source} for name, value, source in rows}, indent=2))
+    else:
+        _print_table(rows)
+    for warning in settings.warnings:
+        click.echo(warning, err=True)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the file, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _show(option: Option, value: object) -> str:
+    if value is None or value == {} or value == ():
+        return ""
+    if option.secret and isinstance(value, dict):
+        return ", ".join(f"{name}=***" for name in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if option.kind is LEVEL and isinstance(value, int):
+        return str(logging.getLevelName(value))
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    return f"{value} {option.unit}".rstrip()
+
+
+def _print_table(rows: list[tuple[str, str, str]]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        for name, value, source in rows:
+            click.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {source}")
+        return
+    table: Any = Table("option", "value", "comes from", header_style="bold")
+    for name, value, source in rows:
+        table.add_row(name, value, source, style="dim" if source == "default" else None)
+    console.print(table)
