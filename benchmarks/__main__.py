@@ -40,6 +40,7 @@ _DISTRIBUTIONS = (
     "loguru",
     "picologging",
     "urllib3",
+    "isal",
     "grpcio",
 )
 
