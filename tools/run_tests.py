@@ -24,7 +24,7 @@ OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 MAIN_VERSION_ONLY = ("tests/stack", "tests/cli")
 # Without coverage: millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
 LOADS = ("tests/test_ledger.py", "tests/test_killed_worker.py")
-MATRIX_EXTRAS = "zstd,prometheus,metrics,demo,test"
+MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 STEPS = ("lint", "unit", "load", "stack", "matrix")
 
 
