@@ -14,6 +14,7 @@ _COMMANDS = {
     "config": ("otelog.cli.config", "config", "cli"),
     "demo": ("otelog.cli.demo", "demo", "demo"),
     "dev": ("otelog.cli.dev", "dev", "cli"),
+    "query": ("otelog.cli.query", "query", "cli"),
 }
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from otelog.cli.commands import otelog
 from tests.stack.conftest import Collector
 
 SENDER = Path(__file__).with_name("sender.py")
@@ -96,3 +98,17 @@ def test_records_arrive_whatever_the_compression(collector: Collector, compressi
 def test_records_arrive_through_the_official_exporters(collector: Collector, exporter: str) -> None:
     endpoint = collector.grpc_endpoint if exporter == "official-grpc" else collector.endpoint
     assert_ten_records_are_whole(collector, finish(start_sender(endpoint, "shop", 10, 5, exporter)))
+
+
+def test_otelog_query_reads_what_a_collector_has_written(collector: Collector) -> None:
+    books = finish(start_sender(collector.endpoint, "shop", 50, 5))
+    collector.stop()
+    found = CliRunner().invoke(otelog, ["query", str(collector.file), "--service", "shop", "--since", "10m", "--json"])
+    assert found.exit_code == 0, found.output
+    records = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [record["message"] for record in records] == [f"record {n} of shop" for n in range(50)]
+    assert [[record["trace_id"], record["span_id"]] for record in records] == [
+        books["spans"][n // 5] for n in range(50)
+    ]
+    assert {(record["level"], record["severity_number"]) for record in records} == {("INFO", 9)}
+    assert records[7]["attributes"]["number"] == 7

@@ -1,0 +1,199 @@
+"""`otelog query`: what it finds in otelog's own files and in the Collector's."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
+
+from otelog.cli.commands import otelog
+from otelog.cli.lines import render_lines
+from otelog.cli.log_files import read_otlp
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+NOW = datetime.now(timezone.utc)
+
+
+def line(message: Any, *, age: float = 0.0, level: str = "INFO", number: int = 9, **more: Any) -> dict[str, Any]:
+    record = {
+        "timestamp": (NOW - timedelta(seconds=age)).isoformat(timespec="microseconds"),
+        "level": level,
+        "logger": "shop.orders",
+        "message": message,
+        "trace_id": None,
+        "span_id": None,
+        "severity_number": number,
+        "service": "shop",
+        "instance": "i-1",
+        "attributes": {},
+    }
+    return {**record, **more}
+
+
+RECORDS = [
+    line("oldest", age=7200, level="DEBUG", number=5),
+    line("paid 12.50", attributes={"order_id": 7, "currency": "EUR", "vip": True}, trace_id=TRACE),
+    line("paid 3.10", age=30, attributes={"order_id": 8, "currency": "EUR"}),
+    line("charge failed", level="ERROR", number=17, attributes={"order_id": 7, "code.line.number": 3}),
+    line("ticket sold", logger="shop.tickets", service="box office"),
+    line("looks like it", logger="shop.ordersystem", level="NOTICE", number=11),
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    return path
+
+
+def run(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(otelog, ["query", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.stderr
+
+
+def messages(*words: object) -> list[Any]:
+    return [json.loads(one)["message"] for one in run(*words, "--json").splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [record["message"] for record in RECORDS]),
+        (["--level", "warning"], ["charge failed"]),
+        (["--level", "25"], ["charge failed", "looks like it"]),
+        (["--since", "10m", "--logger", "shop.orders"], ["paid 12.50", "paid 3.10", "charge failed"]),
+        (["--until", "1h"], ["oldest"]),
+        (["--since", (NOW - timedelta(seconds=60)).isoformat(), "--until", "10s"], ["paid 3.10"]),
+        (["--since", (NOW - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"), "--text", "PAID 3"], ["paid 3.10"]),
+        (["--service", "box office"], ["ticket sold"]),
+        (["--trace-id", TRACE.upper()], ["paid 12.50"]),
+        (["--trace-id", TRACE[:8]], ["paid 12.50"]),
+        (["--where", "order_id=7"], ["paid 12.50", "charge failed"]),
+        (["--where", "order_id=7", "--where", "level=ERROR"], ["charge failed"]),
+        (["--where", "vip=true"], ["paid 12.50"]),
+        (["--where", "currency="], ["oldest", "charge failed", "ticket sold", "looks like it"]),
+        (["--last", "2"], ["ticket sold", "looks like it"]),
+        (["--text", "nothing like it"], []),
+    ],
+)
+def test_what_is_asked_for_is_found(file: Path, words: list[str], expected: list[str]) -> None:
+    assert messages(file, *words) == expected
+    assert run(file, *words, "--count") == f"{len(expected)}\n"
+
+
+def test_json_is_the_line_as_it_was(file: Path) -> None:
+    assert [json.loads(one) for one in run(file, "--json").splitlines()] == RECORDS
+
+
+def test_counts_by_field(file: Path) -> None:
+    assert [row.split() for row in run(file, "--group-by", "currency").splitlines()] == [
+        ["currency", "count"],
+        ["4"],
+        ["EUR", "2"],
+    ]
+    rows = [json.loads(row) for row in run(file, "--group-by", "service", "--group-by", "level", "--json").splitlines()]
+    assert rows[0] == {"service": "shop", "level": "INFO", "count": 2}
+    assert sum(row["count"] for row in rows) == len(RECORDS)
+
+
+def test_a_readable_line_is_one_line_and_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    hostile = line("a\nb\x1b[2J\u202ec", attributes={"k\n": {"v": "\r"}, "code.file.path": "hidden"}, level="ERROR")
+    path.write_text(json.dumps(hostile) + "\n", encoding="utf-8")
+    shown = run(path)
+    assert shown.count("\n") == 1
+    assert "shop.orders a\\nb\\x1b[2J\\u202ec" in shown
+    assert "hidden" not in shown
+    assert not {"\x1b", "\u202e", "\r"} & set(shown)
+
+
+def request() -> ExportLogsServiceRequest:
+    message = ExportLogsServiceRequest()
+    resource = message.resource_logs.add()
+    for key, value in (("service.name", "shop"), ("service.instance.id", "i-1")):
+        resource.resource.attributes.append(KeyValue(key=key, value=AnyValue(string_value=value)))
+    scope = resource.scope_logs.add()
+    scope.scope.name = "shop.orders"
+    for number in range(3):
+        record = scope.log_records.add()
+        record.time_unix_nano = 1_700_000_000_123_456_789 + number
+        record.severity_number, record.severity_text = 17, "ERROR"
+        record.body.string_value = f"failed {number}"
+        record.trace_id, record.span_id = bytes.fromhex(TRACE), bytes(range(1, 9))
+        values = {
+            "text": AnyValue(string_value="x"),
+            "whole": AnyValue(int_value=2**53 + 1),
+            "real": AnyValue(double_value=1.5),
+            "flag": AnyValue(bool_value=False),
+            "bytes": AnyValue(bytes_value=b"\xff\x00"),
+            "list": AnyValue(array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue()])),
+            "map": AnyValue(kvlist_value=KeyValueList(values=[KeyValue(key="k", value=AnyValue(string_value="v"))])),
+            "none": AnyValue(),
+        }
+        for key, value in values.items():
+            record.attributes.append(KeyValue(key=key, value=value))
+    scope.log_records[2].event_name = "order.failed"
+    return message
+
+
+def to_otlp_json(message: ExportLogsServiceRequest) -> dict[str, Any]:
+    """As a Collector writes it: ids in hex, where protobuf's own JSON has base64."""
+    from google.protobuf.json_format import MessageToDict
+
+    document: dict[str, Any] = MessageToDict(message)
+    for record in document["resourceLogs"][0]["scopeLogs"][0]["logRecords"]:
+        record["traceId"], record["spanId"] = TRACE, bytes(range(1, 9)).hex()
+        record["severityNumber"] = 17
+    return document
+
+
+def test_a_collectors_document_gives_the_same_records_as_otelogs_own_lines() -> None:
+    message = request()
+    assert list(read_otlp(to_otlp_json(message))) == [json.loads(one.text) for one in render_lines(message)]
+
+
+def test_documents_and_lines_packed_or_not_are_read_from_a_folder(tmp_path: Path, file: Path) -> None:
+    document = json.dumps(to_otlp_json(request())) + "\n"
+    (tmp_path / "collector.jsonl.1.gz").write_bytes(gzip.compress(document.encode()))
+    (tmp_path / "notes.txt").write_text("no log\n", encoding="utf-8")
+    assert len(messages(tmp_path)) == len(RECORDS) + 3
+    assert messages(tmp_path, "--where", "event=order.failed") == ["failed 2"]
+    zstandard = pytest.importorskip("zstandard")
+    (tmp_path / "old.log.zst").write_bytes(zstandard.compress(document.encode()) + zstandard.compress(b""))
+    assert run(tmp_path, "--count", "--level", "error", "--where", "whole=9007199254740993") == "6\n"
+
+
+def test_lines_that_are_no_records_are_counted_and_lose_nothing_else(file: Path) -> None:
+    with file.open("a", encoding="utf-8") as more:
+        more.write('\n[1]\n"x"\nnull\n{"resourceLogs": [{"scopeLogs": 5}]}\n{"a": 1}\n{"timestamp": "2026-')
+    done = CliRunner().invoke(otelog, ["query", str(file), "--count"])
+    assert (done.stdout, done.stderr) == (f"{len(RECORDS)}\n", "6 lines are no records\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
+        (["--level", "loud", "."], "level must be DEBUG"),
+        (["--since", "yesterday", "."], "is no time: give an age"),
+        (["--where", "x", "."], "'x' is not field=value"),
+    ],
+)
+def test_what_cannot_be_done_is_said(words: list[str], said: str) -> None:
+    code = 1 if words == ["nowhere.jsonl"] else 2
+    assert said in " ".join(run(*words, code=code).split())
+
+
+def test_an_empty_folder_and_a_damaged_file_are_told(tmp_path: Path) -> None:
+    assert "has no log files" in run(tmp_path, code=1)
+    (tmp_path / "x.log.gz").write_bytes(gzip.compress(b"x" * 1000)[:20])
+    assert "cannot be read" in run(tmp_path, code=1)
