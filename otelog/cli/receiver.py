@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otelog.cli import otlp_json
 from otelog.cli.lines import render_lines
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class RefusedError(Exception):
 class Receiver:
     """Take OTLP/HTTP logs into a journal; metrics and traces are answered 200 and dropped.
 
-    POST /v1/logs takes protobuf with gzip, zstd or no compression. GET /stats returns the journal's counts and
+    POST /v1/logs takes protobuf or JSON with gzip, zstd or no compression. GET /stats returns the journal's counts and
     GET /records?after=N its latest lines, both as JSON. One daemon thread a connection.
 
     Source: OTLP specification 1.x, section OTLP/HTTP.
@@ -209,6 +210,8 @@ class _Exchange(BaseHTTPRequestHandler):
             self.close_connection = self.close_connection or refusal.close
             if kind == _PROTOBUF:
                 self._answer(refusal.status, _PROTOBUF, _encode_status(refusal.detail))
+            elif kind == _JSON:
+                self._answer(refusal.status, _JSON, json.dumps({"message": refusal.detail}).encode())
             else:
                 self._answer(refusal.status, "text/plain; charset=utf-8", f"{refusal.detail}\n".encode())
         else:
@@ -216,15 +219,20 @@ class _Exchange(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, *((_JSON, b"{}") if kind == _JSON else (_PROTOBUF, b"")))
 
     def _store(self, kind: str, body: bytes) -> None:
-        if kind != _PROTOBUF:
+        if kind not in (_PROTOBUF, _JSON):
             raise RefusedError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {_PROTOBUF}, it is {kind or 'missing'}"
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Type must be {_PROTOBUF} or {_JSON}, it is {kind or 'missing'}",
             )
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
-        request = ExportLogsServiceRequest()
+        plain = decompress(body, encoding, max_bytes=self.server.receiver.max_body_bytes)
         try:
-            request.ParseFromString(decompress(body, encoding, max_bytes=self.server.receiver.max_body_bytes))
-        except DecodeError as error:
+            if kind == _JSON:
+                request = otlp_json.decode(plain)
+            else:
+                request = ExportLogsServiceRequest()
+                request.ParseFromString(plain)
+        except (DecodeError, ValueError) as error:
             raise RefusedError(
                 HTTPStatus.BAD_REQUEST, f"the body is not an ExportLogsServiceRequest: {error}"
             ) from error

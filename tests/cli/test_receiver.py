@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
 TIME_NS = 1_700_000_000_123_456_789
 
 
@@ -44,6 +45,11 @@ def make_request(count: int = 1, *, service: str = "shop", instance: str = "i-1"
         record.body.string_value = f"message {number}"
         record.attributes.add(key="number").value.int_value = number
     return request.SerializeToString()
+
+
+def make_json(*records: dict[str, Any]) -> bytes:
+    """A request in OTLP/JSON."""
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
 
 
 class Sender:
@@ -242,7 +248,16 @@ def test_other_signals_are_answered_and_dropped(path: str, journal: Journal, sen
         (gzip.compress(make_request(50))[:-20], {"Content_Encoding": "gzip"}, 400, b"gzip body is damaged"),
         (b"no zstd", {"Content_Encoding": "zstd"}, 400, b"zstd body is damaged"),
         (b"x", {"Content_Encoding": "br"}, 415, b"Content-Encoding br is unknown"),
-        (b"{}", {"kind": "application/json"}, 415, b"Content-Type must be application/x-protobuf"),
+        (b"{}", {"kind": "text/json"}, 415, b"Content-Type must be application/x-protobuf or application/json"),
+        (b"{", {"kind": JSON}, 400, b"not an ExportLogsServiceRequest"),
+        (b"[]", {"kind": JSON}, 400, b"it is no JSON object"),
+        (b"[" * 100_000, {"kind": JSON}, 400, b"not an ExportLogsServiceRequest"),
+        (b'{"resourceLogs": 5}', {"kind": JSON}, 400, b"resourceLogs is no list of objects"),
+        (b'{"resourceLogs": [{"scopeLogs": [5]}]}', {"kind": JSON}, 400, b"scopeLogs is no list of objects"),
+        (make_json({"traceId": "zz"}), {"kind": JSON}, 400, b"traceId is not in hex"),
+        (make_json({"spanId": 7}), {"kind": JSON}, 400, b"spanId is not in hex"),
+        (make_json({"timeUnixNano": "soon"}), {"kind": JSON}, 400, b"not an ExportLogsServiceRequest"),
+        (make_json({}, {"body": {"stringValue": 5}}), {"kind": JSON}, 400, b"not an ExportLogsServiceRequest"),
         (bytes(100_001), {}, 413, b"over 100000 bytes"),
         (gzip.compress(bytes(100_001)), {"Content_Encoding": "gzip"}, 413, b"over 100000 bytes"),
         (b"", {"path": "/v1/elsewhere"}, 404, b"logs go to /v1/logs"),
@@ -259,6 +274,39 @@ def test_a_bad_request_is_refused_in_words_and_the_next_one_is_taken(
     assert sender.post(make_request())[0] == 200
     refused = 0 if status == 404 else 1
     assert sender.get("/stats")[1]["refused_requests"] == refused
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_json_is_taken_like_protobuf(encoding: str, journal: Journal, sender: Sender) -> None:
+    trace_id, span_id = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
+    record = {
+        "timeUnixNano": "1544712660300000000",
+        "severityNumber": 17,
+        "severityText": "ERROR",
+        "body": {"stringValue": "failed"},
+        "traceId": trace_id.upper(),
+        "spanId": span_id,
+        "eventName": "order.failed",
+        "attributes": [
+            {"key": "n", "value": {"intValue": "7"}},
+            {"key": "list", "value": {"arrayValue": {"values": [{"boolValue": True}, {"doubleValue": 0.5}]}}},
+        ],
+        "unknownField": {"anything": 1},
+    }
+    body = make_json(record)
+    sent = gzip.compress(body) if encoding == "gzip" else body
+    assert sender.post(sent, kind=f"{JSON}; charset=utf-8", Content_Encoding=encoding) == (200, b"{}")
+    (line,) = read_file(journal)
+    assert (line["level"], line["message"], line["event"]) == ("ERROR", "failed", "order.failed")
+    assert (line["trace_id"], line["span_id"]) == (trace_id, span_id)
+    assert line["attributes"] == {"n": 7, "list": [True, 0.5]}
+    assert line["timestamp"] is not None
+
+
+def test_a_refusal_of_json_is_a_status_in_json(sender: Sender) -> None:
+    answered, said = sender.post(b"{", kind=JSON)
+    assert answered == 400
+    assert json.loads(said)["message"].startswith("the body is not an ExportLogsServiceRequest: ")
 
 
 def test_a_refusal_is_a_protobuf_status_as_otlp_asks(sender: Sender) -> None:
