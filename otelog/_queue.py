@@ -113,7 +113,10 @@ class RecordQueue:
             self._fill()
 
     def count(self) -> tuple[int, int]:
-        """Returns how many records are held and how many were evicted, as of one instant."""
+        """Returns how many records are held and how many were evicted, as of one instant.
+
+        While another thread takes records out they may be counted twice: a ledger's reader then looks again.
+        """
         return self.store.count()
 
     def held(self) -> int:

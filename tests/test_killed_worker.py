@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import threading
 
+import pytest
+
 from otelog import BatchLogRecordProcessor, OTLPLogExporter
 from otelog._capture import own_threads
 from otelog.testing import OTLPServer
@@ -76,6 +78,9 @@ def test_a_worker_that_is_killed_at_random_moments_keeps_the_books_exact():
         assert processor.gate.port.queue.held() == 0
 
 
+# Who is killed between making a socket and keeping it, leaves it to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_with_our_own_exporter_that_is_killed_at_random_moments_tells_no_more_than_has_arrived():
     """It may be killed while one batch is on its way and the next is made ready."""
     with OTLPServer() as server:
