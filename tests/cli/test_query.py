@@ -18,7 +18,8 @@ from otelog.cli.lines import render_lines
 from otelog.cli.log_files import read_otlp
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-NOW = datetime.now(timezone.utc)
+# A fixed time: a test that compares with ages makes its own, however long the run has taken by then.
+NOW = datetime(2026, 11, 24, 20, 0, tzinfo=timezone.utc)
 
 
 def line(message: Any, *, age: float = 0.0, level: str = "INFO", number: int = 9, **more: Any) -> dict[str, Any]:
@@ -70,9 +71,9 @@ def messages(*words: object) -> list[Any]:
         ([], [record["message"] for record in RECORDS]),
         (["--level", "warning"], ["charge failed"]),
         (["--level", "25"], ["charge failed", "looks like it"]),
-        (["--since", "10m", "--logger", "shop.orders"], ["paid 12.50", "paid 3.10", "charge failed"]),
-        (["--until", "1h"], ["oldest"]),
-        (["--since", (NOW - timedelta(seconds=60)).isoformat(), "--until", "10s"], ["paid 3.10"]),
+        (["--since", "2026-11-24T19:50Z", "--logger", "shop.orders"], ["paid 12.50", "paid 3.10", "charge failed"]),
+        (["--until", (NOW - timedelta(hours=1)).isoformat()], ["oldest"]),
+        (["--since", (NOW - timedelta(seconds=60)).isoformat(), "--until", "2026-11-24 19:59:50+00:00"], ["paid 3.10"]),
         (["--since", (NOW - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"), "--text", "PAID 3"], ["paid 3.10"]),
         (["--service", "box office"], ["ticket sold"]),
         (["--trace-id", TRACE.upper()], ["paid 12.50"]),
@@ -88,6 +89,25 @@ def messages(*words: object) -> list[Any]:
 def test_what_is_asked_for_is_found(file: Path, words: list[str], expected: list[str]) -> None:
     assert messages(file, *words) == expected
     assert run(file, *words, "--count") == f"{len(expected)}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--since", "1h"], ["young"]),
+        (["--until", "1h"], ["old"]),
+        (["--since", "1d", "--until", "90m"], ["old"]),
+        (["--since", "0.5w", "--until", "5400s"], ["old"]),
+        (["--until", "2d"], []),
+    ],
+)
+def test_ages_count_from_now(tmp_path: Path, words: list[str], expected: list[str]) -> None:
+    path = tmp_path / "x.jsonl"
+    now = datetime.now(timezone.utc)
+    times = {"old": now - timedelta(hours=2), "young": now - timedelta(minutes=1)}
+    lines = (json.dumps(line(message, timestamp=moment.isoformat())) + "\n" for message, moment in times.items())
+    path.write_text("".join(lines), encoding="utf-8")
+    assert messages(path, *words) == expected
 
 
 def test_json_is_the_line_as_it_was(file: Path) -> None:
