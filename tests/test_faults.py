@@ -18,7 +18,7 @@ import otelog
 from otelog import providers
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import bodies
-from tests.support import find_free_ports
+from tests.support import find_free_ports, wait_until
 
 log = otelog.get_logger("faults")
 NEIGHBOURS = 10
@@ -224,7 +224,8 @@ def test_a_fault_between_batches_that_follow_each_other_is_that_batchs_alone(
     reply: Reply, expected: dict[str, int], place: int
 ) -> None:
     """The next batch is made ready while a request is out; what becomes of that request must not touch it."""
-    with OTLPServer([Reply()] * place + [reply]) as server, pipeline(server.endpoint, max_export_batch_size=10):
+    options = {"max_export_batch_size": 10, "timeout": 1.0, "export_timeout_millis": 10_000}
+    with OTLPServer([Reply()] * place + [reply]) as server, pipeline(server.endpoint, **options):
         # One flush takes all batches, one behind the other.
         assert send("one of many", 50) == (expected["exported"] == 50)
         check(**expected)
@@ -234,19 +235,19 @@ def test_a_fault_between_batches_that_follow_each_other_is_that_batchs_alone(
 
 
 def test_while_a_request_is_unanswered_the_next_batch_is_made_ready_and_no_more() -> None:
-    options = {"max_export_batch_size": 10, "timeout": 1.0, "export_timeout_millis": 15_000}
+    options = {"max_export_batch_size": 10, "timeout": 3.0, "export_timeout_millis": 15_000}
     with OTLPServer([Reply(fault="hang")]) as server, pipeline(server.endpoint, **options):
         for text in names("waiting", 50):
             log.info(text)
         otelog.LoggingHandler().flush()
-        assert server.wait_until(lambda: otelog.stats().in_flight == 20)
+        wait_until(lambda: otelog.stats().in_flight == 20)
         assert (otelog.stats().queued, len(server.requests)) == (30, 1)
         assert otelog.flush(15.0)
         check(exported=50, resent=10, outcome_unknown=10)
 
 
 def test_a_batch_that_uses_up_its_time_leaves_the_next_one_its_own() -> None:
-    options = {"max_export_batch_size": 10, "timeout": 1.0, "export_timeout_millis": 1000}
+    options = {"max_export_batch_size": 10, "timeout": 2.0, "export_timeout_millis": 2000}
     with OTLPServer([Reply(fault="hang")]) as server, pipeline(server.endpoint, **options):
         assert not send("one is lost", 50)
         check(exported=40, retry_exhausted=10, outcome_unknown=10)
