@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from otelog import BatchLogRecordProcessor, OTLPLogExporter
+from otelog import BatchLogRecordProcessor, OTLPLogExporter, Stats
 from otelog._capture import own_threads
 from otelog.testing import OTLPServer
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
@@ -21,6 +21,23 @@ from tests.support import wait_until
 def raise_in_thread(thread: threading.Thread, error: type[BaseException]) -> None:
     assert thread.ident is not None
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error)) == 1
+
+
+def kill_at_random_moments(processor: BatchLogRecordProcessor) -> Stats:
+    """Kill the worker eight times while it works; returns the books at the end, which are exact."""
+    logger = make_logger(processor)
+    for _ in range(8):
+        thread = processor._worker._thread
+        for number in range(150):
+            logger.info("m%d", number)
+        raise_in_thread(thread, SystemExit)
+        wait_until(lambda thread=thread: processor._worker._thread is not thread)
+    processor.force_flush(10_000)
+    stats = processor.stats()
+    check_identity(stats)
+    assert stats.created == 8 * 150
+    assert (stats.queued, stats.in_flight) == (0, 0)
+    return stats
 
 
 def test_a_worker_that_is_killed_while_it_waits_is_replaced_and_nothing_is_lost():
@@ -62,18 +79,7 @@ def test_a_worker_that_is_killed_in_an_export_loses_that_batch_alone_and_counts_
 def test_a_worker_that_is_killed_at_random_moments_keeps_the_books_exact():
     exporter = ExporterForTests(keep=False)
     with running(BatchLogRecordProcessor(exporter, 5, 20, None, 200)) as processor:
-        logger = make_logger(processor)
-        for _ in range(8):
-            thread = processor._worker._thread
-            for number in range(150):
-                logger.info("m%d", number)
-            raise_in_thread(thread, SystemExit)
-            wait_until(lambda thread=thread: processor._worker._thread is not thread)
-        processor.force_flush(10_000)
-        stats = processor.stats()
-        check_identity(stats)
-        assert stats.created == 8 * 150
-        assert (stats.queued, stats.in_flight) == (0, 0)
+        stats = kill_at_random_moments(processor)
         assert stats.worker_restarts == 8
         assert processor.gate.port.queue.held() == 0
 
@@ -86,17 +92,6 @@ def test_a_worker_with_our_own_exporter_that_is_killed_at_random_moments_tells_n
     with OTLPServer() as server:
         exporter = OTLPLogExporter(endpoint=server.logs_endpoint, timeout=1.0, export_timeout=2.0)
         with running(BatchLogRecordProcessor(exporter, 5, 20, None, 200)) as processor:
-            logger = make_logger(processor)
-            for _ in range(8):
-                thread = processor._worker._thread
-                for number in range(150):
-                    logger.info("m%d", number)
-                raise_in_thread(thread, SystemExit)
-                wait_until(lambda thread=thread: processor._worker._thread is not thread)
-            processor.force_flush(10_000)
-            stats = processor.stats()
-            check_identity(stats)
-            assert stats.created == 8 * 150
-            assert (stats.queued, stats.in_flight) == (0, 0)
+            stats = kill_at_random_moments(processor)
             assert stats.exported <= len(server.records) <= stats.exported + sum(stats.dropped.values()) + stats.resent
             assert processor.gate.port.queue.held() == 0
