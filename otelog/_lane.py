@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
 
+from otelog._attributes import AttributeBuilder
 from otelog._delivery import StopSignal
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger
@@ -116,10 +118,19 @@ class BatchTally:
         self.settle(0, len(self._open), reason)
 
 
+OnExchange = Callable[[float, int | None, str | None], None]
+"""Told of each export operation: its seconds with all attempts, the last HTTP status, why records were lost."""
+
+
 class Lane(Protocol):
-    """One exporter as the worker sees it."""
+    """One exporter as the worker sees it; used by one thread at a time."""
 
     name: str
+    component_type: str
+    """The exporter's type as the semantic conventions call it, or its class's qualified name."""
+    endpoint: str | None
+    """The URL that it sends to, if it has one."""
+    on_exchange: OnExchange | None
 
     @property
     def exporter(self) -> LogRecordExporter:
@@ -147,6 +158,33 @@ class Lane(Protocol):
         """Release the exporter's resources, within `timeout` seconds if it can."""
 
 
+class LaneContext(NamedTuple):
+    """What a lane needs to know of its pipeline.
+
+    Args:
+        name: The exporter's name in the ledger.
+        resource: Returns the resource of the facade's and the handler's records; asked anew after a fork.
+        attributes: What a record's attributes are.
+        export_timeout: Seconds for a batch with all its attempts.
+    """
+
+    name: str
+    resource: Callable[[], Resource]
+    attributes: AttributeBuilder
+    export_timeout: float
+
+
+@runtime_checkable
+class LaneMaker(Protocol):
+    """An exporter of otelog's own: it takes the queue's rows as they are, without the SDK's records in between."""
+
+    lane_name: str
+    """Its name in the ledger, unless it is given another."""
+
+    def make_lane(self, context: LaneContext) -> Lane:
+        """Return the way to this exporter for one pipeline."""
+
+
 def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[str]:
     """Returns the severity ranges of rows, given their sources."""
     return [severity_range(source.severity_number) for source in sources[start:stop]]
@@ -162,11 +200,13 @@ class ForeignLane:
     """
 
     def __init__(self, exporter: LogRecordExporter, make_readable: Callable[[list[Any]], list[Any]], name: str) -> None:
+        kind = type(exporter)
         self.name = name
+        self.component_type = f"{kind.__module__}.{kind.__qualname__}"
+        self.endpoint: str | None = None
         self.exporter = exporter
         self._make_readable = make_readable
-        self.on_exchange: Callable[[float, int | None, str | None], None] | None = None
-        """Told of each export: its seconds, no status, why its records were lost."""
+        self.on_exchange: OnExchange | None = None
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         sources = rows[1::COLUMNS]

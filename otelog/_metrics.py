@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
 
 from otelog._diagnostics import warn
+from otelog._lane import OnExchange
 from otelog._ledger import DROPPED_REASONS, ExporterStats, Ledger, Stats
 from otelog._version import __version__
 
@@ -29,16 +30,12 @@ SCOPE = "otelog"
 RECORDS = "{log_record}"
 
 PROCESSOR_TYPE = "batching_log_processor"
-OTLP_EXPORTER_TYPE = "otlp_http_log_exporter"
 
 DURATION_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds; the SDK's own default buckets are made for milliseconds."""
 
 _PROCESSED_ERRORS = ("queue_full", "already_shutdown")
 """The refusals that the conventions know; `otelog.log.refused` has all of them."""
-
-OnExchange = Callable[[float, int | None, str | None], None]
-"""Told of each export operation: its seconds with all attempts, the last HTTP status, why records were lost."""
 
 _Attributes = dict[str, str | int]
 _Point = tuple[int, _Attributes]

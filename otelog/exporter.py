@@ -9,14 +9,13 @@ from typing import Any
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
 
-from otelog._attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
+from otelog._attributes import DEFAULT_ATTRIBUTES
 from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
-from otelog._lane import BatchTally, Breather, row_severity_ranges
+from otelog._lane import BatchTally, Breather, LaneContext, OnExchange, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
@@ -108,6 +107,12 @@ class OTLPLogExporter(LogRecordExporter):
         self._ledger = Ledger()
         self._ledger.exporters[_OWN] = ExporterCounts()
 
+    lane_name = _OWN
+
+    def make_lane(self, context: LaneContext) -> OTLPLane:
+        """Return the way to this exporter for otelog's own processor."""
+        return OTLPLane(self, context)
+
     def stats(self) -> ExporterStats:
         """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
         return self._ledger.read().exporters[_OWN]
@@ -183,40 +188,40 @@ class OTLPLane:
 
     Args:
         exporter: Whose delivery is used.
-        resource: Returns the resource of the facade's and the handler's records; asked anew after a fork.
-        attributes: What a record's attributes are.
-        export_timeout: Seconds for a batch with all its attempts.
-        name: Its name in the ledger.
+        context: The pipeline.
     """
 
-    def __init__(
-        self,
-        exporter: OTLPLogExporter,
-        resource: Callable[[], Resource],
-        attributes: AttributeBuilder,
-        export_timeout: float,
-        name: str,
-    ) -> None:
-        self.name = name
+    component_type = "otlp_http_log_exporter"
+
+    def __init__(self, exporter: OTLPLogExporter, context: LaneContext) -> None:
+        self.name = context.name
+        self.endpoint: str | None = exporter.endpoint
         self.exporter = exporter
-        self._resource = resource
-        self._attributes = attributes
-        self._export_timeout = export_timeout
+        self._context = context
         self._encoder: Encoder | None = None
         self._under_way: Iterator[None] = iter(())
+
+    @property
+    def on_exchange(self) -> OnExchange | None:
+        """Told of each request."""
+        return self.exporter.delivery.on_exchange
+
+    @on_exchange.setter
+    def on_exchange(self, told: OnExchange | None) -> None:
+        self.exporter.delivery.on_exchange = told
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
         encoder = self._encoder
         if encoder is None:
-            resource = self._resource()
-            encoder = self._encoder = Encoder(resource.attributes, resource.schema_url, self._attributes)
+            resource = self._context.resource()
+            encoder = self._encoder = Encoder(resource.attributes, resource.schema_url, self._context.attributes)
         try:
             batch, tally = encode_rows(encoder, self.name, rows, ledger, stop, hold)
         finally:
             self.finish()
         # Its time begins here: the batch before may have used up all of its own.
-        deadline = time.monotonic() + self._export_timeout
+        deadline = time.monotonic() + self._context.export_timeout
         self._under_way = self.exporter.delivery.begin(batch, tally, deadline=deadline, stop=stop)
         next(self._under_way, None)
 

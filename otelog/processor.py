@@ -16,15 +16,14 @@ from otelog._capture import Gate, caused_by_ourselves, own_threads
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
 from otelog._fork import unwatch
-from otelog._lane import ForeignLane, Lane
+from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
-from otelog._metrics import OTLP_EXPORTER_TYPE, publish
+from otelog._metrics import publish
 from otelog._queue import RecordQueue
 from otelog._report import LossReport
 from otelog._sdk import ReadableMaker, ReentrantError, RowMaker, make_broken_row, number_of
 from otelog._severity import severity_range
 from otelog._worker import Worker
-from otelog.exporter import OTLPLane, OTLPLogExporter
 
 DEFAULT_SHUTDOWN_TIMEOUT = 30.0
 """Seconds; the specification's export timeout, which is also what the SDK's processor waits."""
@@ -207,26 +206,20 @@ def make_worker(
         reserve=settings.reserve_for_errors,
     )
     ledger = Ledger() if ledger is None else ledger
+    name = exporter.lane_name if isinstance(exporter, LaneMaker) else type(exporter).__name__
+    context = LaneContext(name, resource, attributes, settings.export_timeout_millis / 1000)
     lane: Lane
-    if isinstance(exporter, OTLPLogExporter):
-        lane = OTLPLane(exporter, resource, attributes, settings.export_timeout_millis / 1000, "otlp")
-        exporter.delivery.on_exchange = publish(
-            ledger,
-            lane.name,
-            component_type=OTLP_EXPORTER_TYPE,
-            endpoint=exporter.endpoint,
-            meter_provider=meter_provider,
-        )
+    if isinstance(exporter, LaneMaker):
+        lane = exporter.make_lane(context)
     else:
-        kind = type(exporter)
-        lane = foreign = ForeignLane(exporter, ReadableMaker(resource, attributes).make, kind.__name__)
-        foreign.on_exchange = publish(
-            ledger,
-            lane.name,
-            component_type=f"{kind.__module__}.{kind.__qualname__}",
-            endpoint=None,
-            meter_provider=meter_provider,
-        )
+        lane = ForeignLane(exporter, ReadableMaker(resource, attributes).make, name)
+    lane.on_exchange = publish(
+        ledger,
+        lane.name,
+        component_type=lane.component_type,
+        endpoint=lane.endpoint,
+        meter_provider=meter_provider,
+    )
     return Worker(
         queue,
         ledger,
