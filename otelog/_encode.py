@@ -459,10 +459,11 @@ class Encoder:
         return static
 
     def _static_of(self, source: Source) -> bytes:
-        if source.cache_key is not self:
-            source.static = self._static(source, source.site)
-            source.cache_key = self
-        return source.static
+        owner, static = source.static
+        if owner is not self:
+            static = self._static(source, source.site)
+            source.static = (self, static)
+        return static
 
     def _static(self, source: Source, site: CodeSite | None) -> bytes:
         encoded = _encode_severity(source.severity_number, source.severity_text)

@@ -36,18 +36,38 @@ class BatchTally:
         name: The exporter's name in the ledger.
         size: Records of the batch.
         severity_ranges: Returns the severity ranges of a part of the batch; asked only for what is lost.
+        waiting: The records are not in flight yet, but wait for that; see `begin`.
 
     Thread safety: all methods may be called by any thread.
     """
 
     def __init__(
-        self, ledger: Ledger, name: str, size: int, severity_ranges: Callable[[int, int], Sequence[str]]
+        self,
+        ledger: Ledger,
+        name: str,
+        size: int,
+        severity_ranges: Callable[[int, int], Sequence[str]],
+        *,
+        waiting: bool = False,
     ) -> None:
         self._ledger = ledger
         self._name = name
         self._severity_ranges = severity_ranges
         self._open = bytearray(b"\x01" * size)
+        self._waiting = waiting
         self.all_exported = True
+
+    def begin(self) -> bool:
+        """Count what waits as in flight; returns whether there is anything that is not settled yet."""
+        with self._ledger.moving:
+            if self._waiting:
+                self._waiting = False
+                self._ledger.begin_move()
+                try:
+                    self._ledger.begin(self._name, self._open.count(1))
+                finally:
+                    self._ledger.end_move()
+            return not self.is_closed()
 
     def is_closed(self) -> bool:
         """Returns whether every record is settled."""
@@ -70,7 +90,7 @@ class BatchTally:
                 ranges = self._severity_ranges(start, stop)
                 dropped = [(reason, ranges[at - start]) for at in range(start, stop) if self._open[at]]
             self._open[start:stop] = bytes(stop - start)
-            self._ledger.settle(self._name, 0 if dropped else count, dropped)
+            self._ledger.settle(self._name, 0 if dropped else count, dropped, waiting=self._waiting)
 
     def settle_partly(self, start: int, stop: int, rejected: int) -> None:
         """Count these records as exported but for `rejected` of them, of which nobody knows which they are."""
@@ -83,15 +103,27 @@ class BatchTally:
             self._ledger.settle(self._name, count - rejected, [("rejected", "unspecified")] * rejected)
 
     def turn_to(
-        self, size: int, severity_ranges: Callable[[int, int], Sequence[str]], lost: Sequence[tuple[str, str]]
+        self,
+        size: int,
+        severity_ranges: Callable[[int, int], Sequence[str]],
+        lost: Sequence[tuple[str, str]],
+        *,
+        filtered: int = 0,
     ) -> None:
-        """Go on with the encoded batch, whose order is its own; `lost` are the records that are not in it."""
+        """Go on with a batch whose order is another.
+
+        Args:
+            size: Its records.
+            severity_ranges: As at the making.
+            lost: Reason and severity range of each that is lost and no longer in it.
+            filtered: How many are not in it because the exporter does not want them.
+        """
         with self._ledger.moving:
             if self.is_closed():
                 return
-            if lost:
-                self.all_exported = False
-                self._ledger.settle(self._name, 0, lost)
+            if lost or filtered:
+                self.all_exported = self.all_exported and not lost
+                self._ledger.settle(self._name, 0, lost, filtered=filtered, waiting=self._waiting)
             self._open = bytearray(b"\x01" * size)
             self._severity_ranges = severity_ranges
 

@@ -56,12 +56,14 @@ class AtomicCounter:
 
 @dataclass(frozen=True, slots=True)
 class ExporterStats:
-    """What became of the records that one exporter accepted.
+    """What became of the records that were handed over to one exporter.
 
-    ``accepted = exported + sum(dropped.values()) + waiting + in_flight`` holds exactly.
+    ``accepted = filtered + exported + sum(dropped.values()) + waiting + in_flight`` holds exactly; `filtered` are those
+    that the exporter's own level, loggers or filter have turned away, which is no loss.
     """
 
     accepted: int
+    filtered: int
     exported: int
     dropped: Mapping[str, int]
     waiting: int
@@ -75,7 +77,8 @@ class Stats:
     """One consistent moment of the books; all numbers are records.
 
     ``created = sum(refused.values()) + queued + sum(removed.values()) + accepted`` holds exactly, and for every
-    exporter the identity of `ExporterStats`. With one exporter the sums over the exporters are that one's own figures.
+    exporter the identity of `ExporterStats`. What follows `accepted` are sums over the exporters: with
+    one exporter that one's own figures; a record that two of several have lost counts twice in `dropped`.
 
     Source: DESIGN section 2.
     """
@@ -85,6 +88,7 @@ class Stats:
     queued: int
     removed: Mapping[str, int]
     accepted: int
+    filtered: int
     exported: int
     dropped: Mapping[str, int]
     waiting: int
@@ -111,6 +115,7 @@ class ExporterCounts:
         "dropped",
         "dropped_by_severity",
         "exported",
+        "filtered",
         "in_flight",
         "outcome_unknown",
         "resent",
@@ -118,7 +123,8 @@ class ExporterCounts:
     )
 
     def __init__(self) -> None:
-        self.accepted = self.exported = self.waiting = self.in_flight = self.resent = self.outcome_unknown = 0
+        self.accepted = self.filtered = self.exported = self.waiting = self.in_flight = 0
+        self.resent = self.outcome_unknown = 0
         self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
         self.dropped_by_severity: dict[tuple[str, str], int] = {}
 
@@ -248,34 +254,61 @@ class Ledger:
         # A reader may have added one meanwhile.
         del self._peaks[:seen]
 
-    def accept(self, name: str, count: int) -> None:
-        """Count records that were handed over to this exporter, which now has them in flight; inside a move."""
+    def accept(self, count: int) -> None:
+        """Count taken records that are handed over to the exporters; inside a move, with `enter` for each of them."""
         self._accepted += count
+
+    def enter(self, name: str, count: int, *, waiting: bool = False) -> None:
+        """Count records that are handed over to this exporter, which has them waiting or in flight; inside a move."""
         counts = self.exporters[name]
         counts.accepted += count
+        if waiting:
+            counts.waiting += count
+        else:
+            counts.in_flight += count
+
+    def begin(self, name: str, count: int) -> None:
+        """Count waiting records as in flight; inside a move."""
+        counts = self.exporters[name]
+        counts.waiting -= count
         counts.in_flight += count
 
     def remove(self, reason: str, count: int) -> None:
         """Count taken records that go to no exporter; inside a move."""
         self._removed[reason] += count
 
-    def settle(self, name: str, exported: int, dropped: Iterable[tuple[str, str]]) -> None:
-        """Count records in flight that came to their end.
+    def settle(
+        self,
+        name: str,
+        exported: int,
+        dropped: Iterable[tuple[str, str]],
+        *,
+        filtered: int = 0,
+        waiting: bool = False,
+    ) -> None:
+        """Count records in flight (or waiting) that came to their end.
 
         Args:
             name: The exporter.
             exported: How many were delivered.
-            dropped: The reason and the severity range of each that was not.
+            dropped: The reason and the severity range of each that was lost.
+            filtered: How many the exporter did not want.
+            waiting: They have never been in flight.
         """
         counts = self.exporters[name]
         self.begin_move()
         try:
+            settled = exported + filtered
             counts.exported += exported
-            counts.in_flight -= exported
+            counts.filtered += filtered
             for key in dropped:
                 counts.dropped[key[0]] += 1
                 counts.dropped_by_severity[key] = counts.dropped_by_severity.get(key, 0) + 1
-                counts.in_flight -= 1
+                settled += 1
+            if waiting:
+                counts.waiting -= settled
+            else:
+                counts.in_flight -= settled
         finally:
             self.end_move()
 
@@ -326,6 +359,7 @@ class Ledger:
         exporters = {
             name: ExporterStats(
                 accepted=counts.accepted,
+                filtered=counts.filtered,
                 exported=counts.exported,
                 dropped=MappingProxyType(dict(counts.dropped)),
                 waiting=counts.waiting,
@@ -342,6 +376,7 @@ class Ledger:
             queued=queued,
             removed=MappingProxyType(dict(self._removed)),
             accepted=self._accepted,
+            filtered=sum(one.filtered for one in sums),
             exported=sum(one.exported for one in sums),
             dropped=MappingProxyType({reason: sum(one.dropped[reason] for one in sums) for reason in DROPPED_REASONS}),
             waiting=sum(one.waiting for one in sums),

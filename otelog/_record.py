@@ -62,11 +62,10 @@ class SdkPart(NamedTuple):
 class Source:
     """What all records of one logger and level (and, for the handler, of one call site) have in common.
 
-    The worker hangs its encoded forms on it (`sites`, `static`), so that they are made once.
+    An encoder hangs its encoded forms on it (`sites`, `static`), so that they are made once.
     """
 
     __slots__ = (
-        "cache_key",
         "given_time",
         "scope_name",
         "sdk",
@@ -101,10 +100,9 @@ class Source:
         self.given_time = given_time
         """Whether times are given with the records, and are not this process's clock at the call."""
         self.special = False
-        # Worker's own, valid for the encoder whose id is in cache_key.
-        self.cache_key: object = None
+        # The encoders' own; with each form stands whose it is, as several may work at once.
         self.sites: dict[int, Any] = {}
-        self.static: bytes = b""
+        self.static: tuple[object, bytes] = (None, b"")
 
 
 class Special:

@@ -1,4 +1,4 @@
-"""The worker: one thread that takes records out of the queue and hands them to the exporter, and all that ends it.
+"""The worker: one thread that takes records out of the queue and hands them over, and all that ends it.
 
 States: it runs from the pipeline's making; `shutdown` closes the queue and gives it the rest of the time to empty it;
 what is left when that is over is counted as ``shutdown_timeout``. A forked child starts anew with nothing.
@@ -19,9 +19,9 @@ from typing import Any
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
+from otelog._carrier import Exit
 from otelog._diagnostics import warn
 from otelog._fork import watch
-from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger, Stats
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
@@ -58,7 +58,7 @@ class Worker:
     Args:
         queue: Where records come from.
         ledger: The books; may be older than this worker.
-        lane: The exporter's side.
+        way_out: Where the records go.
         max_export_batch_size: Records of a batch at most.
         schedule_delay: Seconds that a record waits at most for a batch to fill.
         limits: Bounds of attributes.
@@ -75,7 +75,7 @@ class Worker:
         self,
         queue: RecordQueue,
         ledger: Ledger,
-        lane: Lane,
+        way_out: Exit,
         *,
         max_export_batch_size: int,
         schedule_delay: float,
@@ -88,16 +88,15 @@ class Worker:
         self.shutdown_timeout = shutdown_timeout
         self.queue = queue
         self.ledger = ledger
-        self.lane = lane
+        self.way_out = way_out
         self.observers = observers
-        self.keeps_exporter = False
-        """Whether the exporter is left open at the end, because the next pipeline has it too."""
         self._max_export_batch_size = max_export_batch_size
         self._schedule_delay = schedule_delay
         self._name = name
         self._threshold = wake_threshold(queue, max_export_batch_size)
         self._least_of_wake = max(1, min(max_export_batch_size, queue.usable // 2))
-        ledger.open_exporter(lane.name)
+        for lane in way_out.lanes:
+            ledger.open_exporter(lane.name)
         ledger.open_queue(queue.count, queue.max_records)
         self.port = Port(
             queue, ledger, level=level, limits=limits, wake=self.wake, wake_at=self._threshold, nudge=self.nudge
@@ -109,18 +108,16 @@ class Worker:
         self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
         self._stop = Stop()
         self._draining = threading.Lock()
-        # Of the batches that the lane has: one being made ready, and perhaps one whose answer is still to come.
-        self._tallies: list[BatchTally] = []
         self._ended = Latch()
-        # Whoever pops the entry may do it: the shutdown, and the end of the lane.
+        # Whoever pops the entry may shut it down.
         self._first = [None]
-        self._lane_open = [None]
         self._due = time.monotonic() + self._schedule_delay
         self._unattended = False
         self._abandoned = False
         self._delivered_all = True
         self._losses_before = 0
         self._thread: threading.Thread | None = None
+        self.way_out.open(self._stop)
         self._start_thread()
 
     def _start_thread(self) -> None:
@@ -134,12 +131,11 @@ class Worker:
         """Begin with nothing in a forked child."""
         self.queue.restart_after_fork()
         self.ledger.restart_after_fork()
-        self.lane.restart_after_fork()
+        self.way_out.forget()
         self.port.wake_at = self._threshold
         if self.queue.closed:
             # The thread that was shutting it down is not in this process.
             self._first.clear()
-            self._tallies = []
             self._ended = Latch()
             self._ended.set()
         else:
@@ -177,15 +173,22 @@ class Worker:
             self.sweep()
             return self._losses() == before
         if not self._has_thread():
-            return self._drain_here(deadline) and self._losses() == before
+            drained = self._drain_here(deadline) and self.way_out.flush(deadline)
+        elif (drained := self._ask(deadline)) and not self.way_out.is_settled():
+            drained = self.way_out.flush(deadline)
+            # Observers are told of what has become of the records.
+            self._ask(deadline)
+        return drained and self._losses() == before
+
+    def _ask(self, deadline: float) -> bool:
+        """Have the worker's thread empty the queue; returns whether it has in time."""
         request = _Request()
         self._inbox.put(request)
         if self._ended.is_set():
             # It may have ended before the request was there to be answered.
             self._answer_requests()
-        if not request.done.acquire(timeout=min(max(0.0, timeout), LONGEST_WAIT)):
-            return False
-        return request.drained and self._losses() == before
+        timeout = min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
+        return request.done.acquire(timeout=timeout) and request.drained
 
     def shutdown(self, timeout: float) -> bool:
         """Refuse records from now on, deliver what is there, and end. Idempotent; a second caller waits for the first.
@@ -217,6 +220,7 @@ class Worker:
                 self._thread.join(left)  # type: ignore[union-attr]
             while not self._has_thread() and not self._is_done() and self._drain_here(deadline):
                 pass
+            self.way_out.end(deadline)
         finally:
             self._finish()
         return self._delivered_all
@@ -257,12 +261,7 @@ class Worker:
         try:
             self._close_queue()
             self._abandon()
-            if not self._has_thread():
-                self._close_lane()
-            elif self._lane_open:
-                # An export hangs. Closing the exporter may help it, or hang as well: that is not waited for.
-                with suppress(RuntimeError):
-                    threading.Thread(target=self._close_lane, name=f"{self._name}-end", daemon=True).start()
+            self.way_out.close(hanging=self._has_thread())
             self._delivered_all = self._losses() == self._losses_before
             self._notify(last=True)
         finally:
@@ -270,18 +269,6 @@ class Worker:
             self._answer_requests()
             # The word that should end the worker's wait may have been taken for an answered request.
             self._inbox.put(None)
-
-    def _close_lane(self) -> None:
-        try:
-            self._lane_open.pop()
-        except IndexError:
-            return
-        if self.keeps_exporter:
-            return
-        try:
-            self.lane.shutdown(max(0.0, min(self._stop.stop_deadline - time.monotonic(), UNATTENDED_TIMEOUT)))
-        except Exception as error:
-            warn("shutdown", f"the exporter's shutdown raised {type(error).__name__}: {safe_str(error)}")
 
     def _answer_requests(self) -> None:
         while True:
@@ -321,18 +308,9 @@ class Worker:
         """Count what was not delivered in time; a late answer changes nothing any more."""
         with self.ledger.moving:
             self._abandoned = True
-            for tally in self._tallies:
-                tally.close("shutdown_timeout")
-        while True:
-            rows, tally = self._take(self.queue.max_records)
-            if not rows:
-                break
-            tally.close("shutdown_timeout")
-
-    def _make_tally(self, sources: list[Any]) -> BatchTally:
-        return BatchTally(
-            self.ledger, self.lane.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
-        )
+            self.way_out.abandon()
+        while self._take(self.queue.max_records):
+            pass
 
     # The worker's thread.
 
@@ -347,7 +325,9 @@ class Worker:
                     self._work_once()
                 except Exception as error:
                     self._recover(error)
-            self._close_lane()
+            if self._unattended:
+                self.way_out.end(self._stop.stop_deadline)
+            self.way_out.leave()
             if self._unattended:
                 self._finish()
         except BaseException as error:
@@ -409,19 +389,21 @@ class Worker:
             while left >= least:
                 if time.monotonic() >= min(deadline, self._stop.stop_deadline):
                     return False
-                rows, _ = self._take(min(self._max_export_batch_size, left), deliver=True)
+                most = min(self._max_export_batch_size, left)
+                self.way_out.make_room(most)
+                rows = self._take(most, deliver=True)
                 if not rows:
                     break
                 left -= len(rows) // COLUMNS
-                self._export(rows)
+                self.way_out.carry(rows)
                 if self.observers and left:
                     self._notify()
         finally:
-            self._finish_exports()
+            self.way_out.finish()
         return not self._abandoned
 
-    def _take(self, most: int, *, deliver: bool = False) -> tuple[list[Any], BatchTally]:
-        """Move records from the queue to the exporter's account, with the tally that will settle them."""
+    def _take(self, most: int, *, deliver: bool = False) -> list[Any]:
+        """Move records from the queue to the exporters' accounts; returns them."""
         ledger = self.ledger
         queue = self.queue
         rows: list[Any] = []
@@ -435,53 +417,20 @@ class Worker:
                     count = len(rows) // COLUMNS
                     queue.release(count)
                     ledger.take(count, held)
-                    ledger.accept(self.lane.name, count)
-                    tally = self._make_tally(rows[1::COLUMNS])
-                    if deliver:
-                        self._tallies.append(tally)
+                    ledger.accept(count)
+                    self.way_out.accept(rows)
                 finally:
                     ledger.end_move()
-            else:
-                tally = self._make_tally([])
         if rows and queue.units_are_out():
             units = sum(source.extra_units for source in rows[1::COLUMNS] if source.special)
             if units:
                 queue.release_units(units)
-        return rows, tally
-
-    def _export(self, rows: list[Any]) -> None:
-        try:
-            self.lane.deliver(rows, self.ledger, self._stop, self._hold)
-        except BaseException:
-            self._finish_exports()
-            raise
-        with self.ledger.moving:
-            self._tallies = [tally for tally in self._tallies if not tally.is_closed()]
-
-    def _finish_exports(self) -> None:
-        """Have the lane settle what it has under way, so that nothing is counted as lost that is delivered."""
-        try:
-            self.lane.finish()
-        finally:
-            self._close_tallies()
-
-    def _hold(self, tally: BatchTally) -> None:
-        with self.ledger.moving:
-            if self._tallies and self._tallies.pop().is_closed():
-                tally.void()
-            self._tallies.append(tally)
-
-    def _close_tallies(self) -> None:
-        """Count what the lane has left open, as it has nothing under way: it has crashed over that."""
-        with self.ledger.moving:
-            tallies, self._tallies = self._tallies, []
-            for tally in tallies:
-                tally.close("worker_crash")
+        return rows
 
     def _recover(self, error: BaseException) -> None:
         self.ledger.forget_move()
         with suppress(Exception):
-            self._finish_exports()
+            self.way_out.finish()
         with self.ledger.moving:
             self.ledger.worker_restarts += 1
         warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")

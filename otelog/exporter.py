@@ -129,7 +129,8 @@ class OTLPLogExporter(LogRecordExporter):
                 self._encoder = Encoder({}, "", DEFAULT_ATTRIBUTES)
             ledger = self._ledger
             ledger.begin_move()
-            ledger.accept(_OWN, len(batch))
+            ledger.accept(len(batch))
+            ledger.enter(_OWN, len(batch))
             ledger.end_move()
             deadline = time.monotonic() + self.export_timeout
             encoded, tally = encode_rows(self._encoder, _OWN, rows, ledger, self._stop, lambda tally: None)

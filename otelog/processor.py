@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import get_ident
+from typing import NamedTuple
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
@@ -13,9 +14,11 @@ from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
 from otelog._capture import Gate, caused_by_ourselves, own_threads
+from otelog._carrier import Carrier, Exit
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
 from otelog._fork import unwatch
+from otelog._handoff import Bounds, FanOut, HandOff, Progress, Route
 from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
 from otelog._metrics import publish
@@ -84,7 +87,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         for warning in settings.warnings:
             warn(f"config:{warning}", warning)
         worker = make_worker(
-            exporter,
+            [Destination(exporter)],
             settings,
             AttributeBuilder(),
             Resource.get_empty,
@@ -168,15 +171,31 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, Worker.let_go, worker)
         self._finalizer.atexit = False
-        old.keeps_exporter = old.lane.exporter is worker.lane.exporter
+        old.way_out.keep([lane.exporter for lane in worker.way_out.lanes])
         delivered = old.shutdown(timeout)
         unwatch(old)
         old.ledger.close_queue(old.queue.count)
         return delivered
 
 
+class Destination(NamedTuple):
+    """One exporter of a pipeline, and what it gets.
+
+    Args:
+        exporter: Any exporter of the SDK's interface.
+        route: Which records it gets.
+        name: Its name in the ledger; by default after its kind.
+        max_queue_size: Records that wait for it at most, where there are several; by default the queue's own bound.
+    """
+
+    exporter: LogRecordExporter
+    route: Route = Route()
+    name: str | None = None
+    max_queue_size: int | None = None
+
+
 def make_worker(
-    exporter: LogRecordExporter,
+    destinations: Sequence[Destination],
     settings: ProcessorSettings | Settings,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
@@ -186,10 +205,10 @@ def make_worker(
     level: int = 0,
     ledger: Ledger | None = None,
 ) -> Worker:
-    """Build the queue, the lane and the worker, and start it.
+    """Build the queue, the lanes and the worker, and start it.
 
     Args:
-        exporter: Any exporter of the SDK's interface.
+        destinations: Where every record goes; a single one that takes everything is served in the worker's own thread.
         settings: The options.
         attributes: What a record's attributes are.
         resource: Returns the resource of the facade's and the handler's records; asked anew after a fork.
@@ -206,24 +225,45 @@ def make_worker(
         reserve=settings.reserve_for_errors,
     )
     ledger = Ledger() if ledger is None else ledger
-    name = exporter.lane_name if isinstance(exporter, LaneMaker) else type(exporter).__name__
-    context = LaneContext(name, resource, attributes, settings.export_timeout_millis / 1000)
-    lane: Lane
-    if isinstance(exporter, LaneMaker):
-        lane = exporter.make_lane(context)
+    lanes: list[Lane] = []
+    for one in destinations:
+        lane = _make_lane(one, _find_name(one, lanes), settings, attributes, resource)
+        lane.on_exchange = publish(
+            ledger,
+            lane.name,
+            component_type=lane.component_type,
+            endpoint=lane.endpoint,
+            meter_provider=meter_provider,
+        )
+        lanes.append(lane)
+    way_out: Exit
+    if len(lanes) == 1 and destinations[0].route == Route():
+        way_out = Carrier(lanes[0], ledger)
     else:
-        lane = ForeignLane(exporter, ReadableMaker(resource, attributes).make, name)
-    lane.on_exchange = publish(
-        ledger,
-        lane.name,
-        component_type=lane.component_type,
-        endpoint=lane.endpoint,
-        meter_provider=meter_provider,
-    )
+        progress = Progress()
+        way_out = FanOut(
+            [
+                HandOff(
+                    lane,
+                    ledger,
+                    bounds=Bounds(
+                        one.max_queue_size or settings.max_queue_size,
+                        settings.max_queue_bytes,
+                        settings.reserve_for_errors,
+                    ),
+                    route=one.route,
+                    make_readable=ReadableMaker(resource, attributes).make,
+                    on_progress=progress.tell,
+                )
+                for one, lane in zip(destinations, lanes, strict=True)
+            ],
+            progress,
+            room_timeout=settings.block_timeout if settings.when_full == "block" else 0.0,
+        )
     return Worker(
         queue,
         ledger,
-        lane,
+        way_out,
         max_export_batch_size=settings.max_export_batch_size,
         schedule_delay=settings.schedule_delay_millis / 1000,
         limits=attributes.limits,
@@ -231,3 +271,28 @@ def make_worker(
         observers=(LossReport(),),
         shutdown_timeout=shutdown_timeout,
     )
+
+
+def _make_lane(
+    destination: Destination,
+    name: str,
+    settings: ProcessorSettings | Settings,
+    attributes: AttributeBuilder,
+    resource: Callable[[], Resource],
+) -> Lane:
+    exporter = destination.exporter
+    if isinstance(exporter, LaneMaker):
+        return exporter.make_lane(LaneContext(name, resource, attributes, settings.export_timeout_millis / 1000))
+    return ForeignLane(exporter, ReadableMaker(resource, attributes).make, name)
+
+
+def _find_name(destination: Destination, before: Sequence[Lane]) -> str:
+    """Returns the exporter's name in the ledger: its own, or its kind's with a number where that is taken."""
+    exporter = destination.exporter
+    kind = exporter.lane_name if isinstance(exporter, LaneMaker) else type(exporter).__name__
+    wanted = name = destination.name or kind
+    number = 2
+    while any(lane.name == name for lane in before):
+        name = f"{wanted}#{number}"
+        number += 1
+    return name

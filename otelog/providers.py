@@ -29,7 +29,7 @@ from otelog._version import USER_AGENT
 from otelog.exporter import OTLPLogExporter
 from otelog.handler import LoggingHandler
 from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor, make_worker
+from otelog.processor import BatchLogRecordProcessor, Destination, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +145,7 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
     ledger: Ledger | None = old.ledger if old is not None and is_configured() else None
     resource_of_process = _ResourceOfProcess(resource)
     worker = make_worker(
-        exporter,
+        [Destination(exporter)],
         settings,
         attributes,
         resource_of_process,

@@ -36,7 +36,7 @@ from otelog._sdk import RowMaker
 from otelog._severity import level_number
 from otelog._state import GATE
 from otelog.handler import LoggingHandler
-from otelog.processor import make_worker
+from otelog.processor import Destination, make_worker
 from otelog.providers import ensure_handler, is_configured
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
     least = level_number(level) if level is not None else GATE.configured.level if is_configured() else logging.INFO
     exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     worker = make_worker(
-        exporter,
+        [Destination(exporter)],
         # The environment is about the application's pipeline, not about this one.
         resolve_processor({"max_queue_size": 10_000, "when_full": "block", "block_timeout": CAPTURE_SECONDS}, {}),
         AttributeBuilder(),

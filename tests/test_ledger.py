@@ -67,7 +67,8 @@ def test_what_is_lost_is_refused_or_invalid_or_dropped():
     ledger.take(6, 6)
     ledger.remove("invalid", 1)
     ledger.remove("filtered", 1)
-    ledger.accept("one", 4)
+    ledger.accept(4)
+    ledger.enter("one", 4)
     ledger.end_move()
     ledger.settle("one", 1, [("rejected", "error"), ("rejected", "error"), ("too_large", "info")])
     stats = ledger.read()
@@ -96,7 +97,8 @@ def test_a_reader_waits_for_the_end_of_a_move():
     # The record has left the queue and is not accepted yet: no moment to be seen.
     reader.join(0.1)
     assert not seen
-    ledger.accept("one", 1)
+    ledger.accept(1)
+    ledger.enter("one", 1)
     ledger.end_move()
     reader.join(10)
     assert seen == [1]
@@ -113,7 +115,8 @@ def test_a_snapshot_that_a_move_came_into_is_taken_again():
             moves.pop()
             ledger.begin_move()
             ledger.take(1, 1)
-            ledger.accept("one", 1)
+            ledger.accept(1)
+            ledger.enter("one", 1)
             ledger.end_move()
             return 1 + len(moves), 0
         return 0, 0
@@ -139,7 +142,8 @@ def test_a_move_inside_a_move_does_not_show_the_outer_one_half_done():
     reader.join(0.1)
     assert not seen
     ledger.end_move()
-    ledger.accept("one", 1)
+    ledger.accept(1)
+    ledger.enter("one", 1)
     ledger.end_move()
     reader.join(10)
     assert seen == [1]

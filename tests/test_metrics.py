@@ -34,7 +34,7 @@ from otelog._ledger import ExporterCounts, Ledger, Stats
 from otelog._metrics import publish
 from otelog.exporter import OTLPLogExporter
 from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor, make_worker
+from otelog.processor import BatchLogRecordProcessor, Destination, make_worker
 from otelog.testing import OTLPServer, Reply
 from tests.support import wait_until
 
@@ -360,7 +360,7 @@ def test_a_replaced_pipeline_goes_on_under_its_name(metrics: Metrics, server: OT
     opened.emit(2)
     before = metrics.points("otel.sdk.log.created")
     replacement = make_worker(
-        OTLPLogExporter(endpoint=server.logs_endpoint),
+        [Destination(OTLPLogExporter(endpoint=server.logs_endpoint))],
         resolve_processor({}),
         AttributeBuilder(),
         Resource.get_empty,

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otelog import BatchLogRecordProcessor, Stats
 from otelog._attributes import AttributeBuilder
+from otelog._carrier import Carrier
 from otelog._config import resolve_processor
 from otelog._lane import BatchTally
 from otelog._ledger import Ledger
@@ -26,7 +27,7 @@ from otelog._record import COLUMNS, Source
 from otelog._stop import Latch, Stop
 from otelog._values import DEFAULT_LIMITS
 from otelog._worker import Worker
-from otelog.processor import make_worker
+from otelog.processor import Destination, make_worker
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
 from tests.support import wait_until
 
@@ -422,6 +423,11 @@ class CrashingLane:
             raise self.error
 
 
+def make_worker_of(queue: RecordQueue, lane: Any, **options: Any) -> Worker:
+    ledger = Ledger()
+    return Worker(queue, ledger, Carrier(lane, ledger), limits=DEFAULT_LIMITS, **options)
+
+
 class Unprintable(Exception):
     def __str__(self) -> str:
         raise ValueError("no text")
@@ -431,7 +437,10 @@ class Unprintable(Exception):
 def test_a_lane_that_raises_loses_the_rest_of_that_batch_and_no_other(error):
     lane = CrashingLane(error)
     queue = RecordQueue(100, default_queue_bytes(100))
-    worker = Worker(queue, Ledger(), lane, max_export_batch_size=10, schedule_delay=1000.0, limits=DEFAULT_LIMITS)
+    ledger = Ledger()
+    worker = Worker(
+        queue, ledger, Carrier(lane, ledger), max_export_batch_size=10, schedule_delay=1000.0, limits=DEFAULT_LIMITS
+    )
     source = Source("tests", 9, "INFO")
 
     def put(message: str) -> None:
@@ -461,7 +470,10 @@ def test_a_tally_that_is_closed_before_the_lane_makes_its_own_is_not_settled_twi
 
     queue = RecordQueue(100, default_queue_bytes(100))
     lane = LateLane(ValueError())
-    worker = Worker(queue, Ledger(), lane, max_export_batch_size=10, schedule_delay=0.01, limits=DEFAULT_LIMITS)
+    ledger = Ledger()
+    worker = Worker(
+        queue, ledger, Carrier(lane, ledger), max_export_batch_size=10, schedule_delay=0.01, limits=DEFAULT_LIMITS
+    )
     worker.port.put_sized((1, Source("tests", 9, "INFO"), None, "fine", None, None, None, 0, 1), 10)
     wait_until(lambda: worker.stats().in_flight == 1)
     assert worker.shutdown(0.05) is False
@@ -513,7 +525,7 @@ def test_a_logger_keeps_working_when_its_processor_is_let_go_and_its_records_are
 def make_worker_for(exporter: LogRecordExporter, ledger: Ledger, **options: Any) -> Worker:
     settings = resolve_processor({"schedule_delay_millis": 20.0, **options})
     return make_worker(
-        exporter,
+        [Destination(exporter)],
         settings,
         AttributeBuilder(),
         Resource.get_empty,
@@ -593,7 +605,10 @@ def test_the_queue_never_holds_more_than_it_may_while_the_worker_takes():
         most.append(queue.count()[0])
 
     queue.store = BusyStore(queue.store, call)  # type: ignore[assignment]
-    worker = Worker(queue, Ledger(), lane, max_export_batch_size=4, schedule_delay=1000.0, limits=DEFAULT_LIMITS)
+    ledger = Ledger()
+    worker = Worker(
+        queue, ledger, Carrier(lane, ledger), max_export_batch_size=4, schedule_delay=1000.0, limits=DEFAULT_LIMITS
+    )
     call()
     wait_until(lambda: lane.delivered >= 20)
     worker.shutdown(SOON)

@@ -1,0 +1,526 @@
+"""Several exporters beside each other: a bounded hand-off and a thread for each, so that none delays another."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter
+
+from otelog._capture import own_threads
+from otelog._carrier import Carrier
+from otelog._diagnostics import warn
+from otelog._lane import BatchTally, Lane, row_severity_ranges
+from otelog._ledger import Ledger
+from otelog._queue import UNIT_BYTES, is_urgent
+from otelog._record import COLUMNS, SLOT_BYTES, Source
+from otelog._stop import LONGEST_WAIT, Stop
+from otelog._values import safe_str
+
+RESTART_PAUSE = 0.1
+"""Seconds between a crash of a hand-off's loop and its next round, so that a lasting fault does not spin."""
+
+LOOK_AGAIN = 0.5
+"""Seconds after which whoever waits for a hand-off looks whether its thread is still there."""
+
+
+class Route(NamedTuple):
+    """Which records an exporter gets.
+
+    Args:
+        severity_number: The least severity.
+        loggers: Only records of these loggers and those below them; empty for all.
+        filter: Returns whether the exporter wants a record; called in the exporter's own thread.
+    """
+
+    severity_number: int = 0
+    loggers: tuple[str, ...] = ()
+    filter: Callable[[ReadableLogRecord], object] | None = None
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether records can be told apart before they are handed over."""
+        return self.severity_number > 0 or bool(self.loggers)
+
+    def wants(self, source: Any) -> bool:
+        """Returns whether a record may pass, as far as its level and logger tell."""
+        if source.severity_number < self.severity_number:
+            return False
+        if not self.loggers:
+            return True
+        base: Source = source.source if source.special else source
+        name = base.scope_name
+        return any(name == one or name.startswith(f"{one}.") for one in self.loggers)
+
+
+class Bounds(NamedTuple):
+    """What a hand-off may hold.
+
+    Args:
+        max_records: Records that wait.
+        max_bytes: Their estimated bytes, counted as in the queue.
+        reserve: The part, 0 to 0.9, that only records at ERROR and above may fill.
+    """
+
+    max_records: int
+    max_bytes: int
+    reserve: float = 0.0
+
+
+class _Request:
+    """Somebody who waits for the hand-off: a raw lock, because it is released by another thread."""
+
+    __slots__ = ("done", "drained")
+
+    def __init__(self) -> None:
+        self.drained = False
+        self.done = allocate_lock()
+        self.done.acquire()
+
+
+class _Batch(NamedTuple):
+    """Rows that wait, the tally that answers for them, and the units that their large records take."""
+
+    rows: list[Any]
+    tally: BatchTally
+    units: int
+
+
+class HandOff:
+    """The records that wait for one exporter, and the thread that delivers them.
+
+    Args:
+        lane: The way to the exporter.
+        ledger: The books.
+        bounds: What may wait.
+        route: Which records it gets.
+        make_readable: Turns rows into the SDK's records, for the route's filter.
+        on_progress: Called when there is room again; by the hand-off's thread.
+
+    Thread safety: `accept` and `has_room` by the worker, the rest by any thread.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        ledger: Ledger,
+        *,
+        bounds: Bounds,
+        route: Route,
+        make_readable: Callable[[list[Any]], list[ReadableLogRecord]],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.lane = lane
+        self.bounds = bounds
+        self.route = route
+        self.stalled = False
+        """Whether it was waited for in vain, and has made no progress since."""
+        self._ledger = ledger
+        self._carrier = Carrier(lane, ledger)
+        self._make_readable = make_readable
+        self._on_progress = on_progress
+        self._usable = bounds.max_records - min(int(bounds.max_records * bounds.reserve), bounds.max_records - 1)
+        self._max_units = max(0, bounds.max_bytes - bounds.max_records * SLOT_BYTES) // UNIT_BYTES
+
+    # The worker.
+
+    def open(self, stop: Stop) -> None:
+        """See `Exit.open`."""
+        self._stop = stop
+        self._carrier.open(stop)
+        self._batches: deque[_Batch] = deque()
+        self._units = 0
+        self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
+        self._delivering = threading.Lock()
+        self._ending = False
+        self.stalled = False
+        self._thread: threading.Thread | None = None
+        self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"otelog-{self.lane.name}", daemon=True)
+        # No thread can be had at the interpreter's end: flush and end do its work in their caller.
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+
+    def forget(self) -> None:
+        """See `Exit.forget`."""
+        self._batches = deque()
+        self._carrier.forget()
+
+    def has_room(self, count: int) -> bool:
+        """Returns whether this many records can wait here, or as many as ever can."""
+        waiting = self._ledger.exporters[self.lane.name].waiting
+        return waiting + count <= self._usable or not waiting
+
+    def accept(self, rows: list[Any], sources: list[Any]) -> None:
+        """Write rows into the exporter's books and let them wait; inside a move.
+
+        What the route does not want is counted as filtered, what there is no room for as lost (``handoff_full``). Once
+        the shutdown has begun there always is room, because no more than the queue's rest can come.
+        """
+        size = len(sources)
+        waiting = self._ledger.exporters[self.lane.name].waiting
+        self._ledger.enter(self.lane.name, size, waiting=True)
+        tally = self._make_tally(sources)
+        kept, lost, units = self._select(sources, waiting)
+        if len(kept) < size:
+            filtered = size - len(kept) - len(lost)
+            sources = [sources[at] for at in kept]
+            rows = [value for at in kept for value in rows[at * COLUMNS : (at + 1) * COLUMNS]]
+            tally.turn_to(len(sources), self._ranges_of(sources), lost, filtered=filtered)
+        else:
+            rows = rows[:]
+        if self._carrier.abandoned:
+            tally.close("shutdown_timeout")
+        elif rows:
+            self._units += units
+            self._batches.append(_Batch(rows, tally, units))
+            # What is in the inbox will be seen after this moment: one word is enough.
+            if self._inbox.empty():
+                self._inbox.put(None)
+
+    def _select(self, sources: list[Any], waiting: int) -> tuple[range | list[int], list[tuple[str, str]], int]:
+        """Returns which records may wait, the loss of each that may not, and the units of the former."""
+        route = self.route
+        wanted: range | list[int] = range(len(sources))
+        if route.is_selective:
+            wanted = [at for at, source in enumerate(sources) if route.wants(source)]
+        units = sum(sources[at].extra_units for at in wanted if sources[at].special)
+        if (waiting + len(wanted) <= self._usable and self._units + units <= self._max_units) or self._stop.is_set():
+            return wanted, [], units
+        kept: list[int] = []
+        lost: list[Any] = []
+        units = 0
+        for at in wanted:
+            source = sources[at]
+            most = self.bounds.max_records if is_urgent(source) else self._usable
+            extra = source.extra_units if source.special else 0
+            if waiting + len(kept) < most and (self._units + units + extra <= self._max_units or not extra):
+                kept.append(at)
+                units += extra
+            else:
+                lost.append(source)
+        return kept, [("handoff_full", severity) for severity in row_severity_ranges(lost, 0, len(lost))], units
+
+    def _make_tally(self, sources: list[Any]) -> BatchTally:
+        return BatchTally(self._ledger, self.lane.name, len(sources), self._ranges_of(sources), waiting=True)
+
+    @staticmethod
+    def _ranges_of(sources: list[Any]) -> Callable[[int, int], list[str]]:
+        return lambda start, stop: row_severity_ranges(sources, start, stop)
+
+    # Those who wait.
+
+    def ask(self) -> _Request:
+        """Have all that waits now delivered; returns what `wait` wants."""
+        request = _Request()
+        self._inbox.put(request)
+        return request
+
+    def wait(self, request: _Request, deadline: float) -> bool:
+        """Wait until it is, and return whether it is."""
+        while not request.done.acquire(timeout=min(_until(deadline), LOOK_AGAIN)):
+            if time.monotonic() >= deadline:
+                return False
+            # It may have ended before it could hear of this, or never have begun.
+            if not self._has_thread():
+                return self._deliver_here(deadline) and not self._batches
+        return request.drained
+
+    def begin_end(self) -> None:
+        """Have the thread end when nothing waits any more."""
+        self._ending = True
+        self._inbox.put(None)
+
+    def join(self, deadline: float) -> None:
+        """Wait for the end of the thread; without one, deliver here."""
+        while self._has_thread() and (left := deadline - time.monotonic()) > 0:
+            # Another thread has taken its place if it died meanwhile.
+            self._thread.join(left)  # type: ignore[union-attr]
+        while not self._has_thread() and self._batches and self._deliver_here(deadline):
+            pass
+
+    def abandon(self) -> None:
+        """See `Exit.abandon`."""
+        self._carrier.abandon()
+        for batch in self._batches:
+            batch.tally.close("shutdown_timeout")
+        self._batches.clear()
+
+    def close(self) -> None:
+        """See `Exit.close`."""
+        self._carrier.close(hanging=self._has_thread())
+        # Whoever asked too late to be heard.
+        while True:
+            try:
+                request = self._inbox.get_nowait()
+            except Empty:
+                break
+            if request is not None:
+                request.done.release()
+        self._inbox.put(None)
+
+    def keep(self, exporters: list[LogRecordExporter]) -> None:
+        """See `Exit.keep`."""
+        self._carrier.keep(exporters)
+
+    def is_settled(self) -> bool:
+        """See `Exit.is_settled`."""
+        counts = self._ledger.exporters[self.lane.name]
+        return not counts.waiting and not counts.in_flight
+
+    def _has_thread(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def _deliver_here(self, deadline: float) -> bool:
+        if not self._delivering.acquire(timeout=_until(deadline)):
+            return False
+        me = threading.get_ident()
+        mine = me in own_threads
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            own_threads.add(me)
+            return self._deliver(deadline)
+        finally:
+            if not mine:
+                own_threads.discard(me)
+            detach(token)
+            self._delivering.release()
+
+    # The hand-off's thread.
+
+    def _run(self) -> None:
+        me = threading.get_ident()
+        own_threads.add(me)
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            while not self._is_over():
+                try:
+                    self._work_once()
+                except Exception as error:
+                    self._recover(error)
+            self._carrier.leave()
+        except BaseException as error:
+            self._recover(error)
+            if not (self._is_over() or sys.is_finalizing()):
+                self._start_thread()
+        finally:
+            own_threads.discard(me)
+
+    def _is_over(self) -> bool:
+        return self._carrier.abandoned or (
+            self._ending and (not self._batches or time.monotonic() >= self._stop.stop_deadline)
+        )
+
+    def _work_once(self) -> None:
+        request = self._inbox.get()
+        try:
+            with self._delivering:
+                drained = self._deliver(self._stop.stop_deadline)
+            if request is not None:
+                request.drained = drained
+        finally:
+            if request is not None:
+                request.done.release()
+
+    def _deliver(self, deadline: float) -> bool:
+        """Deliver what waits now, but not what comes meanwhile without end; returns whether there was time for it."""
+        left = len(self._batches)
+        try:
+            while left and self._batches:
+                if self._carrier.abandoned or time.monotonic() >= min(deadline, self._stop.stop_deadline):
+                    return False
+                left -= 1
+                self._deliver_next()
+        finally:
+            self._carrier.finish()
+            self._on_progress()
+        return not self._carrier.abandoned
+
+    def _deliver_next(self) -> None:
+        with self._ledger.moving:
+            if not self._batches:
+                return
+            # On top of a move of this very thread nothing may change.
+            batch = self._batches.popleft()
+            self._units -= batch.units
+            if not batch.tally.begin():
+                return
+            self._carrier.take_in_hand(batch.tally)
+        self.stalled = False
+        self._on_progress()
+        rows = batch.rows if self.route.filter is None else self._filter(batch)
+        if rows:
+            self._carrier.carry(rows)
+
+    def _filter(self, batch: _Batch) -> list[Any]:
+        """Returns the rows that the user's filter wants; where it raises, the record stays: it must not be lost."""
+        rows, wants = batch.rows, self.route.filter
+        kept: list[Any] = []
+        for at in range(0, len(rows), COLUMNS):
+            row = rows[at : at + COLUMNS]
+            try:
+                wanted = wants is None or wants(self._make_readable(row)[0])
+            except Exception as error:
+                wanted = True
+                warn(
+                    f"filter:{self.lane.name}",
+                    f"the filter of exporter {self.lane.name!r} raised {type(error).__name__}: {safe_str(error)}; "
+                    "the record is exported",
+                )
+            if wanted:
+                kept += row
+        count = len(rows) // COLUMNS - len(kept) // COLUMNS
+        if count:
+            sources = kept[1::COLUMNS]
+            batch.tally.turn_to(len(sources), self._ranges_of(sources), (), filtered=count)
+        return kept
+
+    def _recover(self, error: BaseException) -> None:
+        self._ledger.forget_move()
+        with suppress(Exception):
+            self._carrier.finish()
+        with self._ledger.moving:
+            self._ledger.worker_restarts += 1
+        warn(
+            "worker",
+            f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
+        )
+        self._inbox.put(None)
+        self._stop.wait(RESTART_PAUSE)
+
+
+class FanOut:
+    """Several hand-offs as one `Exit`.
+
+    Args:
+        hand_offs: One for each exporter.
+        progress: Told when there is room in one of them.
+        room_timeout: Seconds that the worker waits for room in a hand-off that makes progress; 0 to drop instead.
+
+    Thread safety: as `Exit` says.
+    """
+
+    def __init__(self, hand_offs: list[HandOff], progress: Progress, *, room_timeout: float = 0.0) -> None:
+        self._hand_offs = hand_offs
+        self._progress = progress
+        self._room_timeout = room_timeout
+        self._stop = Stop()
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """See `Exit`."""
+        return tuple(one.lane for one in self._hand_offs)
+
+    def open(self, stop: Stop) -> None:
+        """See `Exit`."""
+        self._stop = stop
+        self._progress.restart()
+        for one in self._hand_offs:
+            one.open(stop)
+
+    def forget(self) -> None:
+        """See `Exit`."""
+        for one in self._hand_offs:
+            one.forget()
+
+    def make_room(self, count: int) -> None:
+        """See `Exit`; one that was waited for in vain is not waited for again before it makes progress."""
+        if not self._room_timeout:
+            return
+        deadline = time.monotonic() + self._room_timeout
+        for one in self._hand_offs:
+            while not one.has_room(count) and not one.stalled and not self._stop.is_set():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    one.stalled = True
+                else:
+                    self._progress.wait(left)
+
+    def accept(self, rows: list[Any]) -> None:
+        """See `Exit`."""
+        sources = rows[1::COLUMNS]
+        for one in self._hand_offs:
+            one.accept(rows, sources)
+
+    def carry(self, rows: list[Any]) -> None:
+        """The hand-offs have taken them."""
+
+    def finish(self) -> None:
+        """Nothing is under way in the worker's thread."""
+
+    def is_settled(self) -> bool:
+        """See `Exit`."""
+        return all(one.is_settled() for one in self._hand_offs)
+
+    def flush(self, deadline: float) -> bool:
+        """See `Exit`."""
+        requests = [(one, one.ask()) for one in self._hand_offs]
+        # All of them are waited for, whatever the first one says.
+        answers = [one.wait(request, deadline) for one, request in requests]
+        return all(answers)
+
+    def end(self, deadline: float) -> None:
+        """See `Exit`."""
+        for one in self._hand_offs:
+            one.begin_end()
+        for one in self._hand_offs:
+            one.join(deadline)
+
+    def abandon(self) -> None:
+        """See `Exit`."""
+        for one in self._hand_offs:
+            one.abandon()
+
+    def leave(self) -> None:
+        """Each thread closes its own exporter."""
+
+    def close(self, *, hanging: bool) -> None:
+        """See `Exit`; which of them hang, they know themselves."""
+        for one in self._hand_offs:
+            one.close()
+
+    def keep(self, exporters: list[LogRecordExporter]) -> None:
+        """See `Exit`."""
+        for one in self._hand_offs:
+            one.keep(exporters)
+
+
+class Progress:
+    """Tells the worker that a hand-off has room again; it may come once too often.
+
+    Thread safety: `tell` by any thread, `wait` by one.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew, in a forked child."""
+        self._words: SimpleQueue[None] = SimpleQueue()
+
+    def tell(self) -> None:
+        """Let the waiter look again."""
+        if self._words.empty():
+            self._words.put(None)
+
+    def wait(self, timeout: float) -> None:
+        """Wait for a word, at most this many seconds."""
+        with suppress(Empty):
+            self._words.get(timeout=timeout)
+
+
+def _until(deadline: float) -> float:
+    return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
