@@ -19,13 +19,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.catalog import OTLP_TABLE, PEERS, SINK_TABLE
 from benchmarks.collector import NopCollector, find_collector
 from benchmarks.machine import machine_facts
-from benchmarks.peers import PEERS
 from benchmarks.plot import write_plot
 from benchmarks.probes import IMPORTS, PROBES, run_probes
-from benchmarks.report import Row, judge, plain, summarize, write_table
+from benchmarks.report import Goal, Row, judge, judge_sinks, plain, summarize, write_table
 from benchmarks.rounds import Plan, run_rounds
+from benchmarks.sink_peers import SINK_PEERS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # Fewer say nothing about the spread.
@@ -38,6 +39,7 @@ _DISTRIBUTIONS = (
     "logfire",
     "structlog",
     "loguru",
+    "python-json-logger",
     "picologging",
     "urllib3",
     "isal",
@@ -61,6 +63,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of few records, in about two minutes")
     parser.add_argument("--only", metavar="PEER,PEER", help=f"some of: {', '.join(PEERS)} (the floor always runs)")
+    parser.add_argument("--sinks", action="store_true", help="the sinks in the process and their peers, in a burst")
     parser.add_argument("--rounds", type=int, help="how often every peer runs (default 5)")
     parser.add_argument("--collector", metavar="FILE", help="the Collector (default $OTELOG_COLLECTOR, else the cache)")
     where = "folder for the results (default benchmarks/results, for less than all of it benchmarks/results/partial)"
@@ -79,6 +82,8 @@ def main(words: list[str] | None = None) -> int:
     sizes: dict[str, Any] = dict(_QUICK) if options.quick else {}
     if options.rounds:
         sizes["rounds"] = options.rounds
+    if options.sinks:
+        sizes.update(peers=SINK_TABLE, loads=("burst",))
     if options.only:
         sizes["peers"] = tuple(name.strip() for name in options.only.split(","))
     try:
@@ -93,13 +98,17 @@ def main(words: list[str] | None = None) -> int:
     if binary is None and any(PEERS[name].delivers in ("logs", "spans") for name in plan.peers):
         console.print("[red]no Collector: build it (make test does), or name it with --collector or OTELOG_COLLECTOR")
         return 2
-    whole = set(plan.peers) == set(PEERS) and plan.rounds >= ENOUGH_ROUNDS and not options.quick
-    output = options.output or (RESULTS if whole else RESULTS / "partial")
+    table = SINK_TABLE if options.sinks else OTLP_TABLE
+    whole = set(plan.peers) == set(table) and plan.rounds >= ENOUGH_ROUNDS and not options.quick
+    home = RESULTS / "sinks" if options.sinks else RESULTS
+    output = options.output or (home if whole else RESULTS / "partial")
     with ExitStack() as stack:
-        collector = stack.enter_context(NopCollector(binary)) if binary else None
+        far_end = any(PEERS[name].delivers in ("logs", "spans") for name in plan.peers)
+        collector = stack.enter_context(NopCollector(binary)) if binary and far_end else None
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
         progress = stack.enter_context(Progress(*columns, console=console))
-        total = len(list(plan.trials())) + plan.rounds * (len(PROBES) + 3 * len(IMPORTS))
+        probed = 0 if options.sinks else len(PROBES) + 3 * len(IMPORTS)
+        total = len(list(plan.trials())) + plan.rounds * probed
         task = progress.add_task("starting", total=total)
 
         def report(line: str) -> None:
@@ -112,7 +121,7 @@ def main(words: list[str] | None = None) -> int:
             "versions": _versions(collector),
             "plan": asdict(plan),
         }
-        probes = run_probes(plan.rounds, report=report)
+        probes = [] if options.sinks else run_probes(plan.rounds, report=report)
 
         def keep(runs: list[dict[str, Any]]) -> None:
             # A run that is cut short leaves its whole rounds beside the results of the last one that was not.
@@ -141,7 +150,8 @@ def write_results(
     """
     output.mkdir(parents=True, exist_ok=True)
     rows = summarize(runs)
-    goals = judge(runs, rows, probes)
+    sinks = any(row.peer in SINK_PEERS for row in rows)
+    goals: list[Goal] = judge_sinks(runs) if sinks else judge(runs, rows, probes)
     table = write_table(results, rows, goals)
     everything = {**results, "summary": plain(rows), "goals": plain(goals), "runs": runs, "probes": probes}
     (output / "latest.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")

@@ -59,6 +59,7 @@ class Peer:
     needs: tuple[str, ...]
     open: Callable[[Conditions], Session]
     note: str = ""
+    file_name: str = "records.jsonl"
 
     def missing(self) -> str | None:
         """Name the first module this peer needs that is not installed.
@@ -79,21 +80,25 @@ def _nothing() -> None:
     return None
 
 
-def _standard_logger(handler: logging.Handler) -> logging.Logger:
+def make_standard_logger(handler: logging.Handler) -> logging.Logger:
+    """Put a handler on the root logger. Returns: the peer's logger."""
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     return logging.getLogger(LOGGER_NAME)
 
 
-def _standard_call(log: logging.Logger) -> Callable[[int], None]:
+def make_standard_call(log: logging.Logger) -> Callable[[int], None]:
+    """The record by `logging`."""
+
     def call(i: int) -> None:
         log.info("order %s paid by %s", i, "alice", extra={"amount": 12.5, "currency": "EUR"})
 
     return call
 
 
-def _span_ids() -> tuple[str, str]:
+def find_span_ids() -> tuple[str, str]:
+    """Returns: the active span's trace id and span id, in hex."""
     from opentelemetry import trace
 
     context = trace.get_current_span().get_span_context()
@@ -101,8 +106,8 @@ def _span_ids() -> tuple[str, str]:
 
 
 def _floor(conditions: Conditions) -> Session:
-    log = _standard_logger(logging.NullHandler())
-    return Session(_standard_call(log), _nothing, _nothing)
+    log = make_standard_logger(logging.NullHandler())
+    return Session(make_standard_call(log), _nothing, _nothing)
 
 
 _PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -123,10 +128,12 @@ class _JSONLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _SpanIds(logging.Filter):
+class SpanIdFilter(logging.Filter):
+    """Adds the active span's ids to standard records."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         # Here, in the caller: the listener's thread has no active span.
-        record.trace_id, record.span_id = _span_ids()
+        record.trace_id, record.span_id = find_span_ids()
         return True
 
 
@@ -139,15 +146,15 @@ def _queue_listener(conditions: Conditions) -> Session:
     listener = logging.handlers.QueueListener(waiting, to_file)
     listener.start()
     handler = logging.handlers.QueueHandler(waiting)
-    handler.addFilter(_SpanIds())
-    log = _standard_logger(handler)
+    handler.addFilter(SpanIdFilter())
+    log = make_standard_logger(handler)
 
     def close() -> None:
         waiting.join()
         listener.stop()
         to_file.close()
 
-    return Session(_standard_call(log), waiting.join, close)
+    return Session(make_standard_call(log), waiting.join, close)
 
 
 def _stock(exporter: Any, conditions: Conditions) -> Session:
@@ -168,7 +175,7 @@ def _under_sdk_logger(processor: Any, handler_class: Any, lost: Callable[[], int
 
     provider = LoggerProvider()
     provider.add_log_record_processor(processor)
-    log = _standard_logger(handler_class(logger_provider=provider, log_code_attributes=True))
+    log = make_standard_logger(handler_class(logger_provider=provider, log_code_attributes=True))
 
     def drain() -> None:
         # The stock processor's shutdown gives up after 30 s; only force_flush waits for the whole burst.
@@ -178,7 +185,7 @@ def _under_sdk_logger(processor: Any, handler_class: Any, lost: Callable[[], int
         drain()
         provider.shutdown()
 
-    return Session(_standard_call(log), drain, close, lost)
+    return Session(make_standard_call(log), drain, close, lost)
 
 
 def _stock_http(conditions: Conditions) -> Session:
@@ -203,7 +210,7 @@ def _structlog(conditions: Conditions) -> Session:
     place = structlog.processors.CallsiteParameter
 
     def add_span_ids(logger: Any, method: str, event: Any) -> Any:
-        event["trace_id"], event["span_id"] = _span_ids()
+        event["trace_id"], event["span_id"] = find_span_ids()
         return event
 
     structlog.configure(
@@ -232,7 +239,7 @@ def _loguru(conditions: Conditions) -> Session:
     from loguru import logger
 
     def add_span_ids(record: Any) -> None:
-        record["extra"]["trace_id"], record["extra"]["span_id"] = _span_ids()
+        record["extra"]["trace_id"], record["extra"]["span_id"] = find_span_ids()
 
     logger.remove()
     logger.configure(patcher=add_span_ids)
@@ -276,7 +283,7 @@ def _picologging(conditions: Conditions) -> Session:
         listener.stop()
         to_file.close()
 
-    return Session(_standard_call(log), waiting.join, close)
+    return Session(make_standard_call(log), waiting.join, close)
 
 
 def _logfire(conditions: Conditions) -> Session:
@@ -320,7 +327,8 @@ def _lost(stats: Any) -> int:
     return int(sum(stats.refused.values()) + sum(stats.dropped.values()))
 
 
-def _otelog_session(conditions: Conditions, call: Callable[[], Callable[[int], object]]) -> Session:
+def make_otelog_session(conditions: Conditions, call: Callable[[], Callable[[int], object]], **options: Any) -> Session:
+    """Configure otelog, and log by `call`."""
     from opentelemetry.metrics import get_meter_provider
     from opentelemetry.metrics._internal import _ProxyMeterProvider
 
@@ -333,10 +341,11 @@ def _otelog_session(conditions: Conditions, call: Callable[[], Callable[[int], o
         max_queue_bytes=_AMPLE_QUEUE_BYTES,
         max_export_batch_size=conditions.batch_size,
         schedule_delay_millis=conditions.schedule_delay_millis,
+        **options,
     )
 
     # It is made in the background, out of modules that take longer to import than otelog; see benchmarks/README.md.
-    deadline = time.monotonic() + METERS_SECONDS
+    deadline = time.monotonic() + (0.0 if options else METERS_SECONDS)
     while isinstance(get_meter_provider(), _ProxyMeterProvider) and time.monotonic() < deadline:
         time.sleep(0.01)
 
@@ -352,22 +361,24 @@ def _otelog_session(conditions: Conditions, call: Callable[[], Callable[[int], o
     return Session(call(), drain, close, lost)
 
 
-def _otelog_facade(conditions: Conditions) -> Session:
+def make_facade_call() -> Callable[[int], None]:
+    """The record by otelog's facade."""
     import otelog
 
-    def facade() -> Callable[[int], None]:
-        log = otelog.get_logger(LOGGER_NAME)
+    log = otelog.get_logger(LOGGER_NAME)
 
-        def call(i: int) -> None:
-            log.info("order %s paid by %s", i, "alice", amount=12.5, currency="EUR")
+    def call(i: int) -> None:
+        log.info("order %s paid by %s", i, "alice", amount=12.5, currency="EUR")
 
-        return call
+    return call
 
-    return _otelog_session(conditions, facade)
+
+def _otelog_facade(conditions: Conditions) -> Session:
+    return make_otelog_session(conditions, make_facade_call)
 
 
 def _otelog_handler(conditions: Conditions) -> Session:
-    return _otelog_session(conditions, lambda: _standard_call(logging.getLogger(LOGGER_NAME)))
+    return make_otelog_session(conditions, lambda: make_standard_call(logging.getLogger(LOGGER_NAME)))
 
 
 def _otelog_processor(conditions: Conditions) -> Session:
@@ -391,7 +402,7 @@ _STOCK_HANDLER = ("opentelemetry.instrumentation.logging.handler",)
 _HTTP = ("opentelemetry.exporter.otlp.proto.http",)
 
 FLOOR = "floor"
-PEERS: dict[str, Peer] = {
+OTLP_PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer(FLOOR, "logging + NullHandler (the floor)", "nothing", _SDK, _floor, "delivers nothing"),

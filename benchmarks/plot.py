@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import FLOOR, PEERS
+from benchmarks.catalog import PEERS
+from benchmarks.peers import FLOOR
 from benchmarks.report import Row, Spread
 
 # Mid tones keep their contrast on a white page and on a dark one; blue against grey is seen with any colour vision.

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from benchmarks.peers import DRAIN_SECONDS, FLOOR, PEERS, Conditions, Peer
+from benchmarks.catalog import OTLP_TABLE, PEERS
+from benchmarks.peers import DRAIN_SECONDS, FLOOR, Conditions, Peer
 from benchmarks.trial import Load, Measure, Trial
 
 # How long the far end's own counter may lag behind its answers.
@@ -36,7 +37,7 @@ class Receiver(Protocol):
 class Plan:
     """The size of the benchmark; equal for all peers. Durations in seconds."""
 
-    peers: tuple[str, ...] = tuple(PEERS)
+    peers: tuple[str, ...] = OTLP_TABLE
     rounds: int = 5
     records: int = 300_000
     call_records: int = 50_000
@@ -109,7 +110,7 @@ def _run_one(plan: Plan, peer: Peer, load: Load, measure: Measure, receiver: Rec
     burst = plan.records if measure == "cpu" else min(plan.records, plan.call_records)
     records = burst if load == "burst" else round(plan.rate * plan.paced_seconds)
     with tempfile.TemporaryDirectory(prefix="otelog-bench-") as folder:
-        file, result, errors = (Path(folder) / name for name in ("records.jsonl", "result.json", "stderr"))
+        file, result, errors = (Path(folder) / name for name in (peer.file_name, "result.json", "stderr"))
         trial = Trial(
             peer=peer.name,
             load=load,

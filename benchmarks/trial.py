@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.peers import PEERS, Conditions
+from benchmarks.catalog import PEERS
+from benchmarks.peers import Conditions
 
 Load = Literal["burst", "paced"]
 Measure = Literal["cpu", "calls"]

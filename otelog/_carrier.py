@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Protocol
-
-from opentelemetry.sdk._logs.export import LogRecordExporter
+from typing import TYPE_CHECKING, Any
 
 from otelog._diagnostics import warn
 from otelog._lane import BatchTally, Lane, row_severity_ranges
@@ -16,58 +14,11 @@ from otelog._record import COLUMNS
 from otelog._stop import Stop
 from otelog._values import safe_str
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+
 LONGEST_CLOSING = 30.0
 """Seconds that an exporter may take for its own shutdown."""
-
-
-class Exit(Protocol):
-    """Where the worker's records go: one exporter in its own thread, or several with a thread each.
-
-    Called by the worker's thread, or by whoever does its work in its place, unless it says otherwise.
-    """
-
-    @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """The ways to the exporters."""
-
-    def open(self, stop: Stop) -> None:
-        """Begin, with nothing in hand; also in a forked child. `stop` tells the shutdown."""
-
-    def forget(self) -> None:
-        """In a forked child: drop what the parent delivers."""
-
-    def make_room(self, count: int) -> None:
-        """Wait, where that is wanted, until this many records can be taken."""
-
-    def accept(self, rows: list[Any]) -> None:
-        """Write rows into the exporters' books; inside a move. What is accepted after `abandon` is lost at once."""
-
-    def carry(self, rows: list[Any]) -> None:
-        """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list."""
-
-    def finish(self) -> None:
-        """Settle what is still under way in the caller's thread."""
-
-    def is_settled(self) -> bool:
-        """Returns whether nothing that was accepted waits or is in flight in another thread; any thread."""
-
-    def flush(self, deadline: float) -> bool:
-        """Wait until all that was accepted is settled; any thread. Returns whether it is in time."""
-
-    def end(self, deadline: float) -> None:
-        """Deliver what is in hand, and end the threads, when no more comes; any thread."""
-
-    def abandon(self) -> None:
-        """Count all that is not settled as lost; inside `Ledger.moving`, any thread."""
-
-    def leave(self) -> None:
-        """Close the exporters that the calling thread has used, as it ends."""
-
-    def close(self, *, hanging: bool) -> None:
-        """Close all exporters; does not wait for one that hangs. Idempotent, any thread."""
-
-    def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """Leave these open at the end: the next pipeline has them too."""
 
 
 class Carrier:
@@ -77,7 +28,7 @@ class Carrier:
         lane: The way to the exporter.
         ledger: The books.
 
-    Thread safety: as `Exit` says.
+    Thread safety: as `otelog._way_out.WayOut` says.
     """
 
     def __init__(self, lane: Lane, ledger: Ledger) -> None:
@@ -88,11 +39,11 @@ class Carrier:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         return (self.lane,)
 
     def open(self, stop: Stop) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         self._stop = stop
         # Of the batches that the lane has: one being made ready, and perhaps one whose answer is still to come.
         self._tallies: list[BatchTally] = []
@@ -101,7 +52,7 @@ class Carrier:
         self._lane_open = [None]
 
     def forget(self) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         self._tallies = []
         self.lane.restart_after_fork()
 
@@ -109,7 +60,7 @@ class Carrier:
         """A single exporter takes what it can: the queue itself is where records wait."""
 
     def accept(self, rows: list[Any]) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         sources = rows[1::COLUMNS]
         self._ledger.enter(self.lane.name, len(sources))
         tally = BatchTally(
@@ -125,7 +76,7 @@ class Carrier:
             self._tallies.append(tally)
 
     def carry(self, rows: list[Any]) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         try:
             self.lane.deliver(rows, self._ledger, self._stop, self._hold)
         except BaseException:
@@ -135,7 +86,7 @@ class Carrier:
             self._tallies = [tally for tally in self._tallies if not tally.is_closed()]
 
     def finish(self) -> None:
-        """See `Exit`; so nothing is counted as lost that is delivered."""
+        """See `otelog._way_out.WayOut`; so nothing is counted as lost that is delivered."""
         try:
             self.lane.finish()
         finally:
@@ -153,13 +104,13 @@ class Carrier:
         """Nothing is ever left in hand."""
 
     def abandon(self) -> None:
-        """See `Exit`; a late answer changes nothing any more."""
+        """See `otelog._way_out.WayOut`; a late answer changes nothing any more."""
         self.abandoned = True
         for tally in self._tallies:
             tally.close("shutdown_timeout")
 
     def leave(self) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         try:
             self._lane_open.pop()
         except IndexError:
@@ -172,7 +123,7 @@ class Carrier:
             warn("shutdown", f"the exporter's shutdown raised {type(error).__name__}: {safe_str(error)}")
 
     def close(self, *, hanging: bool) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         if not hanging:
             self.leave()
         elif self._lane_open:
@@ -181,7 +132,7 @@ class Carrier:
                 threading.Thread(target=self.leave, name=f"otelog-{self.lane.name}-end", daemon=True).start()
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         self._kept = any(self.lane.exporter is one for one in exporters)
 
     def _hold(self, tally: BatchTally) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from otelog._option_kinds import Entry, EntryError
 from otelog._options import EXPORTER_OPTIONS, OPTIONS, PROCESSOR_OPTIONS, PROTOCOL_VARIABLES, Option
 from otelog.exceptions import ConfigurationError
 
@@ -63,6 +64,7 @@ class Settings(NamedTuple):
     client_certificate_file: str | None
     client_key_file: str | None
     exporter: Any
+    exporters: tuple[Entry, ...]
     max_queue_size: int
     max_queue_bytes: int
     max_export_batch_size: int
@@ -78,9 +80,27 @@ class Settings(NamedTuple):
     max_attributes: int
     max_attribute_length: int | None
     install_handler: bool
+    replace_console_handler: bool
     direct_logging: bool
     handle_sigterm: bool
     shutdown_timeout: float
+    file_folder: str
+    file_level: int | None
+    file_max_bytes: int
+    file_interval: float
+    file_daily: bool
+    file_compression: str
+    file_max_files: int
+    file_max_age_days: float
+    file_max_total_bytes: int
+    file_per_process: bool
+    file_ai_loggers: tuple[str, ...]
+    file_ai_only: bool
+    file_ai_max_bytes: int
+    file_ai_max_files: int
+    console_stream: str
+    console_format: str
+    console_level: int | None
     sdk_disabled: bool
     traces_exporter: tuple[str, ...]
     metrics_exporter: tuple[str, ...]
@@ -232,6 +252,24 @@ class _Resolution:
         self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
         self.values["client_key_file"] = None
 
+    def choose_exporters(self) -> None:
+        """Let a lone exporter stand in the list, which holds from here on."""
+        if self.values["exporter"] is None:
+            return
+        if self.is_chosen("exporters"):
+            raise ConfigurationError("exporter and exporters are both given: put the former into the list")
+        self.values["exporters"] = (Entry("", exporter=self.values["exporter"]),)
+
+    def pair_console_handler(self) -> None:
+        """Refuse to take the console away where nothing takes its place."""
+        if not self.values["replace_console_handler"] or any(e.kind == "console" for e in self.values["exporters"]):
+            return
+        problem = "replace_console_handler needs the console among exporters: there would be no console at all"
+        if self.is_chosen("replace_console_handler"):
+            raise ConfigurationError(problem)
+        self.warnings.append(f"{self.sources['replace_console_handler']}: it is ignored: {problem}")
+        self.values["replace_console_handler"] = False
+
     def complete_endpoint(self) -> None:
         """Make `endpoint` the whole URL and put the base of all signals beside it."""
         endpoint, source = self.values["endpoint"], self.sources["endpoint"]
@@ -240,7 +278,6 @@ class _Resolution:
         if source == per_signal:
             base = self._from_environment(_ENDPOINT._replace(environment=(general,)))[1]
         elif self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
-            # A whole URL where the base was asked for: appending once more is never what was meant.
             base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
         else:
             base, endpoint = endpoint, _append_path(endpoint, LOGS_PATH)
@@ -283,6 +320,8 @@ class _Resolution:
 def _check_keyword(option: Option, value: object) -> Any:
     try:
         return option.kind.check(option, value)
+    except EntryError:
+        raise
     except (ValueError, TypeError, OverflowError) as error:
         raise ConfigurationError(f"{option.name}={option.describe(value)}: allowed is {option.allowed}") from error
 
@@ -297,6 +336,12 @@ def _refuse_unknown(options: Sequence[Option], keywords: Mapping[str, object]) -
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
             raise ConfigurationError(f"unknown option {name!r}: {hint}")
+
+
+def append_logs_path(url: str) -> str:
+    """Returns the URL that logs are posted to, given the base or that URL itself."""
+    # A whole URL where the base was asked for: appending once more is never what was meant.
+    return url if urlsplit(url).path.rstrip("/").endswith(LOGS_PATH) else _append_path(url, LOGS_PATH)
 
 
 def _append_path(url: str, path: str) -> str:
@@ -351,7 +396,9 @@ def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) 
     resolution.pair_client_files()
     resolution.complete_endpoint()
     resolution.complete_resource(keywords)
-    if resolution.values["exporter"] is None:
+    resolution.choose_exporters()
+    resolution.pair_console_handler()
+    if any(entry.kind == "otlp" for entry in resolution.values["exporters"]):
         resolution.warn_of_protocol()
     return resolution
 

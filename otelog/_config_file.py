@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from otelog._option_kinds import Exporters
 from otelog._options import OPTIONS, Option
 from otelog.exceptions import ConfigurationError
 
@@ -86,22 +87,90 @@ def load(path: str) -> ConfigFile:
         return ConfigFile(path, {}, {})
     if not isinstance(node, yaml.MappingNode):
         raise ConfigFileError(path, [Mistake(_line(node), "", "the file must be a mapping of options to values")])
-    mistakes = list(_find_duplicates(node))
-    lines = {str(key.value): _line(key) for key, _ in node.value}
-    mistakes += _check(jsonschema, document, lines)
-    values: dict[str, Any] = {}
-    wrong = {mistake.key for mistake in mistakes}
-    for name, option in _FILE_OPTIONS.items():
-        # An option that stands there without a value is not given, as with a keyword.
-        if name in wrong or document.get(name) is None:
-            continue
-        try:
-            values[name] = option.kind.check(option, document[name])
-        except (ValueError, TypeError, OverflowError):
-            mistakes.append(Mistake(lines[name], name, _explain(option, document[name])))
+    mistakes, values = _Check(yaml, jsonschema).check(_FILE_OPTIONS, json_schema(), node, document)
     if mistakes:
         raise ConfigFileError(path, sorted(mistakes, key=lambda mistake: mistake.line))
+    lines = {str(key.value): _line(key) for key, _ in node.value}
     return ConfigFile(path, values, {name: lines[name] for name in values})
+
+
+class _Check:
+    """Checks mappings against options, and finds all that is wrong in them."""
+
+    def __init__(self, yaml: Any, jsonschema: Any) -> None:
+        self._yaml = yaml
+        self._jsonschema = jsonschema
+
+    def check(
+        self,
+        options: Mapping[str, Option],
+        schema: Mapping[str, Any],
+        node: Any,
+        document: Mapping[Any, Any],
+        place: str = "",
+    ) -> tuple[list[Mistake], dict[str, Any]]:
+        """Check one mapping; returns what is wrong in it, and the values of what is right.
+
+        Args:
+            options: What may stand in it, by key.
+            schema: The same as a JSON Schema.
+            node: The mapping as the parser has it, with its lines.
+            document: The mapping as plain values.
+            place: How its keys are told, "exporters[0]." or the like.
+        """
+        mistakes = list(_find_duplicates(node, place))
+        nodes = {str(key.value): (key, value) for key, value in node.value}
+        # An option that stands there without a value is not given, as with a keyword.
+        given = {str(key): value for key, value in document.items() if value is not None}
+        wrong: dict[str, str] = {}
+        for name in given:
+            if name not in options:
+                wrong[name] = _explain_unknown(name, options)
+        known = {name: value for name, value in given.items() if name in options}
+        values: dict[str, Any] = {}
+        for name in list(known):
+            kind = options[name].kind
+            if isinstance(kind, Exporters) and isinstance(known[name], list) and known[name]:
+                found, entries = self._check_entries(kind, nodes[name][1], known.pop(name), f"{place}{name}")
+                mistakes += found
+                if not found:
+                    values[name] = kind.check(options[name], entries)
+        for error in self._jsonschema.Draft202012Validator(schema).iter_errors(known):
+            name = str(error.absolute_path[0])
+            wrong.setdefault(name, _explain(options[name], given[name]))
+        for name, value in known.items():
+            try:
+                if name not in wrong:
+                    values[name] = options[name].kind.check(options[name], value)
+            except (ValueError, TypeError, OverflowError):
+                wrong[name] = _explain(options[name], value)
+        mistakes += [Mistake(_line(nodes[name][0]), f"{place}{name}", problem) for name, problem in wrong.items()]
+        return mistakes, values
+
+    def _check_entries(
+        self, kind: Exporters, node: Any, entries: list[Any], place: str
+    ) -> tuple[list[Mistake], list[Any]]:
+        mistakes: list[Mistake] = []
+        types = ", ".join(kind.kinds)
+        for at, (entry, child) in enumerate(zip(entries, node.value, strict=True)):
+            where = f"{place}[{at}]"
+            if isinstance(child, self._yaml.MappingNode):
+                options = kind.options_of(entry) if "type" in entry else None
+                if options is None:
+                    key = f"{where}.type" if "type" in entry else where
+                    mistakes.append(Mistake(_line(child), key, f"needs a type; allowed: {types}"))
+                    continue
+                options = {name: option for name, option in options.items() if option.in_file}
+                schema = dict(kind.entry_schema(entry["type"]), required=[])
+                inner = self._yaml.MappingNode(
+                    child.tag, [pair for pair in child.value if pair[0].value != "type"], child.start_mark
+                )
+                rest = {key: value for key, value in entry.items() if key != "type"}
+                mistakes += self.check(options, schema, inner, rest, f"{where}.")[0]
+            elif str(entry).lower() not in kind.kinds and entries != ["none"]:
+                shown = repr(entry)[:200]
+                mistakes.append(Mistake(_line(child), where, f"{shown} is not allowed; allowed: {types}"))
+        return mistakes, entries
 
 
 def _import(name: str) -> Any:
@@ -144,37 +213,22 @@ def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _find_duplicates(node: Any) -> Iterator[Mistake]:
+def _find_duplicates(node: Any, place: str) -> Iterator[Mistake]:
     seen: dict[str, int] = {}
     for key, _ in node.value:
         name = str(key.value)
         if name in seen:
-            yield Mistake(_line(key), name, f"is given twice, first in line {seen[name]}")
+            yield Mistake(_line(key), f"{place}{name}", f"is given twice, first in line {seen[name]}")
         seen.setdefault(name, _line(key))
-
-
-def _check(jsonschema: Any, document: Mapping[Any, Any], lines: Mapping[str, int]) -> Iterator[Mistake]:
-    given = {str(key): value for key, value in document.items() if value is not None}
-    validator = jsonschema.Draft202012Validator(json_schema())
-    reported: set[str] = set()
-    for name in given:
-        if name not in _FILE_OPTIONS:
-            reported.add(name)
-            yield Mistake(lines.get(name, 1), name, _explain_unknown(name))
-    for error in validator.iter_errors({name: value for name, value in given.items() if name in _FILE_OPTIONS}):
-        name = str(error.absolute_path[0])
-        if name not in reported:
-            reported.add(name)
-            yield Mistake(lines.get(name, 1), name, _explain(_FILE_OPTIONS[name], given[name]))
 
 
 def _explain(option: Option, value: object) -> str:
     return f"{option.describe(value)} is not allowed; allowed: {option.allowed}"
 
 
-def _explain_unknown(name: str) -> str:
+def _explain_unknown(name: str, options: Mapping[str, Option]) -> str:
     # Only needed on the way to an error, and its import is not free.
     import difflib
 
-    near = difflib.get_close_matches(name, _FILE_OPTIONS, n=1)
+    near = difflib.get_close_matches(name, options, n=1)
     return f"is not an option; did you mean {near[0]}?" if near else "is not an option"

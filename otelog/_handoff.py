@@ -134,7 +134,7 @@ class HandOff:
     # The worker.
 
     def open(self, stop: Stop) -> None:
-        """See `Exit.open`."""
+        """See `otelog._way_out.WayOut.open`."""
         self._stop = stop
         self._carrier.open(stop)
         self._batches: deque[_Batch] = deque()
@@ -154,7 +154,7 @@ class HandOff:
             self._thread = thread
 
     def forget(self) -> None:
-        """See `Exit.forget`."""
+        """See `otelog._way_out.WayOut.forget`."""
         self._batches = deque()
         self._carrier.forget()
 
@@ -252,14 +252,14 @@ class HandOff:
             pass
 
     def abandon(self) -> None:
-        """See `Exit.abandon`."""
+        """See `otelog._way_out.WayOut.abandon`."""
         self._carrier.abandon()
         for batch in self._batches:
             batch.tally.close("shutdown_timeout")
         self._batches.clear()
 
     def close(self) -> None:
-        """See `Exit.close`."""
+        """See `otelog._way_out.WayOut.close`."""
         self._carrier.close(hanging=self._has_thread())
         # Whoever asked too late to be heard.
         while True:
@@ -272,11 +272,11 @@ class HandOff:
         self._inbox.put(None)
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `Exit.keep`."""
+        """See `otelog._way_out.WayOut.keep`."""
         self._carrier.keep(exporters)
 
     def is_settled(self) -> bool:
-        """See `Exit.is_settled`."""
+        """See `otelog._way_out.WayOut.is_settled`."""
         counts = self._ledger.exporters[self.lane.name]
         return not counts.waiting and not counts.in_flight
 
@@ -353,7 +353,6 @@ class HandOff:
         with self._ledger.moving:
             if not self._batches:
                 return
-            # On top of a move of this very thread nothing may change.
             batch = self._batches.popleft()
             self._units -= batch.units
             if not batch.tally.begin():
@@ -395,7 +394,7 @@ class HandOff:
         with self._ledger.moving:
             self._ledger.worker_restarts += 1
         warn(
-            "worker",
+            f"crash:{self.lane.name}:{type(error).__name__}",
             f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
         )
         self._inbox.put(None)
@@ -403,14 +402,14 @@ class HandOff:
 
 
 class FanOut:
-    """Several hand-offs as one `Exit`.
+    """Several hand-offs as one `otelog._way_out.WayOut`.
 
     Args:
         hand_offs: One for each exporter.
         progress: Told when there is room in one of them.
         room_timeout: Seconds that the worker waits for room in a hand-off that makes progress; 0 to drop instead.
 
-    Thread safety: as `Exit` says.
+    Thread safety: as `otelog._way_out.WayOut` says.
     """
 
     def __init__(self, hand_offs: list[HandOff], progress: Progress, *, room_timeout: float = 0.0) -> None:
@@ -421,23 +420,23 @@ class FanOut:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         return tuple(one.lane for one in self._hand_offs)
 
     def open(self, stop: Stop) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         self._stop = stop
         self._progress.restart()
         for one in self._hand_offs:
             one.open(stop)
 
     def forget(self) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         for one in self._hand_offs:
             one.forget()
 
     def make_room(self, count: int) -> None:
-        """See `Exit`; one that was waited for in vain is not waited for again before it makes progress."""
+        """See `otelog._way_out.WayOut`; who was waited for in vain is not again before it makes progress."""
         if not self._room_timeout:
             return
         deadline = time.monotonic() + self._room_timeout
@@ -450,7 +449,7 @@ class FanOut:
                     self._progress.wait(left)
 
     def accept(self, rows: list[Any]) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         sources = rows[1::COLUMNS]
         for one in self._hand_offs:
             one.accept(rows, sources)
@@ -462,25 +461,25 @@ class FanOut:
         """Nothing is under way in the worker's thread."""
 
     def is_settled(self) -> bool:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         return all(one.is_settled() for one in self._hand_offs)
 
     def flush(self, deadline: float) -> bool:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         requests = [(one, one.ask()) for one in self._hand_offs]
         # All of them are waited for, whatever the first one says.
         answers = [one.wait(request, deadline) for one, request in requests]
         return all(answers)
 
     def end(self, deadline: float) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         for one in self._hand_offs:
             one.begin_end()
         for one in self._hand_offs:
             one.join(deadline)
 
     def abandon(self) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         for one in self._hand_offs:
             one.abandon()
 
@@ -488,12 +487,12 @@ class FanOut:
         """Each thread closes its own exporter."""
 
     def close(self, *, hanging: bool) -> None:
-        """See `Exit`; which of them hang, they know themselves."""
+        """See `otelog._way_out.WayOut`; which of them hang, they know themselves."""
         for one in self._hand_offs:
             one.close()
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `Exit`."""
+        """See `otelog._way_out.WayOut`."""
         for one in self._hand_offs:
             one.keep(exporters)
 

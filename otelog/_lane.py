@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
@@ -190,7 +190,7 @@ class Lane(Protocol):
         """Release the exporter's resources, within `timeout` seconds if it can."""
 
 
-class LaneContext(NamedTuple):
+class LaneContext:
     """What a lane needs to know of its pipeline.
 
     Args:
@@ -200,21 +200,26 @@ class LaneContext(NamedTuple):
         export_timeout: Seconds for a batch with all its attempts.
     """
 
-    name: str
-    resource: Callable[[], Resource]
-    attributes: AttributeBuilder
-    export_timeout: float
+    __slots__ = ("attributes", "export_timeout", "name", "resource")
+
+    def __init__(
+        self, name: str, resource: Callable[[], Resource], attributes: AttributeBuilder, export_timeout: float
+    ) -> None:
+        self.name = name
+        self.resource = resource
+        self.attributes = attributes
+        self.export_timeout = export_timeout
 
 
-@runtime_checkable
-class LaneMaker(Protocol):
+class LaneMaker:
     """An exporter of otelog's own: it takes the queue's rows as they are, without the SDK's records in between."""
 
-    lane_name: str
+    lane_name = ""
     """Its name in the ledger, unless it is given another."""
 
     def make_lane(self, context: LaneContext) -> Lane:
         """Return the way to this exporter for one pipeline."""
+        raise NotImplementedError
 
 
 def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[str]:

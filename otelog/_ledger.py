@@ -190,7 +190,7 @@ class Ledger:
         """Add an exporter's counters to the books, unless they are there."""
         self.begin_move()
         try:
-            self.exporters = {name: ExporterCounts(), **self.exporters}
+            self.exporters = {**self.exporters, name: self.exporters.get(name) or ExporterCounts()}
         finally:
             self.end_move()
 

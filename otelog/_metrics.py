@@ -85,6 +85,8 @@ class _Instruments:
             (counter, "otelog.log.refused", self._refused, "Records lost before the queue or in it."),
             (counter, "otelog.log.removed", self._removed, "Records taken out before the exporter."),
             (counter, "otelog.log.dropped", self._dropped, "Records lost in export."),
+            (level, "otelog.log.waiting", self._waiting, "Records that wait for one of several exporters."),
+            (counter, "otelog.log.filtered", self._filtered, "Records that an exporter was not to have."),
             (counter, "otelog.log.resent", self._resent, "Records in requests that were sent again."),
             (counter, "otelog.log.outcome_unknown", self._outcome_unknown, "Records in requests never answered."),
         ):
@@ -146,6 +148,16 @@ class _Instruments:
         for name, attributes, _exporter in _exporters(books, stats):
             counts = dict(ledger.exporters[name].dropped_by_severity)
             yield from _by_severity(counts, {**attributes, "otelog.exporter": name})
+
+    @staticmethod
+    def _waiting(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
+        for name, attributes, exporter in _exporters(books, stats):
+            yield exporter.waiting, {**attributes, "otelog.exporter": name}
+
+    @staticmethod
+    def _filtered(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
+        for name, attributes, exporter in _exporters(books, stats):
+            yield exporter.filtered, {**attributes, "otelog.exporter": name}
 
     @staticmethod
     def _resent(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:

@@ -14,12 +14,11 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
-from otelog._carrier import Exit
 from otelog._diagnostics import warn
 from otelog._fork import watch
 from otelog._ledger import Ledger, Stats
@@ -27,6 +26,9 @@ from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Stop
 from otelog._values import Limits, safe_str
+
+if TYPE_CHECKING:
+    from otelog._way_out import WayOut
 
 CALLER_GRACE = 1.0
 """Seconds that a shutdown waits for callers that hold a slot and have not put their record in yet.
@@ -75,7 +77,7 @@ class Worker:
         self,
         queue: RecordQueue,
         ledger: Ledger,
-        way_out: Exit,
+        way_out: WayOut,
         *,
         max_export_batch_size: int,
         schedule_delay: float,

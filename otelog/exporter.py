@@ -15,7 +15,7 @@ from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
-from otelog._lane import BatchTally, Breather, LaneContext, OnExchange, row_severity_ranges
+from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
@@ -26,7 +26,7 @@ from otelog._version import USER_AGENT
 _OWN = "otlp"
 
 
-class OTLPLogExporter(LogRecordExporter):
+class OTLPLogExporter(LogRecordExporter, LaneMaker):
     """Exports log records over OTLP/HTTP with protobuf.
 
     Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;

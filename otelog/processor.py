@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
@@ -14,11 +14,10 @@ from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
 from otelog._capture import Gate, caused_by_ourselves, own_threads
-from otelog._carrier import Carrier, Exit
+from otelog._carrier import Carrier
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
 from otelog._fork import unwatch
-from otelog._handoff import Bounds, FanOut, HandOff, Progress, Route
 from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
 from otelog._metrics import publish
@@ -27,6 +26,10 @@ from otelog._report import LossReport
 from otelog._sdk import ReadableMaker, ReentrantError, RowMaker, make_broken_row, number_of
 from otelog._severity import severity_range
 from otelog._worker import Worker
+
+if TYPE_CHECKING:
+    from otelog._handoff import Route
+    from otelog._way_out import WayOut
 
 DEFAULT_SHUTDOWN_TIMEOUT = 30.0
 """Seconds; the specification's export timeout, which is also what the SDK's processor waits."""
@@ -178,20 +181,29 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         return delivered
 
 
-class Destination(NamedTuple):
+class Destination:
     """One exporter of a pipeline, and what it gets.
 
     Args:
         exporter: Any exporter of the SDK's interface.
-        route: Which records it gets.
+        route: Which records it gets; None for all.
         name: Its name in the ledger; by default after its kind.
         max_queue_size: Records that wait for it at most, where there are several; by default the queue's own bound.
     """
 
-    exporter: LogRecordExporter
-    route: Route = Route()
-    name: str | None = None
-    max_queue_size: int | None = None
+    __slots__ = ("exporter", "max_queue_size", "name", "route")
+
+    def __init__(
+        self,
+        exporter: LogRecordExporter,
+        route: Route | None = None,
+        name: str | None = None,
+        max_queue_size: int | None = None,
+    ) -> None:
+        self.exporter = exporter
+        self.route = route
+        self.name = name
+        self.max_queue_size = max_queue_size
 
 
 def make_worker(
@@ -236,10 +248,13 @@ def make_worker(
             meter_provider=meter_provider,
         )
         lanes.append(lane)
-    way_out: Exit
-    if len(lanes) == 1 and destinations[0].route == Route():
+    way_out: WayOut
+    if len(lanes) == 1 and destinations[0].route is None:
         way_out = Carrier(lanes[0], ledger)
     else:
+        # Late, because most have a single exporter that gets everything.
+        from otelog._handoff import Bounds, FanOut, HandOff, Progress, Route
+
         progress = Progress()
         way_out = FanOut(
             [
@@ -251,14 +266,15 @@ def make_worker(
                         settings.max_queue_bytes,
                         settings.reserve_for_errors,
                     ),
-                    route=one.route,
+                    route=one.route or Route(),
                     make_readable=ReadableMaker(resource, attributes).make,
                     on_progress=progress.tell,
                 )
                 for one, lane in zip(destinations, lanes, strict=True)
             ],
             progress,
-            room_timeout=settings.block_timeout if settings.when_full == "block" else 0.0,
+            # Callers wait meanwhile, and must not be refused because one exporter hangs.
+            room_timeout=settings.block_timeout / 2 if settings.when_full == "block" else 0.0,
         )
     return Worker(
         queue,

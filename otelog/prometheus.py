@@ -34,6 +34,7 @@ _LABELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "refused": ("Log records lost before the queue or in it.", ("reason",)),
     "removed": ("Log records taken out before the exporter.", ("reason",)),
     "exported": ("Log records delivered.", ("exporter",)),
+    "filtered": ("Log records that an exporter was not to have.", ("exporter",)),
     "dropped": ("Log records lost in export.", ("exporter", "reason")),
     "resent": ("Log records in requests that were sent again.", ("exporter",)),
     "outcome_unknown": ("Log records in requests that were never answered.", ("exporter",)),
@@ -81,6 +82,13 @@ class _Publisher(Collector):
             Gauge(f"otelog_log_records_queue_{name}", description, registry=registry, multiprocess_mode="livesum")
             for name, description in (("size", "Log records queued."), ("capacity", "Log records the queue can hold."))
         )
+        self._waiting = Gauge(
+            "otelog_log_records_waiting",
+            "Log records that wait for one of several exporters.",
+            ["exporter"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._published: WeakKeyDictionary[Ledger, dict[_Key, int]] = WeakKeyDictionary()
 
     def __call__(self, ledger: Ledger, last: bool) -> None:
@@ -115,6 +123,8 @@ class _Publisher(Collector):
                 before[key] = count
         self._queue_size.set(stats.queued)
         self._queue_capacity.set(stats.queue_capacity)
+        for name, exporter in stats.exporters.items():
+            self._waiting.labels(name).set(exporter.waiting)
 
 
 def _list_counts(stats: Stats) -> Iterator[tuple[_Key, int]]:
@@ -126,6 +136,7 @@ def _list_counts(stats: Stats) -> Iterator[tuple[_Key, int]]:
         yield ("removed", (reason,)), stats.removed[reason]
     for name, exporter in stats.exporters.items():
         yield ("exported", (name,)), exporter.exported
+        yield ("filtered", (name,)), exporter.filtered
         yield ("resent", (name,)), exporter.resent
         yield ("outcome_unknown", (name,)), exporter.outcome_unknown
         for reason in DROPPED_REASONS:

@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog import _direct
 from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, resolve
+from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import MetricsPipeline, is_missing
@@ -26,10 +27,9 @@ from otelog._state import GATE, UnconfiguredPort
 from otelog._transport import TransportSettings
 from otelog._values import Limits
 from otelog._version import USER_AGENT
-from otelog.exporter import OTLPLogExporter
 from otelog.handler import LoggingHandler
 from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor, Destination, make_worker
+from otelog.processor import BatchLogRecordProcessor, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +58,14 @@ class _Configured:
     meters: MetricsPipeline | None = None
     observers: tuple[Callable[[Ledger, bool], None], ...] = ()
     """Added to the first pipeline, and handed on from each to the next."""
+    console_handlers: list[logging.Handler]
+    """Taken off the root logger."""
     previous_sigterm: Any = None
     sigterm_installed: bool = False
 
 
 _configured = _Configured()
+_configured.console_handlers = []
 
 
 def configure(**options: Unpack[ConfigureOptions]) -> None:
@@ -102,6 +105,10 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             _install_handler()
         else:
             _remove_handler()
+        if settings.replace_console_handler:
+            _replace_console_handlers()
+        else:
+            _restore_console_handlers()
         if settings.direct_logging:
             _direct.install()
         else:
@@ -121,18 +128,7 @@ def ensure_handler() -> None:
 
 def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
     # First what may be refused, so that a bad file changes nothing.
-    exporter = settings.exporter
-    if exporter is None:
-        exporter = OTLPLogExporter(
-            endpoint=settings.endpoint,
-            headers=settings.headers,
-            compression=settings.compression,
-            timeout=settings.timeout,
-            certificate_file=settings.certificate_file,
-            client_certificate_file=settings.client_certificate_file,
-            client_key_file=settings.client_key_file,
-            max_request_bytes=settings.max_request_bytes,
-        )
+    destinations = make_destinations(settings)
     resource = _make_resource(settings, options)
     _install_tracer_provider(settings, resource)
     attributes = AttributeBuilder(
@@ -145,7 +141,7 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
     ledger: Ledger | None = old.ledger if old is not None and is_configured() else None
     resource_of_process = _ResourceOfProcess(resource)
     worker = make_worker(
-        [Destination(exporter)],
+        destinations,
         settings,
         attributes,
         resource_of_process,
@@ -249,8 +245,9 @@ def _install_tracer_provider(settings: Settings, resource: Resource) -> None:
 
 
 def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]) -> None:
-    # Whoever chooses another exporter for logs has not said where metrics may go.
-    if settings.exporter is not None or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
+    # Whoever sends logs elsewhere has not said where metrics may go.
+    to_collector = any(entry.kind == "otlp" for entry in settings.exporters)
+    if not to_collector or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
         return
     base = urlsplit(settings.base_endpoint)
     # Headers, often a secret, only go where the logs go.
@@ -296,6 +293,18 @@ def _install_handler() -> None:
 def _remove_handler() -> None:
     if _configured.handler is not None:
         logging.getLogger().removeHandler(_configured.handler)
+
+
+def _replace_console_handlers() -> None:
+    from otelog.sinks.console import replace_console_handlers
+
+    _configured.console_handlers += replace_console_handlers()
+
+
+def _restore_console_handlers() -> None:
+    handlers, _configured.console_handlers = _configured.console_handlers, []
+    for handler in handlers:
+        logging.getLogger().addHandler(handler)
 
 
 def _install_sigterm() -> None:
@@ -406,6 +415,7 @@ def reset() -> None:
         _configured.processor.shutdown(0.0)
     _direct.uninstall()
     _remove_handler()
+    _restore_console_handlers()
     _remove_sigterm()
     if _configured.level_before is not None:
         logging.getLogger().setLevel(_configured.level_before)

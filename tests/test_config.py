@@ -12,6 +12,7 @@ import pytest
 
 from otelog import _config, _options
 from otelog._config import resolve, resolve_exporter, resolve_processor
+from otelog._option_kinds import Entry
 from otelog.exceptions import ConfigurationError, OtelogError
 
 
@@ -55,6 +56,7 @@ BAD_FLAG = (1, 0, "true", 1.0)
 BAD_COUNT = (-(10**5000), -1, 1.5, True, "5", float("nan"))
 BAD_SECONDS = (-0.1, float("nan"), float("inf"), True, "5", 4_000_001, 10**400)
 BAD_SECONDS_TEXT = ("-1", "soon", "nan", "inf", "1_0")
+BAD_NAMES = ("ai", ("",), [7], 7)
 BAD_PATHS = ("", 7, b"bytes", "nul\0byte")
 
 CASES: dict[str, Case] = {
@@ -100,6 +102,19 @@ CASES: dict[str, Case] = {
     "client_certificate_file": Case(Path("client.pem"), "env.pem", "env.pem", BAD_PATHS, resolved="client.pem"),
     "client_key_file": Case("client.key", "env.key", "env.key", BAD_PATHS),
     "exporter": Case(EXPORTER, None, None, (Exporter, "otlp", object())),
+    "exporters": Case(
+        ["OTLP", {"type": "console", "level": "error", "format": "json"}],
+        "console, FILE",
+        (Entry("console"), Entry("file")),
+        (
+            "otlp",
+            [],
+            7,
+            {"type": "otlp"},
+        ),
+        ("other", "otlp,none"),
+        resolved=(Entry("otlp"), Entry("console", level=40, options={"console_format": "json"})),
+    ),
     "max_queue_size": Case(3000, "4000", 4000, (0, *BAD_COUNT), ("0", "-5", "many", "1e3", "1_000")),
     "max_queue_bytes": Case(2**24, "33554432", 2**25, (1023, *BAD_COUNT), ("1023", "64MiB")),
     "max_export_batch_size": Case(100, "200", 200, (0, *BAD_COUNT), ("0", "-5", "many", "1.5")),
@@ -115,18 +130,52 @@ CASES: dict[str, Case] = {
     "max_attributes": Case(0, "5", 5, BAD_COUNT, ("-1", "few")),
     "max_attribute_length": Case(0, "100", 100, BAD_COUNT, ("-1", "long")),
     "install_handler": Case(False, "false", False, BAD_FLAG),
+    "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
     "handle_sigterm": Case(True, "true", True, BAD_FLAG),
     "shutdown_timeout": Case(0, "9", 9.0, BAD_SECONDS, BAD_SECONDS_TEXT),
+    "file_folder": Case("records", "env", "env", BAD_PATHS),
+    "file_level": Case("error", "WARNING", 30, ("loud", True, 1.5), ("loud",), resolved=40),
+    "file_max_bytes": Case(0, "2048", 2048, BAD_COUNT, ("-1", "1MB")),
+    "file_interval": Case(60, "3600", 3600.0, BAD_SECONDS, BAD_SECONDS_TEXT),
+    "file_daily": Case(True, "true", True, BAD_FLAG),
+    "file_compression": Case("none", "ZSTD", "zstd", ("bzip2", "", 3), ("bzip2",)),
+    "file_max_files": Case(0, "7", 7, BAD_COUNT, ("-1", "few")),
+    "file_max_age_days": Case(30, "0.5", 0.5, (-1, 100_001, float("nan"), True, "5"), ("-1", "old")),
+    "file_max_total_bytes": Case(2**30, "1000", 1000, BAD_COUNT, ("-1", "1GB")),
+    "file_per_process": Case(True, "true", True, BAD_FLAG),
+    "file_ai_loggers": Case(
+        ["ai", "chat.model"], "ai, other", ("ai", "other"), BAD_NAMES, resolved=("ai", "chat.model")
+    ),
+    "file_ai_only": Case(True, "true", True, BAD_FLAG),
+    "file_ai_max_bytes": Case(4096, "2048", 2048, BAD_COUNT, ("-1", "1MB")),
+    "file_ai_max_files": Case(30, "7", 7, BAD_COUNT, ("-1", "few")),
+    "console_stream": Case("stdout", "STDOUT", "stdout", ("file", "", 3), ("file",)),
+    "console_format": Case("json", "Readable", "readable", ("xml", "", 3), ("xml",)),
+    "console_level": Case("error", "WARNING", 30, ("loud", True, 1.5), ("loud",), resolved=40),
 }
 OPTIONS = {option.name: option for option in _options.OPTIONS}
-COMPANIONS: dict[str, dict[str, object]] = {"client_key_file": {"client_certificate_file": "c.pem"}}
+COMPANIONS: dict[str, dict[str, object]] = {
+    "client_key_file": {"client_certificate_file": "c.pem"},
+    "replace_console_handler": {"exporters": ["console"]},
+}
 WITH_VARIABLES = [name for name, case in CASES.items() if case.text is not None]
 
 
 def variable_of(name: str) -> str:
     """The variable whose value stands in the settings as it is."""
     return OPTIONS[name].variables[-1]
+
+
+def is_one_of_two(name: str) -> bool:
+    """Whether there are only two values, so that keyword and variable cannot both differ from the default."""
+    return isinstance(CASES[name].value, bool) or len(OPTIONS[name].choices) == 2
+
+
+def other_of_two(name: str) -> Any:
+    """The value that the variable does not give."""
+    value = CASES[name].value
+    return not value if isinstance(value, bool) else next(word for word in OPTIONS[name].choices if word != value)
 
 
 def bad_keywords() -> list[Any]:
@@ -196,9 +245,7 @@ def test_an_empty_variable_is_unset(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in WITH_VARIABLES if not OPTIONS[name].merged])
 def test_a_keyword_beats_the_environment(name: str) -> None:
     case = CASES[name]
-    keyword, expected = (case.keyword, case.resolved)
-    if isinstance(case.value, bool):
-        keyword = expected = not case.value
+    keyword, expected = (case.keyword, case.resolved) if not is_one_of_two(name) else (other_of_two(name),) * 2
     settings = resolve({name: keyword, **COMPANIONS.get(name, {})}, {variable_of(name): case.text or ""})
     assert getattr(settings, name) == expected != case.value
     assert settings.warnings == ()
@@ -221,6 +268,54 @@ def test_a_bad_keyword_is_an_error_that_says_what_is_allowed(name: str, bad: obj
     assert isinstance(caught.value, OtelogError)
 
 
+BAD_ENTRIES = [
+    ("other", "exporters[0]='other': allowed is otlp, file, console"),
+    (7, "exporters[0]=7: allowed is an instance of the SDK's LogRecordExporter"),
+    ({"type": "other"}, "exporters[0]: needs `type`, one of otlp, file, console, or `exporter`"),
+    ({"level": "INFO"}, "exporters[0]: needs `type`, one of otlp, file, console, or `exporter`"),
+    ({"type": "file", "max_bytes": -1}, "exporters[0].max_bytes=-1: allowed is a whole number >= 0"),
+    ({"type": "file", "endpoint": "http://x"}, "exporters[0]: 'endpoint' is not an option of it; known are name, "),
+    ({"type": "otlp", "headers": {"a": "s3cret\n"}}, "exporters[0].headers=(a dict, not shown): allowed is"),
+    ({"type": "console", "exporter": EXPORTER}, "exporters[0]: 'exporter' is not an option of it"),
+    ({"exporter": object()}, "exporters[0].exporter=<object object at"),
+    ({"exporter": EXPORTER, "filter": "none"}, "exporters[0].filter='none': allowed is a function"),
+    ({"exporter": EXPORTER, "max_queue_size": 0}, "exporters[0].max_queue_size=0: allowed is a whole number >= 1"),
+    ({"exporter": EXPORTER, "loggers": "shop"}, "exporters[0].loggers='shop': allowed is a list of names"),
+    ({"exporter": EXPORTER, "level": "loud"}, "exporters[0].level='loud': allowed is a level's name"),
+    ({"exporter": EXPORTER, "name": ""}, "exporters[0].name='': allowed is a string that is not empty"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_ENTRIES)
+def test_a_bad_entry_of_the_list_is_told_by_its_place(bad: object, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        resolve({"exporters": [bad, "otlp"]}, {})
+    assert str(caught.value).startswith(message)
+
+
+def test_none_stands_alone_and_a_lone_exporter_is_the_list() -> None:
+    assert resolve({"exporters": ["none"]}, {}).exporters == ()
+    assert resolve({}, {"OTEL_LOGS_EXPORTER": "none"}).exporters == ()
+    assert resolve({"exporter": EXPORTER}, {}).exporters == (Entry("", exporter=EXPORTER),)
+    assert resolve({"exporter": EXPORTER}, {"OTEL_LOGS_EXPORTER": "otlp"}).exporters[0].exporter is EXPORTER
+    with pytest.raises(ConfigurationError, match="put the former into the list"):
+        resolve({"exporter": EXPORTER, "exporters": ["otlp"]}, {})
+
+
+def test_the_console_is_not_taken_away_where_nothing_takes_its_place() -> None:
+    with pytest.raises(ConfigurationError, match="needs the console among exporters"):
+        resolve({"replace_console_handler": True}, {})
+    settings = resolve({}, {"OTELOG_REPLACE_CONSOLE_HANDLER": "true"})
+    assert settings.replace_console_handler is False
+    assert settings.warnings[0].startswith("OTELOG_REPLACE_CONSOLE_HANDLER: it is ignored")
+
+
+def test_our_own_variable_beats_the_specifications() -> None:
+    """Who keeps the stock SDK's exporter away with the latter may still say what otelog does."""
+    environ = {"OTEL_LOGS_EXPORTER": "none", "OTELOG_EXPORTERS": "file"}
+    assert resolve({}, environ).exporters == (Entry("file"),)
+
+
 @pytest.mark.parametrize(("name", "bad"), bad_texts())
 def test_a_bad_variable_is_a_warning_and_the_default(name: str, bad: str) -> None:
     settings = resolve({}, {variable_of(name): bad})
@@ -235,7 +330,7 @@ def test_a_bad_variable_is_a_warning_and_the_default(name: str, bad: str) -> Non
     ("text", "value", "warned"), [("TRUE", True, 0), ("False", False, 0), ("1", False, 1), ("yes", False, 1)]
 )
 def test_only_true_is_true(name: str, text: str, value: bool, warned: int) -> None:
-    settings = resolve({}, {variable_of(name): text})
+    settings = resolve(COMPANIONS.get(name, {}), {variable_of(name): text})
     assert getattr(settings, name) is value
     assert len(settings.warnings) == warned
 

@@ -15,10 +15,11 @@ import otelog
 from otelog import _options, providers
 from otelog._config import explain, resolve
 from otelog._config_file import MAX_FILE_BYTES, ConfigFileError, json_schema, load
+from otelog._option_kinds import Entry
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies
-from tests.test_config import CASES, COMPANIONS, OPTIONS, get_value, variable_of
+from tests.test_config import CASES, COMPANIONS, OPTIONS, get_value, is_one_of_two, other_of_two, variable_of
 
 yaml = pytest.importorskip("yaml", reason="the extra config is tested in the main environment")
 jsonschema = pytest.importorskip("jsonschema")
@@ -79,8 +80,8 @@ def test_a_value_of_the_file_is_taken(write: Any, name: str) -> None:
 def test_the_environment_beats_the_file_and_a_keyword_beats_both(write: Any, name: str) -> None:
     case = CASES[name]
     in_file, keyword = plain(case.keyword), plain(case.keyword)
-    if isinstance(case.value, bool):
-        in_file = keyword = not case.value
+    if is_one_of_two(name):
+        in_file = keyword = other_of_two(name)
     path = write({name: in_file, **COMPANIONS.get(name, {})})
     environ = {variable_of(name): case.text or ""}
     settings, sources = explain({"config_file": path}, environ)
@@ -92,7 +93,7 @@ def test_the_environment_beats_the_file_and_a_keyword_beats_both(write: Any, nam
     assert sources[name] == variable_of(name)
     with_keyword = explain({"config_file": path, name: keyword, **COMPANIONS.get(name, {})}, environ)
     assert with_keyword[1][name] == "keyword"
-    assert get_value(with_keyword[0], name) != get_value(resolve({}, environ), name)
+    assert get_value(with_keyword[0], name) != get_value(resolve(COMPANIONS.get(name, {}), environ), name)
 
 
 def test_entries_of_a_mapping_are_merged_from_all_three(write: Any) -> None:
@@ -173,6 +174,73 @@ def test_a_bad_value_of_each_option_is_told_with_its_line_and_what_is_allowed(wr
     ((line, key, problem),) = mistakes_of(path)
     assert (line, key) == (len(others) + 1, name)
     assert problem.endswith(f"allowed: {OPTIONS[name].allowed}")
+
+
+def test_every_mistake_in_the_list_of_exporters_is_told_with_its_own_line(write: Any) -> None:
+    path = write(
+        "exporters:\n"
+        "  - otlp\n"
+        "  - other\n"
+        "  - type: file\n"
+        "    max_bytes: -1\n"
+        "    folder: logs\n"
+        "    folder: more\n"
+        "    foldre: logs\n"
+        "    max_queue_size: 0\n"
+        "  - {type: console, format: xml, level: loud}\n"
+        "  - type: otlp\n"
+        "    headers:\n"
+        "      bad name: s3cret\n"
+        "  - type: tcp\n"
+        "  - level: INFO\n"
+        "  - none\n"
+        "  - 7\n"
+    )
+    found = mistakes_of(path)
+    assert [(line, key) for line, key, _ in found] == [
+        (3, "exporters[1]"),
+        (5, "exporters[2].max_bytes"),
+        (7, "exporters[2].folder"),
+        (8, "exporters[2].foldre"),
+        (9, "exporters[2].max_queue_size"),
+        (10, "exporters[3].format"),
+        (10, "exporters[3].level"),
+        (12, "exporters[4].headers"),
+        (14, "exporters[5].type"),
+        (15, "exporters[6]"),
+        (16, "exporters[7]"),
+        (17, "exporters[8]"),
+    ]
+    problems = [problem for _, _, problem in found]
+    assert problems[0] == "'other' is not allowed; allowed: otlp, file, console"
+    assert problems[1] == "-1 is not allowed; allowed: a whole number >= 0"
+    assert problems[2] == "is given twice, first in line 6"
+    assert problems[3] == "is not an option; did you mean folder?"
+    assert "s3cret" not in str(problems)
+
+
+def test_the_list_of_exporters_is_taken_from_the_file(write: Any) -> None:
+    path = write(
+        "exporters:\n"
+        "  - otlp\n"
+        "  - type: otlp\n"
+        "    name: second\n"
+        "    endpoint: http://other:4318\n"
+        "    level: ERROR\n"
+        "  - type: file\n"
+        "    folder: audit\n"
+        "    loggers: [shop.audit]\n"
+        "    max_queue_size: 50\n"
+    )
+    settings, sources = explain({"config_file": path}, {})
+    assert settings.exporters == (
+        Entry("otlp"),
+        Entry("otlp", name="second", level=40, options={"endpoint": "http://other:4318"}),
+        Entry("file", loggers=("shop.audit",), max_queue_size=50, options={"file_folder": "audit"}),
+    )
+    assert sources["exporters"] == f"{path}:1"
+    jsonschema.validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")), json_schema())
+    assert resolve({"config_file": write("exporters: [none]")}, {}).exporters == ()
 
 
 def test_all_mistakes_are_told_at_once(write: Any) -> None:

@@ -30,7 +30,20 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_loading",
         }
     ),
-    frozenset({"_options", "_config", "_config_file", "_retry", "_ledger", "_attributes", "_queue", "_capture"}),
+    frozenset(
+        {
+            "_option_kinds",
+            "_options",
+            "_config",
+            "_config_file",
+            "_retry",
+            "_ledger",
+            "_attributes",
+            "_queue",
+            "_capture",
+            "_threads",
+        }
+    ),
     frozenset(
         {
             "_encode",
@@ -41,12 +54,12 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_sdk",
             "_fork",
             "_lane",
-            "_carrier",
-            "_handoff",
             "_state",
         }
     ),
+    frozenset({"_way_out", "_carrier", "_handoff"}),
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
+    frozenset({"_destinations"}),
     frozenset({"logger", "handler", "_direct", "_track", "providers"}),
     frozenset({"__init__"}),
     frozenset({"flask", "structlog", "loguru", "prometheus", "testing", "cli"}),

@@ -696,3 +696,92 @@ def test_a_thread_cannot_install_the_handler_and_is_told_so(tmp_path: Path) -> N
         told = "otelog: handle_sigterm needs configure() to be called in the main thread\n"
         run(tmp_path, script, server, stderr=told)
         assert processes(server) == [once("a", 1)]
+
+
+# Several exporters.
+
+TWO_EXPORTERS = """
+    from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+
+    class Memory(LogRecordExporter):
+        held = False
+        def __init__(self):
+            self.bodies = []
+        def export(self, batch):
+            while self.held:
+                time.sleep(0.01)
+            self.bodies += [record.log_record.body for record in batch]
+            return LogRecordExportResult.SUCCESS
+        def force_flush(self, timeout_millis=0):
+            return True
+        def shutdown(self):
+            pass
+
+    memory = Memory()
+"""
+
+
+@needs_fork
+def test_with_several_exporters_a_forked_child_delivers_its_own_through_all_of_them(tmp_path: Path) -> None:
+    script = (
+        TWO_EXPORTERS
+        + """
+    configure(exporters=["otlp", memory], schedule_delay_millis=60_000)
+    for number in range(50):
+        log.info("parent:%d", number)
+    if os.fork() == 0:
+        assert otelog.stats().created == 0
+        for number in range(30):
+            log.info("child:%d", number)
+        assert otelog.flush(10)
+        assert memory.bodies == [f"child:{number}" for number in range(30)], memory.bodies
+        assert {name: one.exported for name, one in otelog.stats().exporters.items()} == {"otlp": 30, "Memory": 30}
+        sys.exit(0)
+    assert os.wait()[1] == 0
+    assert otelog.flush(10)
+    assert len(memory.bodies) == 50
+    """
+    )
+    with OTLPServer() as server:
+        run(tmp_path, script, server)
+        assert processes(server) == [once("child", 30), once("parent", 50)]
+
+
+def test_at_exit_an_exporter_that_hangs_costs_its_own_records_and_not_more_than_the_deadline(tmp_path: Path) -> None:
+    script = (
+        TWO_EXPORTERS
+        + """
+    memory.held = True
+    configure(exporters=["otlp", {"exporter": memory, "name": "hanging"}], shutdown_timeout=0.5)
+    for number in range(50):
+        log.info("m:%d", number)
+    """
+    )
+    with OTLPServer() as server:
+        began = time.monotonic()
+        process = start(tmp_path, script, server.endpoint)
+        _, err = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, err
+        assert time.monotonic() - began < DEADLINE / 2
+        receipt = json.loads(err.splitlines()[-1])
+        assert (receipt["created"], receipt["exported"], receipt["reasons"]) == (50, 50, {"shutdown_timeout": 50})
+        assert bodies(server.records) == [f"m:{number}" for number in range(50)]
+
+
+def test_several_exporters_made_while_the_interpreter_ends_still_deliver(tmp_path: Path) -> None:
+    script = (
+        TWO_EXPORTERS
+        + """
+    def last():
+        configure(exporters=["otlp", memory])
+        log.info("m:0")
+        assert otelog.flush(10)
+        log.info("m:1")
+        otelog.shutdown(10)
+        assert memory.bodies == ["m:0", "m:1"], memory.bodies
+    atexit.register(last)
+    """
+    )
+    with OTLPServer() as server:
+        run(tmp_path, script, server)
+        assert bodies(server.records) == ["m:0", "m:1"]

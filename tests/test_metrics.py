@@ -45,6 +45,8 @@ OWN = {
     "otelog.log.refused",
     "otelog.log.removed",
     "otelog.log.dropped",
+    "otelog.log.waiting",
+    "otelog.log.filtered",
     "otelog.log.resent",
     "otelog.log.outcome_unknown",
 }
@@ -64,6 +66,7 @@ LEVELS = {
     "otel.sdk.processor.log.queue.size",
     "otel.sdk.processor.log.queue.capacity",
     "otel.sdk.exporter.log.inflight",
+    "otelog.log.waiting",
 }
 
 

@@ -58,6 +58,8 @@ def assert_same(registry: prometheus_client.CollectorRegistry, stats: Stats) -> 
     for reason in REMOVED_REASONS:
         assert read(registry, "removed_total", reason=reason) == stats.removed[reason]
     for name, exporter in stats.exporters.items():
+        assert read(registry, "waiting", exporter=name) == exporter.waiting
+        assert read(registry, "filtered_total", exporter=name) == exporter.filtered
         assert read(registry, "exported_total", exporter=name) == exporter.exported
         assert read(registry, "resent_total", exporter=name) == exporter.resent
         assert read(registry, "outcome_unknown_total", exporter=name) == exporter.outcome_unknown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from otelog.testing import OTLPServer
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_generated_parts_are_up_to_date() -> None:
@@ -24,7 +27,7 @@ def test_the_generated_parts_are_up_to_date() -> None:
 
 
 def test_the_ten_lines_for_an_application_of_ones_own_run_as_they_stand(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _ = PYTHON
     with OTLPServer() as server:
         base = server.endpoint.removesuffix("/v1/logs")
         script = tmp_path / "app.py"
@@ -36,6 +39,33 @@ def test_the_ten_lines_for_an_application_of_ones_own_run_as_they_stand(tmp_path
     assert bodies == ["stock is low", "user 42 paid"]
     (bound,) = (record for record in records if record.body.string_value == "stock is low")
     assert "request_id" in [attribute.key for attribute in bound.attributes]
+
+
+def test_the_example_of_several_exporters_runs_as_it_stands(tmp_path: Path) -> None:
+    _, example = PYTHON
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import otelog\n"
+        "from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter\n"
+        "my_exporter = InMemoryLogRecordExporter()\n"
+        f"{example}\n"
+        "otelog.get_logger('shop').info('one')\n"
+        "otelog.get_logger('shop.audit').error('two')\n"
+        "assert otelog.flush(20)\n"
+        "print({name: one.exported for name, one in otelog.stats().exporters.items()})\n",
+        encoding="utf-8",
+    )
+    with OTLPServer() as server:
+        environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint, "OTEL_METRICS_EXPORTER": "none"}
+        command = [sys.executable, str(script)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environ
+        )
+    assert done.stdout.strip() == "{'otlp': 2, 'file': 2, 'console': 1, 'audit': 1}", done.stderr
+    lines = (tmp_path / "logs" / "app.log").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["one", "two"]
+    assert len((tmp_path / "logs" / "errors.log").read_text(encoding="utf-8").splitlines()) == 1
+    assert json.loads(done.stderr)["message"] == "two"
 
 
 def test_the_example_of_a_configuration_file_is_correct(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from otelog._config import explain
 from otelog._config_file import json_schema, load
-from otelog._options import LEVEL, OPTIONS, Option
+from otelog._option_kinds import LEVEL, Entry
+from otelog._options import EXPORTERS, OPTIONS, Option
 from otelog.exceptions import ConfigurationError
 
 
@@ -62,6 +63,8 @@ def schema() -> None:
 
 
 def _show(option: Option, value: object) -> str:
+    if option.kind is EXPORTERS and isinstance(value, tuple):
+        return ", ".join(_show_entry(entry) for entry in value) or "none"
     if value is None or value == {} or value == ():
         return ""
     if option.secret and isinstance(value, dict):
@@ -75,6 +78,18 @@ def _show(option: Option, value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
     return f"{value} {option.unit}".rstrip()
+
+
+def _show_entry(entry: Entry) -> str:
+    kind = entry.kind or type(entry.exporter).__name__
+    said = {"name": entry.name, "loggers": ",".join(entry.loggers), "max_queue_size": entry.max_queue_size}
+    if entry.level is not None:
+        said["level"] = logging.getLevelName(entry.level)
+    for key, option in EXPORTERS.kinds.get(entry.kind, {}).items():
+        if option.name in entry.options:
+            said[key] = _show(option, entry.options[option.name])
+    shown = " ".join(f"{key}={value}" for key, value in said.items() if value)
+    return f"{kind}({shown})" if shown else kind
 
 
 def _print_table(rows: list[tuple[str, str, str]]) -> None:

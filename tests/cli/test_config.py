@@ -60,6 +60,23 @@ def test_what_is_in_force_is_shown_with_where_it_comes_from(file: Path) -> None:
     assert error.startswith("OTELOG_BLOCK_TIMEOUT: ")
 
 
+def test_exporters_are_shown_with_what_they_say_themselves(file: Path) -> None:
+    file.write_text(
+        "exporters:\n"
+        "  - otlp\n"
+        "  - {type: otlp, name: second, headers: {authorization: s3cret}, level: ERROR}\n"
+        "  - {type: console, format: json, loggers: [shop]}\n",
+        encoding="utf-8",
+    )
+    shown = json.loads(run("show", "--json", "--file", str(file))[0])["exporters"]
+    assert shown == {
+        "value": "otlp, otlp(name=second level=ERROR headers=authorization=***), console(loggers=shop format=json)",
+        "source": f"{file}:1",
+    }
+    file.write_text("exporters: [none]", encoding="utf-8")
+    assert json.loads(run("show", "--json", "--file", str(file))[0])["exporters"]["value"] == "none"
+
+
 def test_it_is_shown_as_json(file: Path) -> None:
     shown = json.loads(run("show", "--json", "--file", str(file))[0])
     assert shown["level"] == {"value": "DEBUG", "source": f"{file}:1"}
