@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_loading",
+            "_threads",
         }
     ),
     frozenset({"_options", "_config", "_config_file", "_retry", "_ledger", "_attributes", "_queue", "_capture"}),
