@@ -109,6 +109,14 @@ def encode_attributes(attributes: Mapping[str, AnyValue], tag: bytes) -> bytes:
     return b"".join([_sized(tag, _key_value(key, value)) for key, value in attributes.items()])
 
 
+def gives_all_attributes(attributes: AttributeBuilder) -> bool:
+    """Returns whether a row that is no `Special` has no attributes but its fields and ``code.*`` and ``thread.*``.
+
+    Such a record is small, so that the usual limit cannot stand in its way.
+    """
+    return not attributes.message_template and attributes.limits.max_attributes >= MOST_FIELDS + _MOST_OWN
+
+
 class _Key:
     """An attribute's key with everything that stands before its value, for each kind and length."""
 
@@ -240,8 +248,7 @@ class Encoder:
         self._longest = _SHORT if limits.max_value_length is None else min(_SHORT, limits.max_value_length + 1)
         self._bodies = [b"\x2a" + _VARINT[length + 2] + b"\x0a" + _VARINT[length] for length in range(_SHORT)]
         self._lengths = [b"\x12" + _VARINT[length] for length in range(_TABLE)]
-        # A record that is no `Special` is small, so that the usual limit cannot stand in its way.
-        self._fast = not attributes.message_template and limits.max_attributes >= MOST_FIELDS + _MOST_OWN
+        self._fast = gives_all_attributes(attributes)
         self._keys: dict[str, _Key] = {}
         self._sdk_keys: dict[str, _Key] = {}
         # Of the last record that came from the SDK's Logger: what its fields are put behind, and into which list.

@@ -24,6 +24,7 @@ from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import MetricsPipeline, is_missing
 from otelog._state import GATE, UnconfiguredPort
+from otelog._threads import find_thread_name
 from otelog._transport import TransportSettings
 from otelog._values import Limits
 from otelog._version import USER_AGENT
@@ -134,7 +135,7 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
     attributes = AttributeBuilder(
         Limits(max_attributes=settings.max_attributes, max_value_length=settings.max_attribute_length),
         code_attributes=settings.code_attributes,
-        thread_names=_find_thread_name if settings.thread_attributes else None,
+        thread_names=find_thread_name if settings.thread_attributes else None,
         message_template=settings.message_template,
     )
     old = _configured.processor
@@ -198,12 +199,6 @@ class _ResourceOfProcess:
                 instance = str(uuid.uuid4())
             self._resource = self._resource.merge(Resource({_INSTANCE_ID: instance}))
         return self._resource
-
-
-def _find_thread_name(thread_id: int) -> str | None:
-    # Reading a dict that other threads change is one step; threading.enumerate() would take a lock.
-    thread = threading._active.get(thread_id)  # type: ignore[attr-defined]
-    return None if thread is None else str(thread.name)
 
 
 def _install_logger_provider(processor: BatchLogRecordProcessor, resource: Resource) -> None:

@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_loading",
+            "_threads",
         }
     ),
     frozenset(
