@@ -28,7 +28,6 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_loading",
-            "_threads",
         }
     ),
     frozenset(

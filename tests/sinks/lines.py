@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog import BatchLogRecordProcessor
 from otelog._attributes import AttributeBuilder
 from otelog._encode import Encoder
-from otelog._lane import BatchTally, LaneContext, row_severity_ranges
+from otelog._lane import BatchTally, LaneContext, LaneMaker, row_severity_ranges
 from otelog._record import COLUMNS
 from otelog.sinks._line import LINE_KEYS, LineRenderer
 from tests.pipelines import running
@@ -35,7 +35,7 @@ UNSAFE = frozenset(
 )
 
 
-class RowKeeper(LogRecordExporter):
+class RowKeeper(LogRecordExporter, LaneMaker):
     """Keeps the queue's rows themselves."""
 
     lane_name = "keeper"

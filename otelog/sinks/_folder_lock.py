@@ -1,0 +1,173 @@
+"""The lock of a folder: whoever holds it may write, rename and delete the folder's log files."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from contextlib import suppress
+from types import TracebackType
+
+LOCK_NAME = ".otelog.lock"
+FILE_MODE = 0o640
+"""Permissions of the files that are made, less the process's umask: the owner's, readable for its group."""
+
+FOLDER_MODE = 0o750
+"""Permissions of a folder that is made, less the process's umask."""
+
+LOCK_PATIENCE = 1.0
+"""Seconds that one attempt waits for other processes; a process that is stopped while it holds the lock may keep it."""
+
+_FIRST_PAUSE = 0.0002
+_LONGEST_PAUSE = 0.005
+_MOST_BIRTH_BYTES = 64 * 1024
+
+Identity = tuple[int, int]
+"""Device and inode: what a file is, whatever its name."""
+
+
+def identify(stat: os.stat_result) -> Identity:
+    """Returns what a file is."""
+    return stat.st_dev, stat.st_ino
+
+
+def identify_path(path: str) -> Identity | None:
+    """Returns what the file of this name is, or None if there is none."""
+    try:
+        return identify(os.stat(path, follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_open(descriptor: int, identity: Identity) -> bool:
+    """Returns whether a descriptor still is that file: an application may have closed it, and another file have it."""
+    try:
+        return identify(os.fstat(descriptor)) == identity
+    except OSError:
+        return False
+
+
+def close_descriptor(descriptor: int, identity: Identity) -> None:
+    """Close a descriptor, unless it is another file's by now."""
+    if is_open(descriptor, identity):
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def open_in_folder(folder: str, name: str, flags: int) -> int:
+    """Open a file for reading and writing, and make it, and its folder, where they are missing.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    path = os.path.join(folder, name)
+    flags |= os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except FileNotFoundError:
+        os.makedirs(folder, FOLDER_MODE, exist_ok=True)
+        return os.open(path, flags, FILE_MODE)
+
+
+class FolderLock:
+    """An ``flock`` on one file of the folder; a context manager that may be nested.
+
+    The file also keeps when the files that are being written had their first record, so that a restart does not begin
+    their time anew: a line for each, with name, inode and seconds since 1970.
+
+    Args:
+        folder: The folder's path.
+
+    Thread safety: none; `LogFolder` holds its own lock around it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self.path = os.path.join(folder, LOCK_NAME)
+        self._descriptor = -1
+        self._identity: Identity = (0, 0)
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        """Take the lock.
+
+        Raises:
+            OSError: It cannot be had.
+        """
+        if not self._depth:
+            self._acquire(time.monotonic() + LOCK_PATIENCE)
+        self._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        self._depth -= 1
+        if not self._depth:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            except OSError:
+                # Somebody has closed it, which has given it back as well.
+                self._descriptor = -1
+
+    def _acquire(self, deadline: float) -> None:
+        while True:
+            self._open()
+            self._wait(deadline)
+            # The folder may have been removed, and made again, while this waited.
+            if identify_path(self.path) == self._identity:
+                return
+            if time.monotonic() >= deadline:
+                raise OSError(errno.EAGAIN, "the lock file is replaced all the time", self.path)
+
+    def _open(self) -> None:
+        if self._descriptor >= 0:
+            if identify_path(self.path) == self._identity and is_open(self._descriptor, self._identity):
+                return
+            self.close()
+        self._descriptor = open_in_folder(self._folder, LOCK_NAME, 0)
+        self._identity = identify(os.fstat(self._descriptor))
+
+    def _wait(self, deadline: float) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OSError(errno.EAGAIN, "another process holds the folder's lock", self.path) from None
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Close the file; what a forked child inherited must be closed, not unlocked: the parent has the same lock."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            close_descriptor(descriptor, self._identity)
+
+    def read_births(self) -> dict[str, tuple[int, float]]:
+        """Returns inode and first record's time of each file by name; what cannot be read is left out. Holding it."""
+        births: dict[str, tuple[int, float]] = {}
+        for line in os.pread(self._descriptor, _MOST_BIRTH_BYTES, 0).splitlines():
+            with suppress(ValueError):
+                name, inode, birth = line.decode("ascii").split(" ")
+                births[name] = int(inode), float(birth)
+        return births
+
+    def write_birth(self, name: str, inode: int, birth: float) -> None:
+        """Keep when a file had its first record, and forget files that are no more. Holding it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        births = {
+            known: entry
+            for known, entry in self.read_births().items()
+            if os.path.exists(os.path.join(self._folder, known))
+        }
+        births[name] = inode, birth
+        data = "".join(f"{name} {inode} {birth!r}\n" for name, (inode, birth) in births.items()).encode("ascii")
+        os.pwrite(self._descriptor, data, 0)
+        os.ftruncate(self._descriptor, len(data))

@@ -1,0 +1,329 @@
+"""The file exporter: records as lines of JSON in rotating files, written by the exporter's own thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+
+from otelog._attributes import DEFAULT_ATTRIBUTES
+from otelog._delivery import StopSignal
+from otelog._diagnostics import warn
+from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
+from otelog._ledger import ExporterCounts, ExporterStats, Ledger
+from otelog._queue import is_urgent
+from otelog._record import COLUMNS
+from otelog._retry import Backoff
+from otelog._sdk import RowMaker
+from otelog._stop import Stop
+from otelog.sinks._folder import LineTooLargeError, LogFolder, WriteError
+from otelog.sinks._line import LineRenderer
+from otelog.sinks._settings import STREAMS, FileSettings, check_settings
+
+AI_PREFIX = "gen_ai."
+"""What the fields' names of a language model's records begin with, by OpenTelemetry's conventions."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
+"""Seconds between attempts to write: a disk that has room again should not be waited for long."""
+
+MOST_KNOWN_KEYS = 4096
+"""Bound of the names of fields that are remembered to be no language model's."""
+
+_DEFAULTS = FileSettings()
+
+
+class FileLogExporter(LogRecordExporter, LaneMaker):
+    """Writes records to ``app.log``, also those of ERROR and above to ``errors.log``, and language models' to
+    ``ai_responses.log``.
+
+    A record is exported when it is in all files that it belongs to. What cannot be written is tried again until the
+    batch's time is over; then it is dropped as ``retry_exhausted``. A folder that is removed is made again, a file that
+    another program has renamed is left to it.
+
+    Args:
+        folder: Where the files are; made when it is missing, with mode 0750; the files have 0640, less the umask.
+        max_bytes: Size of one file before compression; 0 is no bound. A line that alone is longer has a file to itself.
+        interval: Seconds after a file's first record at which it is rotated; 0 is never.
+        daily: Whether files are rotated at local midnight; a rotated file is named after the day that it holds.
+        compression: Of rotated files: "gzip", "zstd" or "none".
+        max_files: Rotated files of each kind that are kept; 0 is no bound.
+        max_age_days: Days that rotated files are kept; 0 is no bound.
+        max_total_bytes: Size of all files together, those being written included; 0 is no bound.
+        per_process: Whether each process writes files of its own, with its id in their names. Otherwise several
+            processes may write to one file: a lock of the folder orders them.
+        ai_loggers: Loggers whose records, and those of loggers below them, go to ``ai_responses.log``.
+        ai_only: Whether records of ``ai_responses.log`` are left out of ``app.log``.
+        ai_max_bytes: `max_bytes` for ``ai_responses.log``; 0 is the same.
+        ai_max_files: `max_files` for ``ai_responses.log``; 0 is the same.
+        export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+
+    Thread safety: exports are serialised.
+    """
+
+    lane_name = "file"
+
+    def __init__(
+        self,
+        *,
+        folder: str | os.PathLike[str] = _DEFAULTS.folder,
+        max_bytes: int = _DEFAULTS.max_bytes,
+        interval: float = _DEFAULTS.interval,
+        daily: bool = _DEFAULTS.daily,
+        compression: str = _DEFAULTS.compression,
+        max_files: int = _DEFAULTS.max_files,
+        max_age_days: float = _DEFAULTS.max_age_days,
+        max_total_bytes: int = _DEFAULTS.max_total_bytes,
+        per_process: bool = _DEFAULTS.per_process,
+        ai_loggers: Iterable[str] = _DEFAULTS.ai_loggers,
+        ai_only: bool = _DEFAULTS.ai_only,
+        ai_max_bytes: int = _DEFAULTS.ai_max_bytes,
+        ai_max_files: int = _DEFAULTS.ai_max_files,
+        export_timeout: float = 30.0,
+    ) -> None:
+        self.settings = check_settings(
+            FileSettings(
+                folder=folder,  # type: ignore[arg-type]
+                max_bytes=max_bytes,
+                interval=interval,
+                daily=daily,
+                compression=compression,
+                max_files=max_files,
+                max_age_days=max_age_days,
+                max_total_bytes=max_total_bytes,
+                per_process=per_process,
+                ai_loggers=ai_loggers,  # type: ignore[arg-type]
+                ai_only=ai_only,
+                ai_max_bytes=ai_max_bytes,
+                ai_max_files=ai_max_files,
+            )
+        )
+        self.folder = LogFolder(self.settings)
+        try:
+            self.folder.probe()
+        except OSError as error:
+            # At the first record it may be too late to see; but the disk may come back.
+            where = self.folder.path
+            warn(f"file:{where}", f"log files in {where} cannot be written: {error.strerror}; it is tried again")
+        self._exporting = threading.Lock()
+        self._stop = Stop()
+        self._rows = RowMaker()
+        self._ledger = Ledger()
+        self._ledger.exporters[self.lane_name] = ExporterCounts()
+        self._lane = FileLane(self, LaneContext(self.lane_name, Resource.get_empty, DEFAULT_ATTRIBUTES, export_timeout))
+
+    def make_lane(self, context: LaneContext) -> FileLane:
+        """Return the way to these files for otelog's own processor."""
+        return FileLane(self, context)
+
+    def stats(self) -> ExporterStats:
+        """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
+        return self._ledger.read().exporters[self.lane_name]
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Write a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
+        rows: list[Any] = []
+        for record in batch:
+            rows += self._rows.make_safely(record)[0]
+        with self._exporting:
+            if self._stop.is_set():
+                return LogRecordExportResult.FAILURE
+            ledger = self._ledger
+            ledger.begin_move()
+            ledger.accept(len(batch))
+            ledger.enter(self.lane_name, len(batch))
+            ledger.end_move()
+            tallies: list[BatchTally] = []
+            self._lane.deliver(rows, ledger, self._stop, tallies.append)
+        return LogRecordExportResult.SUCCESS if tallies[0].all_exported else LogRecordExportResult.FAILURE
+
+    def restart_after_fork(self) -> None:
+        """Use nothing that the parent has open."""
+        self._exporting = threading.Lock()
+        self.folder.restart_after_fork()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Returns True: what is exported is in the system's hands."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 5_000) -> None:
+        """Close the files; what is being packed is waited for. Idempotent."""
+        self._stop.begin(timeout_millis / 1000)
+        self.folder.close(timeout_millis / 1000)
+
+
+class _Part:
+    """What is still to be written of a batch to one stream."""
+
+    __slots__ = ("indices", "lines", "stream")
+
+    def __init__(self, stream: str, lines: list[bytes], indices: Sequence[int]) -> None:
+        self.stream = stream
+        self.lines = lines
+        self.indices = indices
+
+    def without(self, first: int) -> _Part:
+        """Returns the part without its first lines."""
+        return _Part(self.stream, self.lines[first:], self.indices[first:])
+
+
+class FileLane:
+    """`FileLogExporter` as a processor uses it.
+
+    Args:
+        exporter: Whose files are written.
+        context: The pipeline.
+    """
+
+    component_type = "otelog_file_log_exporter"
+    endpoint: str | None = None
+
+    def __init__(self, exporter: FileLogExporter, context: LaneContext) -> None:
+        self.name = context.name
+        self.exporter = exporter
+        self.on_exchange: OnExchange | None = None
+        self._context = context
+        self._renderer = LineRenderer(context)
+        self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
+        self._sorter = _Sorter(exporter.settings)
+
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+        """See `otelog._lane.Lane`."""
+        sources = rows[1::COLUMNS]
+        tally = BatchTally(
+            ledger, self.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
+        )
+        hold(tally)
+        began = time.monotonic()
+        breather = Breather()
+
+        def pause() -> None:
+            if not stop.is_set():
+                breather.breathe()
+
+        lines = self._renderer.render(rows, pause)
+        lost = [at for at, line in enumerate(lines) if line is None] if None in lines else []
+        for at in lost:
+            tally.settle(at, at + 1, "encode_error")
+        parts = self._sorter.sort(lines, sources, rows[5::COLUMNS])
+        reason = self._write(parts, len(sources), tally, stop, began + self._context.export_timeout)
+        if self.on_exchange is not None:
+            self.on_exchange(time.monotonic() - began, None, reason or ("encode_error" if lost else None))
+
+    def _write(self, parts: list[_Part], size: int, tally: BatchTally, stop: StopSignal, deadline: float) -> str | None:
+        """Write the parts until nothing is left or the time is over; returns why something was lost."""
+        attempt = 0
+        while True:
+            last = stop.is_set()
+            parts = self._attempt(parts, tally)
+            # What is in all its files is delivered, whatever becomes of the rest.
+            start = 0
+            for at in sorted({at for part in parts for at in part.indices}):
+                tally.settle(start, at, None)
+                start = at + 1
+            tally.settle(start, size, None)
+            if not parts:
+                return None
+            now = time.monotonic()
+            wait = self._backoff.delay(attempt, 0.5)
+            if last or now >= stop.stop_deadline:
+                tally.close("shutdown_timeout")
+                return "shutdown_timeout"
+            if now + wait >= deadline:
+                tally.close("retry_exhausted")
+                return "retry_exhausted"
+            stop.wait(wait)
+            attempt += 1
+
+    def _attempt(self, parts: list[_Part], tally: BatchTally) -> list[_Part]:
+        """Write once; returns what is left."""
+        left = []
+        for part in parts:
+            rest = part
+            while rest.lines:
+                try:
+                    self.exporter.folder.append(rest.stream, rest.lines)
+                    break
+                except LineTooLargeError as error:
+                    at = rest.indices[error.written]
+                    tally.settle(at, at + 1, "too_large")
+                    warn("file.too_large", f"1 record lost (too_large): a line alone is over max_total_bytes: {error}")
+                    rest = rest.without(error.written + 1)
+                except WriteError as error:
+                    warn(
+                        f"file:{error.filename}",
+                        f"{error.filename} cannot be written: {error.strerror}; it is tried again",
+                    )
+                    left.append(rest.without(error.written))
+                    break
+        return left
+
+    def finish(self) -> None:
+        """Nothing is ever left under way."""
+
+    def restart_after_fork(self) -> None:
+        """Use nothing that the parent has open."""
+        self.exporter.restart_after_fork()
+
+    def shutdown(self, timeout: float) -> None:
+        """Close the files."""
+        self.exporter.shutdown(timeout * 1000)
+
+
+def _choose(stream: str, lines: list[Any], indices: Sequence[int]) -> _Part:
+    chosen = lines if len(indices) == len(lines) else [lines[at] for at in indices]
+    if None in chosen:
+        indices = [at for at in indices if lines[at] is not None]
+        chosen = [lines[at] for at in indices]
+    return _Part(stream, chosen, indices)
+
+
+class _Sorter:
+    """Tells which streams a record belongs to."""
+
+    def __init__(self, settings: FileSettings) -> None:
+        self._ai_only = settings.ai_only
+        self._ai_loggers = settings.ai_loggers
+        self._plain_keys: set[Any] = set()
+        self._loggers: dict[str, bool] = {}
+
+    def sort(self, lines: list[bytes | None], sources: list[Any], fields: list[Any]) -> list[_Part]:
+        """Returns the parts of a batch, those of ``app.log`` first; a line that is None belongs nowhere."""
+        ai = [
+            at
+            for at, (source, given) in enumerate(zip(sources, fields, strict=True))
+            if (given and not self._plain_keys.issuperset(given) and self._is_ai(given))
+            or (self._ai_loggers and self._is_ai_logger(source))
+        ]
+        errors = [at for at, source in enumerate(sources) if is_urgent(source)]
+        app: Sequence[int] = range(len(lines))
+        if self._ai_only and ai:
+            without = set(ai)
+            app = [at for at in app if at not in without]
+        parts = [_choose(stream, lines, chosen) for stream, chosen in zip(STREAMS, (app, errors, ai), strict=True)]
+        return [part for part in parts if part.lines]
+
+    def _is_ai(self, fields: dict[str, Any]) -> bool:
+        for key in fields:
+            if key.startswith(AI_PREFIX):
+                return True
+        if len(self._plain_keys) < MOST_KNOWN_KEYS:
+            self._plain_keys.update(fields)
+        return False
+
+    def _is_ai_logger(self, source: Any) -> bool:
+        name = (source.source if source.special else source).scope_name
+        known = self._loggers.get(name)
+        if known is None:
+            known = any(name == one or name.startswith(f"{one}.") for one in self._ai_loggers)
+            if len(self._loggers) < MOST_KNOWN_KEYS:
+                self._loggers[name] = known
+        return known
