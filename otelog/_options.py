@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from otelog._severity import level_number
 
-__all__ = ["EXPORTER_OPTIONS", "OPTIONS", "PROCESSOR_OPTIONS", "PROTOCOL_VARIABLES", "Option", "markdown_table"]
+__all__ = ["EXPORTER_OPTIONS", "OPTIONS", "PROCESSOR_OPTIONS", "Option", "markdown_table"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -27,6 +27,7 @@ MIB = 1024 * KIB
 LONGEST_SECONDS = 4_000_000.0
 
 DEFAULT_BASE_ENDPOINT = "http://localhost:4318"
+GRPC, HTTP_PROTOBUF = "grpc", "http/protobuf"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -362,7 +363,6 @@ def _otlp(name: str) -> tuple[str, str]:
 TEXT, WORD, WORDS, FLAG, LEVEL = _Text(), _Word(), _Words(), _Flag(), _Level()
 PATH, URL, HEADERS, ATTRIBUTES, EXPORTER = _Path(), _Url(), _Headers(), _Attributes(), _Exporter()
 INTEGER, NUMBER = _Number(whole=True), _Number(whole=False)
-PROTOCOL_VARIABLES = _otlp("PROTOCOL")
 _SIGNALS = ("none", "otlp", "console")
 
 OPTIONS: tuple[Option, ...] = (
@@ -419,8 +419,18 @@ OPTIONS: tuple[Option, ...] = (
         "endpoint",
         URL,
         DEFAULT_BASE_ENDPOINT,
-        "Base URL of the Collector; `/v1/logs` is appended, except to `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`.",
+        "Base URL of the Collector; `/v1/logs` is appended, except to `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`. With "
+        "`protocol=grpc` the default is `http://localhost:4317`, and a path counts for nothing.",
         environment=_otlp("ENDPOINT"),
+    ),
+    Option(
+        "protocol",
+        WORD,
+        HTTP_PROTOBUF,
+        "How the Collector is spoken to; `grpc` needs `otelog[grpc]`, usually goes to port 4317, and uses TLS if the "
+        "endpoint is `https://`.",
+        environment=_otlp("PROTOCOL"),
+        choices=(HTTP_PROTOBUF, GRPC),
     ),
     Option(
         "headers",
@@ -435,7 +445,7 @@ OPTIONS: tuple[Option, ...] = (
         "compression",
         WORD,
         "gzip",
-        "Of the request's body; `zstd` needs `otelog[zstd]` and a Collector that takes it.",
+        "Of the request's body; `zstd` needs `otelog[zstd]` and a Collector that takes it, and is not for gRPC.",
         environment=_otlp("COMPRESSION"),
         choices=("gzip", "zstd", "none"),
     ),
@@ -454,7 +464,7 @@ OPTIONS: tuple[Option, ...] = (
         "certificate_file",
         PATH,
         None,
-        "Certificates (PEM) to trust instead of the system's.",
+        "Certificates (PEM) to trust instead of the system's (of those that come with grpcio, by gRPC).",
         environment=_otlp("CERTIFICATE"),
     ),
     Option(
@@ -475,7 +485,7 @@ OPTIONS: tuple[Option, ...] = (
         "exporter",
         EXPORTER,
         None,
-        "Used instead of OTLP over HTTP, such as the official gRPC exporter.",
+        "Used instead of otelog's own OTLP exporter, such as another library's.",
         environment=(),
         in_file=False,
     ),
@@ -645,6 +655,7 @@ EXPORTER_OPTIONS: tuple[Option, ...] = tuple(
     _BY_NAME[name]
     for name in (
         "endpoint",
+        "protocol",
         "headers",
         "compression",
         "timeout",

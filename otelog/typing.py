@@ -23,6 +23,7 @@ class ConfigureOptions(TypedDict, total=False):
     resource_attributes: Mapping[str, Any] | None
     level: int | str | None
     endpoint: str | None
+    protocol: Literal["http/protobuf", "grpc"] | None
     headers: Mapping[str, str] | None
     compression: Literal["gzip", "zstd", "none"] | None
     timeout: float | None

@@ -78,10 +78,8 @@ def test_a_value_of_the_file_is_taken(write: Any, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in IN_FILE if CASES[name].text is not None])
 def test_the_environment_beats_the_file_and_a_keyword_beats_both(write: Any, name: str) -> None:
     case = CASES[name]
-    in_file, keyword = plain(case.keyword), plain(case.keyword)
-    if isinstance(case.value, bool):
-        in_file = keyword = not case.value
-    path = write({name: in_file, **COMPANIONS.get(name, {})})
+    keyword = plain(case.other()[0])
+    path = write({name: keyword, **COMPANIONS.get(name, {})})
     environ = {variable_of(name): case.text or ""}
     settings, sources = explain({"config_file": path}, environ)
     found, expected = get_value(settings, name), case.value

@@ -31,7 +31,9 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"_options", "_config", "_config_file", "_retry", "_ledger", "_attributes", "_queue", "_capture"}),
-    frozenset({"_encode", "_answer", "_connection", "_transport", "_delivery", "_sdk", "_fork", "_lane", "_state"}),
+    frozenset(
+        {"_encode", "_answer", "_connection", "_transport", "_grpc", "_delivery", "_sdk", "_fork", "_lane", "_state"}
+    ),
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
     frozenset({"logger", "handler", "_direct", "_track", "providers"}),
     frozenset({"__init__"}),
