@@ -16,6 +16,7 @@ from otelog._answer import read_error_message, read_retry_delay
 from otelog._config import fill_environment
 from otelog._loading import load_module
 from otelog._transport import (
+    CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
     Answer,
     Exchanges,
@@ -57,6 +58,8 @@ _CUT = re.compile(
     r"Socket closed|Stream removed|Connection (reset|closed)|Broken pipe|GOAWAY|RST_STREAM|Transport closed|"
     r"Endpoint closing|[Kk]eepalive|[Pp]ing timeout|recvmsg|Channel closed"
 )
+# The second is what comes of a server's alert once our side of TLS is through.
+_HUNG_UP = re.compile(r"Socket closed|Unwrap failed|Connection reset|Broken pipe")
 _PEER_NAME = re.compile(r"Peer name .* is not in peer certificate|Hostname Verification Check failed")
 _UNKNOWN_AUTHORITY = re.compile(r"CERTIFICATE_VERIFY_FAILED(: [\w ]+)?")
 _NOT_TLS = re.compile(r"WRONG_VERSION_NUMBER|HTTP_REQUEST|UNKNOWN_PROTOCOL")
@@ -126,7 +129,6 @@ class GrpcTransport(Exchanges):
             # Else the wait after a failed attempt to connect would be shared with channels that are closed.
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        self._has_client_certificate = settings.client_certificate_file is not None
         self._certificates = _read_certificates(settings) if self._secure else None
         self._channel: Any = None
         self._call: Any = None
@@ -246,10 +248,8 @@ class GrpcTransport(Exchanges):
         hint = ""
         if "http1" in details or "SETTINGS frame" in details:
             hint = "; is this an HTTP port (4318)? OTLP over gRPC usually has 4317"
-        elif _CUT.search(details) and not self._secure:
-            hint = "; if the server speaks TLS here, use https://"
-        elif _CUT.search(details) and not self._has_client_certificate:
-            hint = "; if the server asks for a client's certificate, set client_certificate_file and client_key_file"
+        elif _HUNG_UP.search(details):
+            hint = f"; {CLIENT_FILES_HINT if self._secure else 'if the server speaks TLS here, use https://'}"
         said = details.partition("last error: ")[2] or details
         return f"no connection: {_tidy(said)}{hint}", True
 

@@ -35,6 +35,8 @@ COMPRESSIONS = ("gzip", "zstd", "none")
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """How much of an answer's body is read, compressed or not. Source: OTLP, limits of response bodies."""
 
+CLIENT_FILES_HINT = "if the server asks for a client's certificate, check client_certificate_file and client_key_file"
+
 _ZLIB_LEVEL = 1
 _ISAL_LEVEL = 2
 _GZIP_WBITS = 31
@@ -294,6 +296,8 @@ class Transport(Exchanges):
         self._headers.update(settings.headers)
         self._context = make_context(settings) if self._secure else None
         self._connection: DeadlineConnection | None = None
+        self._answered = False
+        """Whether this server has ever answered."""
         self._whole = False
         """Whether the request of the exchange under way went out whole."""
 
@@ -363,6 +367,7 @@ class Transport(Exchanges):
 
     def _read_answer(self, connection: DeadlineConnection) -> Answer:
         response = connection.getresponse()
+        self._answered = True
         succeeded = 200 <= response.status < 300
         try:
             body = _read_body(response)
@@ -401,6 +406,9 @@ class Transport(Exchanges):
             said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
         elif not isinstance(cause, (OSError, HTTPException)):
             said, retryable = f"{type(cause).__name__}: {said}", False
+        if self._secure and retryable and not self._answered and _is_hang_up(cause):
+            # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.
+            said = f"{said}; {CLIENT_FILES_HINT}"
         return TransportFailure(f"{self.target}: {said}", retryable=retryable, outcome_unknown=sent)
 
 
@@ -536,6 +544,12 @@ def _is_tls_error(cause: BaseException) -> bool:
     import ssl
 
     return isinstance(cause, ssl.SSLError)
+
+
+def _is_hang_up(cause: BaseException) -> bool:
+    import ssl
+
+    return isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError))
 
 
 def _explain_tls(cause: BaseException) -> str | None:
