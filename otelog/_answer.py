@@ -9,6 +9,7 @@ MAX_MESSAGE_CHARS = 200
 """How much of a server's own words a diagnostic quotes."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -61,6 +62,44 @@ def read_error_message(headers: Mapping[str, str], body: bytes) -> str:
         except ValueError:
             return ""
     return _tidy(body) if kind.startswith(("text/plain", "application/json")) else ""
+
+
+def read_retry_delay(details: bytes) -> float | None:
+    """Read how long a gRPC server asks its client to stay away.
+
+    Args:
+        details: A ``google.rpc.Status``, as in the trailer ``grpc-status-details-bin``.
+
+    Returns:
+        Seconds, never below zero, of the ``google.rpc.RetryInfo`` in it; None where there is none or it cannot be read.
+        Never raises.
+
+    Source: OTLP, "OTLP/gRPC Throttling"; google/rpc/status.proto, google/rpc/error_details.proto.
+    """
+    try:
+        for detail in _read_messages(details, 3):
+            fields = dict(_read_fields(detail))
+            if fields.get(1) != _RETRY_INFO:
+                continue
+            seconds = nanos = 0
+            info = fields.get(2, b"")
+            for duration in _read_messages(info if isinstance(info, bytes) else b"", 1):
+                values = dict(_read_fields(duration))
+                seconds, nanos = (_to_signed(values.get(number, 0)) for number in (1, 2))
+            return max(0.0, seconds + nanos / 1e9)
+    except ValueError:
+        return None
+    return None
+
+
+def _read_messages(data: bytes, number: int) -> Iterator[bytes]:
+    return (value for found, value in _read_fields(data) if found == number and isinstance(value, bytes))
+
+
+def _to_signed(value: int | bytes) -> int:
+    if isinstance(value, bytes):
+        return 0
+    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _tidy(text: bytes) -> str:

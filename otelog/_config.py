@@ -9,12 +9,13 @@ Source: OpenTelemetry specification, "Environment Variable Specification".
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog._option_kinds import Entry, EntryError
-from otelog._options import EXPORTER_OPTIONS, OPTIONS, PROCESSOR_OPTIONS, PROTOCOL_VARIABLES, Option
+from otelog._options import EXPORTER_OPTIONS, GRPC, OPTIONS, PROCESSOR_OPTIONS, Option
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,27 +26,43 @@ __all__ = [
     "ProcessorSettings",
     "Settings",
     "explain",
+    "fill_environment",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
 ]
 
 LOGS_PATH = "/v1/logs"
+GRPC_BASE_ENDPOINT = "http://localhost:4317"
 LEAST_BYTES_PER_RECORD = 1024
 DEFAULT_BYTES_PER_RECORD = 4096
 
 _ENDPOINT = next(option for option in OPTIONS if option.name == "endpoint")
+_PROTOCOL = next(option for option in OPTIONS if option.name == "protocol")
 _RESOURCE_ATTRIBUTES = next(option for option in OPTIONS if option.name == "resource_attributes")
 _CONFIG_FILE = next(option for option in OPTIONS if option.name == "config_file")
 _DEFAULT, _KEYWORD = "default", "keyword"
+
+
+@contextmanager
+def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have the environment say these where it says nothing, for a library that reads it when it is imported."""
+    missing = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 class Settings(NamedTuple):
     """Every option of `configure()`, resolved and checked.
 
     `endpoint` is the whole URL that logs are posted to, `base_endpoint` the one that other signals' paths are appended
-    to. `resource_attributes` has `service.name` and its like in it, as far as they are known. `warnings` says what in
-    the environment was ignored, for the caller to show. Safe to share between threads.
+    to, and `base_protocol` what is spoken there; by gRPC neither has a path. `resource_attributes` has `service.name`
+    and its like in it, as far as they are known. `warnings` says what in the environment was ignored, for the caller to
+    show. Safe to share between threads.
     """
 
     config_file: str | None
@@ -57,6 +74,8 @@ class Settings(NamedTuple):
     level: int
     endpoint: str
     base_endpoint: str
+    protocol: str
+    base_protocol: str
     headers: Mapping[str, str]
     compression: str
     timeout: float
@@ -128,6 +147,7 @@ class ExporterSettings(NamedTuple):
     """The options of `OTLPLogExporter`, resolved and checked; `endpoint` is the whole URL."""
 
     endpoint: str
+    protocol: str
     headers: Mapping[str, str]
     compression: str
     timeout: float
@@ -270,18 +290,39 @@ class _Resolution:
         self.warnings.append(f"{self.sources['replace_console_handler']}: it is ignored: {problem}")
         self.values["replace_console_handler"] = False
 
+    def fit_compression_to_protocol(self) -> None:
+        """Keep gRPC from being asked for a compression that it does not have."""
+        if self.values["protocol"] != GRPC or self.values["compression"] != "zstd":
+            return
+        problem = 'compression "zstd" is not to be had with protocol "grpc": allowed are gzip, none'
+        if self.is_chosen("compression") and self.is_free("protocol"):
+            raise ConfigurationError(problem)
+        self.warnings.append(f"{problem}; gzip is used")
+        self.values["compression"] = "gzip"
+
     def complete_endpoint(self) -> None:
-        """Make `endpoint` the whole URL and put the base of all signals beside it."""
+        """Make `endpoint` the whole URL, and put the base of all signals and what is spoken there beside it."""
         endpoint, source = self.values["endpoint"], self.sources["endpoint"]
+        protocol = base_protocol = self.values["protocol"]
+        base, base_source = endpoint, source
         per_signal, general = _ENDPOINT.variables
         path = urlsplit(endpoint).path.rstrip("/")
         if source == per_signal:
-            base = self._from_environment(_ENDPOINT._replace(environment=(general,)))[1]
-        elif self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
+            base_source, base = self._from_environment(_ENDPOINT._replace(environment=(general,)))
+            if self.sources["protocol"] == _PROTOCOL.variables[0]:
+                only_general = _PROTOCOL._replace(environment=_PROTOCOL.variables[1:])
+                base_protocol = self._from_environment(only_general, quietly=True)[1]
+        elif protocol != GRPC and self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
+            # A whole URL where the base was asked for: appending once more is never what was meant.
             base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
-        else:
-            base, endpoint = endpoint, _append_path(endpoint, LOGS_PATH)
+        elif protocol != GRPC:
+            endpoint = _append_path(endpoint, LOGS_PATH)
+        if protocol == GRPC:
+            endpoint = GRPC_BASE_ENDPOINT if source == _DEFAULT else _drop_path(endpoint)
+        if base_protocol == GRPC:
+            base = GRPC_BASE_ENDPOINT if base_source == _DEFAULT else _drop_path(base)
         self.values["endpoint"], self.values["base_endpoint"] = endpoint, base
+        self.values["base_protocol"] = base_protocol
 
     def complete_resource(self, keywords: Mapping[str, object]) -> None:
         """Let the service's options and the resource's attributes agree."""
@@ -302,19 +343,6 @@ class _Resolution:
             if self.values[option.name] is not None:
                 attributes = {**attributes, key: self.values[option.name]}
         self.values["resource_attributes"] = attributes
-
-    def warn_of_protocol(self) -> None:
-        """Say that another protocol than http/protobuf is not spoken here."""
-        for variable in PROTOCOL_VARIABLES:
-            protocol = self._environ.get(variable, "").strip().lower()
-            if not protocol:
-                continue
-            if protocol != "http/protobuf":
-                self.warnings.append(
-                    f"{variable}: {protocol[:40]!r} is ignored, otelog speaks http/protobuf; for another protocol give "
-                    "the official exporter to configure(exporter=...)"
-                )
-            return
 
 
 def _check_keyword(option: Option, value: object) -> Any:
@@ -348,6 +376,11 @@ def _append_path(url: str, path: str) -> str:
     """Append `path` to the path of the URL, before its query."""
     parts = urlsplit(url)
     return parts._replace(path=parts.path.rstrip("/") + path).geturl()
+
+
+def _drop_path(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
@@ -394,12 +427,11 @@ def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) 
     resolution.fit_batch_into_queue()
     resolution.fit_queue_into_bytes()
     resolution.pair_client_files()
+    resolution.fit_compression_to_protocol()
     resolution.complete_endpoint()
     resolution.complete_resource(keywords)
     resolution.choose_exporters()
     resolution.pair_console_handler()
-    if any(entry.kind == "otlp" for entry in resolution.values["exporters"]):
-        resolution.warn_of_protocol()
     return resolution
 
 
@@ -437,8 +469,8 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
     """
     resolution = _Resolution(EXPORTER_OPTIONS, keywords, os.environ if environ is None else environ)
     resolution.pair_client_files()
+    resolution.fit_compression_to_protocol()
     if resolution.sources["endpoint"] != _KEYWORD:
         resolution.complete_endpoint()
-        del resolution.values["base_endpoint"]
-    resolution.warn_of_protocol()
+        del resolution.values["base_endpoint"], resolution.values["base_protocol"]
     return ExporterSettings(**resolution.values, warnings=tuple(resolution.warnings))

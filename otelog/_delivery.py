@@ -23,6 +23,7 @@ _HINTS = {
     404: "check the endpoint's path, which is usually /v1/logs",
     405: "check the endpoint's path, which is usually /v1/logs",
     415: "the server may not know this compression",
+    501: "nothing takes OTLP logs here; check the endpoint",
 }
 
 
@@ -69,7 +70,7 @@ class StopSignal(Protocol):
 
 
 class Sender(Protocol):
-    """The part of `otelog._transport.Transport` that is needed here."""
+    """The part of `otelog._transport.Exchanges` that is needed here."""
 
     @property
     def target(self) -> str:
@@ -105,7 +106,8 @@ class Delivery:
         clock: Monotonic seconds; must be the clock of the deadlines.
         random: Returns a number of [0, 1), for jitter.
 
-    Source: OTLP, "OTLP/HTTP Response", "Partial Success", "Retryable Response Codes", "OTLP/HTTP Throttling".
+    Source: OTLP, "OTLP/HTTP Response", "Partial Success", "Retryable Response Codes", "OTLP/HTTP Throttling",
+    "OTLP/gRPC".
     """
 
     def __init__(
@@ -126,8 +128,8 @@ class Delivery:
         self.backoff = backoff or Backoff()
         self.clock = clock
         self.random = random
-        self.on_exchange: Callable[[float, int | None, str | None], None] | None = None
-        """Told of each request when it has ended: its seconds with all attempts, last status, cause of loss."""
+        self.on_exchange: Callable[[float, int | str | None, str | None], None] | None = None
+        """Told of each request when it has ended: seconds with all attempts, last status (see `OnExchange`), loss."""
 
     def deliver(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal) -> bool:
         """Settle every record of a batch, each exactly once.
@@ -175,7 +177,7 @@ class _BatchDelivery:
         self._pending = [(0, len(batch))]
         # floor(2·log₂n) + 1, exactly: the requests that a search may add to the one that every batch has.
         self._search_requests = (len(batch) * len(batch)).bit_length()
-        self._status: int | None = None
+        self._status: int | str | None = None
 
     def run(self) -> Generator[None, None, bool]:
         while self._pending:
@@ -268,7 +270,7 @@ class _BatchDelivery:
                 if not failure.retryable:
                     return "rejected", cause
             else:
-                self._status = answer.status
+                self._status = answer.rpc_status or answer.status
                 if not is_retryable_status(answer.status):
                     return answer
                 cause = self._describe(answer)
@@ -341,7 +343,7 @@ class _BatchDelivery:
         return (yield from self._send(start, stop, again=True))
 
     def _describe(self, answer: Answer) -> str:
-        words = [f"{self._rules.transport.target} answered {answer.status}"]
+        words = [f"{self._rules.transport.target} answered {answer.rpc_status or answer.status}"]
         if 300 <= answer.status < 400:
             words.append("redirects are not followed: set the endpoint to where the records should go")
         words += [text for text in (read_error_message(answer.headers, answer.body), _HINTS.get(answer.status)) if text]

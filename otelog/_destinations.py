@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from otelog._config import Settings, append_logs_path
 from otelog._severity import severity_number
+from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
 from otelog.processor import Destination
 
@@ -60,15 +61,20 @@ def _make_exporter(entry: Entry, settings: Settings) -> LogRecordExporter:
 def _make_otlp(entry: Entry, settings: Settings) -> OTLPLogExporter:
     values: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("endpoint", "compression", "timeout", "max_request_bytes", *_CREDENTIALS)
+        for name in ("endpoint", "protocol", "compression", "timeout", "max_request_bytes", *_CREDENTIALS)
     }
     given: Mapping[str, Any] = entry.options
+    protocol = given.get("protocol", settings.protocol)
     if "endpoint" in given:
-        endpoint = append_logs_path(given["endpoint"])
+        endpoint = given["endpoint"] if protocol == "grpc" else append_logs_path(given["endpoint"])
         if urlsplit(endpoint).netloc != urlsplit(settings.endpoint).netloc:
             # What proves who we are is for the server that it was given for.
             values.update(dict.fromkeys(_CREDENTIALS), headers={})
         given = {**given, "endpoint": endpoint}
+    elif protocol != settings.protocol:
+        raise ConfigurationError(
+            f"an exporter with protocol={protocol} beside endpoint={settings.endpoint} needs an endpoint of its own"
+        )
     return OTLPLogExporter(**{**values, **given})
 
 

@@ -150,8 +150,10 @@ class BatchTally:
         self.settle(0, len(self._open), reason)
 
 
-OnExchange = Callable[[float, int | None, str | None], None]
-"""Told of each export operation: its seconds with all attempts, the last HTTP status, why records were lost."""
+OnExchange = Callable[[float, int | str | None, str | None], None]
+"""Told of each export operation: its seconds with all attempts, the last status, why records were lost.
+
+A number is HTTP's status, a word gRPC's."""
 
 
 class Lane(Protocol):

@@ -22,8 +22,9 @@ from opentelemetry.sdk.resources import Resource
 from otelog._capture import own_threads
 from otelog._diagnostics import warn
 from otelog._fork import watch
+from otelog._grpc import open_transport
 from otelog._loading import load_module
-from otelog._transport import Transport, TransportSettings
+from otelog._transport import TransportSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -77,7 +78,7 @@ class MetricsPipeline:
         self, settings: TransportSettings, resource: Callable[[], Resource], end_logs: Callable[[], object]
     ) -> None:
         self._settings = settings
-        self._transport = Transport(settings)
+        self._transport = open_transport(settings)
         self._resource = resource
         self._end_logs = end_logs
         self._provider: MeterProvider | None = None
@@ -101,7 +102,7 @@ class MetricsPipeline:
 
     def redirect(self, settings: TransportSettings, resource: Callable[[], Resource]) -> None:
         """Send to another endpoint, in another name, from now on."""
-        old, self._transport = self._transport, Transport(settings)
+        old, self._transport = self._transport, open_transport(settings)
         self._settings, self._resource = settings, resource
         with self._installing:
             if self._sender is not None:

@@ -172,10 +172,10 @@ class _Instruments:
     def time_exchanges(self, attributes: _Attributes) -> OnExchange:
         duration = self._duration
 
-        def record(seconds: float, status: int | None, error: str | None) -> None:
+        def record(seconds: float, status: int | str | None, error: str | None) -> None:
             labels = dict(attributes)
             if status is not None:
-                labels["http.response.status_code"] = status
+                labels[f"{'rpc' if isinstance(status, str) else 'http'}.response.status_code"] = status
             if error is not None:
                 labels["error.type"] = error
             try:

@@ -31,7 +31,6 @@ __all__ = [
     "EXPORTER_OPTIONS",
     "OPTIONS",
     "PROCESSOR_OPTIONS",
-    "PROTOCOL_VARIABLES",
     "Option",
     "markdown_table",
 ]
@@ -44,13 +43,13 @@ LONGEST_SECONDS = 4_000_000.0
 MOST_DAYS = 100_000.0
 
 DEFAULT_BASE_ENDPOINT = "http://localhost:4318"
+GRPC, HTTP_PROTOBUF = "grpc", "http/protobuf"
 
 
 def _otlp(name: str) -> tuple[str, str]:
     return f"OTEL_EXPORTER_OTLP_LOGS_{name}", f"OTEL_EXPORTER_OTLP_{name}"
 
 
-PROTOCOL_VARIABLES = _otlp("PROTOCOL")
 _SIGNALS = ("none", "otlp", "console")
 
 _OTLP_OPTIONS: tuple[Option, ...] = (
@@ -58,8 +57,18 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         "endpoint",
         URL,
         DEFAULT_BASE_ENDPOINT,
-        "Base URL of the Collector; `/v1/logs` is appended, except to `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`.",
+        "Base URL of the Collector; `/v1/logs` is appended, except to `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`. With "
+        "`protocol=grpc` the default is `http://localhost:4317`, and a path counts for nothing.",
         environment=_otlp("ENDPOINT"),
+    ),
+    Option(
+        "protocol",
+        WORD,
+        HTTP_PROTOBUF,
+        "How the Collector is spoken to; `grpc` needs `otelog[grpc]`, usually goes to port 4317, and uses TLS if the "
+        "endpoint is `https://`.",
+        environment=_otlp("PROTOCOL"),
+        choices=(HTTP_PROTOBUF, GRPC),
     ),
     Option(
         "headers",
@@ -74,7 +83,7 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         "compression",
         WORD,
         "gzip",
-        "Of the request's body; `zstd` needs `otelog[zstd]` and a Collector that takes it.",
+        "Of the request's body; `zstd` needs `otelog[zstd]` and a Collector that takes it, and is not for gRPC.",
         environment=_otlp("COMPRESSION"),
         choices=("gzip", "zstd", "none"),
     ),
@@ -93,7 +102,7 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         "certificate_file",
         PATH,
         None,
-        "Certificates (PEM) to trust instead of the system's.",
+        "Certificates (PEM) to trust instead of the system's (of those that come with grpcio, by gRPC).",
         environment=_otlp("CERTIFICATE"),
     ),
     Option(
@@ -309,7 +318,7 @@ OPTIONS: tuple[Option, ...] = (
         "exporter",
         EXPORTER,
         None,
-        "Used instead of OTLP over HTTP, such as the official gRPC exporter.",
+        "Used instead of otelog's own OTLP exporter, such as another library's.",
         environment=(),
         in_file=False,
     ),

@@ -23,14 +23,14 @@ from opentelemetry.sdk.resources import Resource
 from otelog._diagnostics import warn
 from otelog._meter_provider import quiet
 from otelog._retry import Backoff, is_retryable_status
-from otelog._transport import Transport, TransportFailure
+from otelog._transport import Exchanges, TransportFailure
 
 WARNING_INTERVAL = 600.0
 """Seconds between two lines about metrics that cannot be delivered: a Collector may well take none."""
 
 
 class MetricSender(MetricExporter):
-    """Sends metrics over OTLP/HTTP; its words go to otelog's diagnostics, at most one line in `WARNING_INTERVAL`.
+    """Sends metrics over OTLP; its words go to otelog's diagnostics, at most one line in `WARNING_INTERVAL`.
 
     Args:
         transport: To the metrics' endpoint; may be replaced while it works.
@@ -38,10 +38,10 @@ class MetricSender(MetricExporter):
         timeout: Seconds for an export with all its attempts.
 
     Thread safety: `hurry` and `calm_down` may be called by any thread; exports are serialised by the reader.
-    Source: OTLP/HTTP.
+    Source: OTLP.
     """
 
-    def __init__(self, transport: Transport, resource: Callable[[], Resource], timeout: float) -> None:
+    def __init__(self, transport: Exchanges, resource: Callable[[], Resource], timeout: float) -> None:
         super().__init__()
         self.transport = transport
         self.resource = resource
@@ -87,7 +87,7 @@ class MetricSender(MetricExporter):
             else:
                 if 200 <= answer.status < 300:
                     return None
-                cause = f"{self.transport.target} answered {answer.status}"
+                cause = f"{self.transport.target} answered {answer.rpc_status or answer.status}"
                 retryable = is_retryable_status(answer.status)
             wait = self._backoff.delay(attempt, random.random())
             if not retryable or wait >= time_left() or self._hurried.wait(wait):

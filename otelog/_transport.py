@@ -1,6 +1,7 @@
 """OTLP over HTTP: one request and its answer.
 
 TransportFailure   there was no answer to use: it says whether to try again, and whether the records may have arrived
+Exchanges          what HTTP's transport and gRPC's have in common: one exchange at a time, its end, forks
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 COMPRESSIONS = ("gzip", "zstd", "none")
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """How much of an answer's body is read, compressed or not. Source: OTLP, limits of response bodies."""
+
+CLIENT_FILES_HINT = "if the server asks for a client's certificate, check client_certificate_file and client_key_file"
 
 _ZLIB_LEVEL = 1
 _ISAL_LEVEL = 2
@@ -81,11 +85,19 @@ class TransportFailure(Exception):
 
 
 class Answer(NamedTuple):
-    """What a server said: its status, its headers (looked up in any case), its decoded body."""
+    """What a server said.
+
+    Args:
+        status: HTTP's; after a call of gRPC the one that asks a client for the same.
+        headers: Looked up in any case.
+        body: Decoded.
+        rpc_status: What gRPC said, such as "UNAVAILABLE"; None where HTTP was spoken.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    rpc_status: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +113,7 @@ class TransportSettings:
         client_certificate_file: PEM file that proves who we are (mTLS).
         client_key_file: PEM file of its key; may be left out if the certificate's file holds it.
         user_agent: Header ``User-Agent``, unless `headers` has one.
+        grpc_method: Called by gRPC, ``/package.Service/Method``, whatever the endpoint's path; None: HTTP.
 
     Raises:
         ConfigurationError: A value cannot be used.
@@ -114,9 +127,10 @@ class TransportSettings:
     client_certificate_file: str | None = None
     client_key_file: str | None = None
     user_agent: str = "otelog"
+    grpc_method: str | None = None
 
     def __post_init__(self) -> None:
-        _split_endpoint(self.endpoint)
+        split_endpoint(self.endpoint)
         if self.compression not in COMPRESSIONS:
             raise ConfigurationError(f"compression is {self.compression!r}; allowed are {', '.join(COMPRESSIONS)}")
         if not (0.0 < self.timeout < math.inf):
@@ -128,45 +142,51 @@ class TransportSettings:
             _check_header(name, value)
 
 
-class Transport:
-    """Sends request bodies to one endpoint over one kept-alive connection.
+class Exchanges(ABC):
+    """One exchange after the other over one connection.
 
-    Redirects are not followed, nothing is sent twice, and no proxy is used, whatever the environment says.
     Thread safety: any thread may call anything; there is one exchange at a time. A forked child opens a connection of
     its own, even if the fork came in the middle of an exchange.
 
     Args:
-        settings: Where and how.
+        target: The endpoint as diagnostics may show it.
+        timeout: Seconds for a whole exchange, where a call does not say.
         clock: Monotonic seconds.
-
-    Raises:
-        ConfigurationError: A certificate's file cannot be read, or the compression's library is missing.
     """
 
-    def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, target: str, timeout: float, clock: Callable[[], float]) -> None:
+        self.target = target
+        self._timeout = timeout
         self._clock = clock
-        self._timeout = settings.timeout
-        self._secure, self._host, self._port, self._path = _split_endpoint(settings.endpoint)
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        self.target = f"{'https' if self._secure else 'http'}://{host}:{self._port}{self._path.partition('?')[0]}"
-        """The endpoint as diagnostics may show it: without the query."""
-        authority = host if self._port == (443 if self._secure else 80) else f"{host}:{self._port}"
-        self._headers = {"Host": authority, "User-Agent": settings.user_agent, "Content-Type": "application/x-protobuf"}
-        if settings.compression != "none":
-            self._headers["Content-Encoding"] = settings.compression
-        self._compress = _choose_compressor(settings.compression)
-        given = {name.lower() for name in settings.headers}
-        self._headers = {name: value for name, value in self._headers.items() if name.lower() not in given}
-        self._headers.update(settings.headers)
-        self._context = _make_context(settings) if self._secure else None
-        self._connection: DeadlineConnection | None = None
         self._exchanging = threading.Lock()
         """Owned by the exchange under way; `close` only tries it."""
         self._close_wanted = False
-        # Of the exchange under way: whether its request went out whole, and whether its answer is still to be read.
-        self._whole = False
         self._unanswered = False
+        """Whether an exchange is under way whose answer is still to be read."""
         self._owner_pid = os.getpid()
+
+    @abstractmethod
+    def _send(self, body: bytes, exchange_left: Callable[[], float]) -> None:
+        """Send a request, for whose whole exchange there are `exchange_left()` seconds, or raise TransportFailure."""
+
+    @abstractmethod
+    def receive(self) -> Answer:
+        """Read the answer to the request that this thread has sent.
+
+        Returns:
+            The answer, whatever its status. The body of a failure may be incomplete.
+
+        Raises:
+            TransportFailure: There was no answer, or a success whose body could not be read. Nothing else is raised.
+        """
+
+    @abstractmethod
+    def _disconnect(self) -> None:
+        """Let the connection go, with what is under way on it. Never raises."""
+
+    @abstractmethod
+    def _abandon(self) -> None:
+        """Forget a connection that belongs to the parent of the fork."""
 
     def post(
         self, body: bytes, *, timeout: float | None = None, time_left: Callable[[], float] | None = None
@@ -202,30 +222,11 @@ class Transport:
                 f"{self.target}: another request took all the time", retryable=True, outcome_unknown=False
             )
         try:
-            self._whole = self._send(body, exchange_left)
+            self._send(body, exchange_left)
             self._unanswered = True
         except BaseException:
             self._release()
             raise
-
-    def receive(self) -> Answer:
-        """Read the answer to the request that this thread has sent.
-
-        Returns:
-            The answer, whatever its status. The body of a failure may be incomplete.
-
-        Raises:
-            TransportFailure: There was no answer, or a success whose body could not be read. Nothing else is raised.
-        """
-        sent, connection = self._whole, self._connection
-        if connection is None:
-            raise TransportFailure(f"{self.target}: nothing was sent", retryable=True, outcome_unknown=False)
-        with self._failures(lambda: sent):
-            answer = self._read_answer(connection)
-        self._unanswered = False
-        if not sent:
-            self._disconnect()
-        return answer
 
     def end_exchange(self) -> None:
         """End what `send` has begun; an answer that was not read ends with its connection."""
@@ -257,8 +258,62 @@ class Transport:
             self._close_wanted = False
             self._exchanging.release()
 
-    def _send(self, body: bytes, exchange_left: Callable[[], float]) -> bool:
-        """Send a request; returns whether all of it went out."""
+    def _restart_in_child(self) -> None:
+        # The lock may be held by a thread that the child does not have.
+        self._owner_pid = os.getpid()
+        self._exchanging = threading.Lock()
+        self._close_wanted = False
+        self._unanswered = False
+        self._abandon()
+
+
+class Transport(Exchanges):
+    """Sends request bodies to one endpoint by HTTP, over one kept-alive connection.
+
+    Redirects are not followed, nothing is sent twice, and no proxy is used, whatever the environment says.
+
+    Args:
+        settings: Where and how.
+        clock: Monotonic seconds.
+
+    Raises:
+        ConfigurationError: A certificate's file cannot be read, or the compression's library is missing.
+    """
+
+    def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._secure, self._host, self._port, self._path = split_endpoint(settings.endpoint)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        # Without the query.
+        target = f"{'https' if self._secure else 'http'}://{host}:{self._port}{self._path.partition('?')[0]}"
+        super().__init__(target, settings.timeout, clock)
+        authority = host if self._port == (443 if self._secure else 80) else f"{host}:{self._port}"
+        self._headers = {"Host": authority, "User-Agent": settings.user_agent, "Content-Type": "application/x-protobuf"}
+        if settings.compression != "none":
+            self._headers["Content-Encoding"] = settings.compression
+        self._compress = _choose_compressor(settings.compression)
+        given = {name.lower() for name in settings.headers}
+        self._headers = {name: value for name, value in self._headers.items() if name.lower() not in given}
+        self._headers.update(settings.headers)
+        self._context = make_context(settings) if self._secure else None
+        self._connection: DeadlineConnection | None = None
+        self._answered = False
+        """Whether this server has ever answered."""
+        self._whole = False
+        """Whether the request of the exchange under way went out whole."""
+
+    def receive(self) -> Answer:
+        """See `Exchanges.receive`."""
+        sent, connection = self._whole, self._connection
+        if connection is None:
+            raise TransportFailure(f"{self.target}: nothing was sent", retryable=True, outcome_unknown=False)
+        with self._failures(lambda: sent):
+            answer = self._read_answer(connection)
+        self._unanswered = False
+        if not sent:
+            self._disconnect()
+        return answer
+
+    def _send(self, body: bytes, exchange_left: Callable[[], float]) -> None:
         sent = False
         with self._failures(lambda: sent):
             content = self._compress(body)
@@ -271,7 +326,7 @@ class Transport:
                 # A server may refuse a large request (413) before it has read it; its answer is then waiting for us.
                 if connection.sock is None:
                     raise
-        return sent
+        self._whole = sent
 
     @contextmanager
     def _failures(self, sent: Callable[[], bool]) -> Iterator[None]:
@@ -288,12 +343,7 @@ class Transport:
             self._disconnect()
             raise
 
-    def _restart_in_child(self) -> None:
-        # The lock may be held by a thread that the child does not have.
-        self._owner_pid = os.getpid()
-        self._exchanging = threading.Lock()
-        self._close_wanted = False
-        self._unanswered = False
+    def _abandon(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
@@ -317,6 +367,7 @@ class Transport:
 
     def _read_answer(self, connection: DeadlineConnection) -> Answer:
         response = connection.getresponse()
+        self._answered = True
         succeeded = 200 <= response.status < 300
         try:
             body = _read_body(response)
@@ -355,6 +406,9 @@ class Transport:
             said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
         elif not isinstance(cause, (OSError, HTTPException)):
             said, retryable = f"{type(cause).__name__}: {said}", False
+        if self._secure and retryable and not self._answered and _is_hang_up(cause):
+            # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.
+            said = f"{said}; {CLIENT_FILES_HINT}"
         return TransportFailure(f"{self.target}: {said}", retryable=retryable, outcome_unknown=sent)
 
 
@@ -379,8 +433,12 @@ def _read_body(response: BaseHTTPResponse) -> bytes | None:
     return body
 
 
-def _split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
-    """Return whether it is TLS, the host, the port, and path with query."""
+def split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
+    """Returns whether it is TLS, the host, the port, and path with query.
+
+    Raises:
+        ConfigurationError: It is no such URL.
+    """
     problem = "the endpoint must be http://host:port/path or https://…"
     if _ILLEGAL_IN_URL.search(endpoint):
         raise ConfigurationError(f"{problem}; it has a space or a control character")
@@ -453,7 +511,12 @@ class _Gzip:
         return bytes(packer.compress(body) + packer.flush())
 
 
-def _make_context(settings: TransportSettings) -> ssl.SSLContext:
+def make_context(settings: TransportSettings) -> ssl.SSLContext:
+    """Returns the client's side of TLS.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or what is in it cannot be used.
+    """
     # The codec of host names is one that a handshake would otherwise import, in a thread of ours (see _loading).
     import encodings.idna  # noqa: F401
     import ssl
@@ -481,6 +544,12 @@ def _is_tls_error(cause: BaseException) -> bool:
     import ssl
 
     return isinstance(cause, ssl.SSLError)
+
+
+def _is_hang_up(cause: BaseException) -> bool:
+    import ssl
+
+    return isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError))
 
 
 def _explain_tls(cause: BaseException) -> str | None:

@@ -1,4 +1,4 @@
-"""The OTLP exporter: encodes batches straight to bytes and delivers them over HTTP."""
+"""The OTLP exporter: encodes batches straight to bytes and delivers them over HTTP or gRPC."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
+from otelog._grpc import LOGS_METHOD, open_transport
 from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
-from otelog._transport import Transport, TransportSettings
+from otelog._transport import TransportSettings
 from otelog._version import USER_AGENT
 
 _OWN = "otlp"
 
 
 class OTLPLogExporter(LogRecordExporter, LaneMaker):
-    """Exports log records over OTLP/HTTP with protobuf.
+    """Exports log records over OTLP/HTTP with protobuf, or over OTLP/gRPC.
 
     Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;
     under any other processor it is an ordinary exporter.
 
     Args:
-        endpoint: The full URL, ``http://localhost:4318/v1/logs`` by default.
+        endpoint: The full URL, ``http://localhost:4318/v1/logs`` by default; by gRPC ``http://localhost:4317``.
+        protocol: "http/protobuf" (default) or "grpc", which needs ``otelog[grpc]``.
         headers: Sent with each request.
-        compression: "gzip" (default), "zstd" or "none".
+        compression: "gzip" (default), "zstd" (not by gRPC) or "none".
         timeout: Seconds for one request, 10 by default.
         certificate_file: PEM file of the authorities to trust instead of the system's.
         client_certificate_file: PEM file that proves who we are (mTLS).
@@ -49,13 +51,14 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
     Raises:
         ConfigurationError: An argument cannot be used.
 
-    Thread safety: exports are serialised. Source: OTLP/HTTP.
+    Thread safety: exports are serialised. Source: OTLP/HTTP, OTLP/gRPC.
     """
 
     def __init__(
         self,
         *,
         endpoint: str | None = None,
+        protocol: str | None = None,
         headers: Mapping[str, str] | None = None,
         compression: str | None = None,
         timeout: float | None = None,
@@ -69,6 +72,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         settings = resolve_exporter(
             {
                 "endpoint": endpoint,
+                "protocol": protocol,
                 "headers": headers,
                 "compression": compression,
                 "timeout": timeout,
@@ -81,8 +85,9 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         for warning in settings.warnings:
             warn(f"config:{warning}", warning)
         self.endpoint = settings.endpoint
+        self.protocol = settings.protocol
         self.export_timeout = export_timeout
-        self._transport = Transport(
+        self._transport = open_transport(
             TransportSettings(
                 endpoint=settings.endpoint,
                 headers=settings.headers,
@@ -92,6 +97,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
                 client_certificate_file=settings.client_certificate_file,
                 client_key_file=settings.client_key_file,
                 user_agent=USER_AGENT,
+                grpc_method=LOGS_METHOD if settings.protocol == "grpc" else None,
             )
         )
         self.delivery = Delivery(
@@ -192,10 +198,9 @@ class OTLPLane:
         context: The pipeline.
     """
 
-    component_type = "otlp_http_log_exporter"
-
     def __init__(self, exporter: OTLPLogExporter, context: LaneContext) -> None:
         self.name = context.name
+        self.component_type = f"otlp_{'grpc' if exporter.protocol == 'grpc' else 'http'}_log_exporter"
         self.endpoint: str | None = exporter.endpoint
         self.exporter = exporter
         self._context = context

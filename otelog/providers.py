@@ -21,6 +21,7 @@ from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, resolve
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
+from otelog._grpc import METRICS_METHOD
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import MetricsPipeline, is_missing
 from otelog._state import GATE, UnconfiguredPort
@@ -245,17 +246,19 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
     if not to_collector or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
         return
     base = urlsplit(settings.base_endpoint)
+    by_grpc = settings.base_protocol == "grpc"
     # Headers, often a secret, only go where the logs go.
     same_server = urlsplit(settings.endpoint).netloc == base.netloc
     target = TransportSettings(
-        endpoint=base._replace(path=base.path.rstrip("/") + "/v1/metrics").geturl(),
+        endpoint=base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl(),
         headers=settings.headers if same_server else {},
-        compression=settings.compression,
+        compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
         timeout=settings.timeout,
         certificate_file=settings.certificate_file,
         client_certificate_file=settings.client_certificate_file,
         client_key_file=settings.client_key_file,
         user_agent=USER_AGENT,
+        grpc_method=METRICS_METHOD if by_grpc else None,
     )
     if _configured.meters is not None:
         _configured.meters.redirect(target, resource)

@@ -24,6 +24,7 @@ class ConfigureOptions(TypedDict, total=False):
     level: int | str | None
     exporters: Sequence[str | LogRecordExporter | Mapping[str, Any]] | None
     endpoint: str | None
+    protocol: Literal["http/protobuf", "grpc"] | None
     headers: Mapping[str, str] | None
     compression: Literal["gzip", "zstd", "none"] | None
     timeout: float | None

@@ -89,6 +89,7 @@ CASES: dict[str, Case] = {
         ("collector:4318", "http://x:port", "http://[half"),
         resolved="https://collector:4318/v1/logs",
     ),
+    "protocol": Case("grpc", "gRPC", "grpc", ("http/json", "", 3), ("http/json", "pigeon")),
     "headers": Case(
         {"X-Key": "a"},
         "api-key=s%20ecret,Other=1=2",
@@ -200,7 +201,7 @@ def test_every_option_has_a_case_and_a_field() -> None:
     fields = set(_config.Settings._fields)
     # A file's own tests are in test_config_file.py.
     assert set(CASES) == keywords - {"config_file"}
-    assert fields - {"warnings", "base_endpoint"} == set(OPTIONS)
+    assert fields - {"warnings", "base_endpoint", "base_protocol"} == set(OPTIONS)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -471,21 +472,76 @@ def test_exporters_of_other_signals_are_read(
 
 @pytest.mark.parametrize("resolver", [resolve, resolve_exporter])
 @pytest.mark.parametrize(
-    ("protocol", "warned"), [("http/protobuf", 0), ("grpc", 1), ("http/json", 1), ("", 0), ("pigeon", 1)]
+    ("protocol", "used", "warned"),
+    [
+        ("http/protobuf", "http/protobuf", 0),
+        ("GRPC", "grpc", 0),
+        ("http/json", "http/protobuf", 1),
+        ("", "http/protobuf", 0),
+    ],
 )
-def test_a_protocol_that_is_not_spoken_is_a_warning(resolver: Any, protocol: str, warned: int) -> None:
-    warnings = resolver({}, {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}).warnings
-    assert len(warnings) == warned
-    assert all("http/protobuf" in warning and "official exporter" in warning for warning in warnings)
+def test_a_protocol_that_is_not_spoken_is_a_warning(resolver: Any, protocol: str, used: str, warned: int) -> None:
+    settings = resolver({}, {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+    assert (settings.protocol, len(settings.warnings)) == (used, warned)
 
 
-def test_the_protocol_of_the_signal_beats_the_general_one() -> None:
-    environ = {"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    assert resolve({}, environ).warnings == ()
+@pytest.mark.parametrize("resolver", [resolve, resolve_exporter])
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "http://localhost:4317"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c:1"}, "https://c:1"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:1/base/?key=v"}, "http://c:1"),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://c:1/v1/logs"}, "http://c:1"),
+    ],
+)
+def test_by_grpc_an_endpoint_has_no_path(resolver: Any, environ: dict[str, str], expected: str) -> None:
+    assert resolver({"protocol": "grpc"}, environ).endpoint == expected
 
 
-def test_with_an_exporter_of_its_own_the_protocol_does_not_matter() -> None:
-    assert resolve({"exporter": EXPORTER}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}).warnings == ()
+@pytest.mark.parametrize(
+    ("keywords", "environ", "base"),
+    [
+        ({}, {"OTLP_PROTOCOL": "grpc"}, ("grpc", "http://localhost:4317")),
+        ({}, {"OTLP_LOGS_PROTOCOL": "grpc"}, ("grpc", "http://localhost:4317")),
+        ({"endpoint": "http://c:1/x", "protocol": "grpc"}, {}, ("grpc", "http://c:1")),
+        ({"protocol": "grpc"}, {"OTLP_LOGS_ENDPOINT": "http://c:1"}, ("grpc", "http://localhost:4317")),
+        (
+            {},
+            {"OTLP_LOGS_PROTOCOL": "grpc", "OTLP_LOGS_ENDPOINT": "http://c:1"},
+            ("http/protobuf", "http://localhost:4318"),
+        ),
+        (
+            {},
+            {"OTLP_LOGS_PROTOCOL": "http/protobuf", "OTLP_LOGS_ENDPOINT": "http://c:1/in", "OTLP_PROTOCOL": "grpc"},
+            ("grpc", "http://localhost:4317"),
+        ),
+        (
+            {},
+            {"OTLP_LOGS_PROTOCOL": "grpc", "OTLP_LOGS_ENDPOINT": "http://c:1", "OTLP_ENDPOINT": "http://d:2/x"},
+            ("http/protobuf", "http://d:2/x"),
+        ),
+    ],
+)
+def test_other_signals_go_the_same_way_unless_the_way_is_for_logs_alone(
+    keywords: dict[str, Any], environ: dict[str, str], base: tuple[str, str]
+) -> None:
+    settings = resolve(keywords, {f"OTEL_EXPORTER_{name}": text for name, text in environ.items()})
+    assert (settings.base_protocol, settings.base_endpoint) == base
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize("resolver", [resolve, resolve_exporter])
+def test_zstd_by_grpc_is_an_error_from_a_keyword_and_gzip_from_the_environment(resolver: Any) -> None:
+    with pytest.raises(ConfigurationError, match="zstd"):
+        resolver({"protocol": "grpc", "compression": "zstd"}, {})
+    settings = resolver({"protocol": "grpc"}, {"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"})
+    assert (settings.compression, len(settings.warnings)) == ("gzip", 1)
+
+
+def test_an_endpoint_without_a_scheme_is_an_error_that_says_what_is_allowed() -> None:
+    with pytest.raises(ConfigurationError, match="an http:// or https:// URL"):
+        resolve({"protocol": "grpc", "endpoint": "collector:4317"}, {})
 
 
 # The resource.

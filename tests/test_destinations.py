@@ -12,6 +12,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
 import otelog
 from otelog import providers
+from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured
 
@@ -48,6 +49,18 @@ def test_an_entry_may_go_to_the_same_server_with_other_headers() -> None:
         assert sorted(request.path for request in server.requests) == ["/tenant/v1/logs", "/v1/logs"]
         (tenant,) = (request for request in server.requests if request.path == "/tenant/v1/logs")
         assert (tenant.headers.get("x-tenant"), tenant.headers.get("authorization")) == ("t-1", None)
+
+
+def test_an_entry_with_another_protocol_needs_an_endpoint() -> None:
+    pytest.importorskip("grpc")
+    with pytest.raises(ConfigurationError, match="protocol=grpc beside endpoint=.* needs an endpoint of its own"):
+        otelog.configure(exporters=["otlp", {"type": "otlp", "protocol": "grpc"}])
+    entry = {"type": "otlp", "protocol": "grpc", "endpoint": "http://127.0.0.1:9", "name": "second"}
+    with configured(exporters=["otlp", entry], shutdown_timeout=0.2) as server:
+        log.info("one")
+        otelog.flush(1.0)
+        assert bodies(server.records) == ["one"]
+        assert set(otelog.stats().exporters) == {"otlp", "second"}
 
 
 def test_what_an_entry_says_beats_the_general_options(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_answer",
             "_connection",
             "_transport",
+            "_grpc",
             "_delivery",
             "_sdk",
             "_fork",

@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ class CollectorStartError(Exception):
 
 
 class Collector:
-    """A running Collector with collector/otelcol.yaml, all its ports on loopback and its file in `folder`."""
+    """A running Collector with collector/otelcol.yaml, all its ports on loopback and its file in `folder`.
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    `overrides` is laid over that configuration.
+    """
+
+    def __init__(self, binary: Path, folder: Path, overrides: dict[str, Any] | None = None) -> None:
         http, grpc, health, self._metrics_port = find_free_ports(4)
         self.endpoint = f"http://127.0.0.1:{http}"
         self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
@@ -52,6 +56,10 @@ class Collector:
             "OTELOG_COLLECTOR_MEMORY_MIB": "1024",
         }
         command = [str(binary), "--config", str(ROOT / "collector" / "otelcol.yaml")]
+        if overrides:
+            (folder / "overrides.json").write_text(json.dumps(overrides), encoding="utf-8")
+            # JSON is YAML, too.
+            command += ["--config", str(folder / "overrides.json")]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(command, env=environ, cwd=folder, stdout=output, stderr=output)
         try:
@@ -110,14 +118,27 @@ def collector_binary() -> Path:
     return Path(done.stdout.strip())
 
 
+def attribute(attributes: list[dict[str, Any]], key: str) -> Any:
+    """The value of an OTLP/JSON attribute, whatever its type."""
+    (value,) = [item["value"] for item in attributes if item["key"] == key]
+    return next(iter(value.values()))
+
+
 @pytest.fixture
 def collector(collector_binary: Path, tmp_path: Path) -> Iterator[Collector]:
     """A fresh Collector, its file empty and its counters at zero."""
+    with start_collector(collector_binary, tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def start_collector(binary: Path, tmp_path: Path, overrides: dict[str, Any] | None = None) -> Iterator[Collector]:
+    """Run a Collector, and end it afterwards."""
     for attempt in range(1, START_ATTEMPTS + 1):
         folder = tmp_path / f"collector-{attempt}"
         folder.mkdir()
         try:
-            running = Collector(collector_binary, folder)
+            running = Collector(binary, folder, overrides)
         except CollectorStartError as error:
             # Somebody else may have taken one of the ports in between.
             if attempt == START_ATTEMPTS or "address already in use" not in str(error):

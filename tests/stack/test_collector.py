@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from otelog.cli.commands import otelog
-from tests.stack.conftest import Collector
+from tests.stack.conftest import Collector, attribute
 
 SENDER = Path(__file__).with_name("sender.py")
 SENDER_SECONDS = 600
@@ -40,12 +40,6 @@ def finish(sender: subprocess.Popen[str]) -> dict[str, Any]:
     assert errors == ""
     books: dict[str, Any] = json.loads(output)
     return books
-
-
-def attribute(attributes: list[dict[str, Any]], key: str) -> Any:
-    """The value of an OTLP/JSON attribute, whatever its type."""
-    (value,) = [item["value"] for item in attributes if item["key"] == key]
-    return next(iter(value.values()))
 
 
 def test_four_processes_with_a_million_records_agree_with_the_collector_to_the_record(collector: Collector) -> None:
