@@ -20,16 +20,12 @@ from otelog._transport import (
     MAX_ANSWER_BYTES,
     Answer,
     Exchanges,
-    Transport,
     TransportFailure,
     TransportSettings,
     make_context,
     split_endpoint,
 )
 from otelog.exceptions import ConfigurationError
-
-LOGS_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
-METRICS_METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 RETRYABLE_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
 """The codes after which a request may be sent again, whatever comes with them. Source: OTLP, "OTLP/gRPC Response"."""
@@ -71,15 +67,6 @@ _OWN_METADATA = frozenset({"host", "te", "trailers"})
 
 _inherited: list[Any] = []
 """Channels of a parent process: even to forget them could touch threads that the child does not have."""
-
-
-def open_transport(settings: TransportSettings) -> Exchanges:
-    """Returns the transport that the settings ask for.
-
-    Raises:
-        ConfigurationError: It cannot be had.
-    """
-    return Transport(settings) if settings.grpc_method is None else GrpcTransport(settings)
 
 
 class GrpcTransport(Exchanges):

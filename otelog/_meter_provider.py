@@ -22,8 +22,8 @@ from opentelemetry.sdk.resources import Resource
 from otelog._capture import own_threads
 from otelog._diagnostics import warn
 from otelog._fork import watch
-from otelog._grpc import open_transport
 from otelog._loading import load_module
+from otelog._opening import open_transport
 from otelog._transport import TransportSettings
 
 if TYPE_CHECKING:

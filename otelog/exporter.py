@@ -15,9 +15,9 @@ from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
-from otelog._grpc import LOGS_METHOD, open_transport
 from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
+from otelog._opening import LOGS_METHOD, open_transport
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
 from otelog._stop import Stop

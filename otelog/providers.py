@@ -21,9 +21,9 @@ from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, resolve
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
-from otelog._grpc import METRICS_METHOD
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import MetricsPipeline, is_missing
+from otelog._opening import METRICS_METHOD
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import find_thread_name
 from otelog._transport import TransportSettings

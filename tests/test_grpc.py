@@ -28,7 +28,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import otelog
 from otelog import BatchLogRecordProcessor, OTLPLogExporter, providers
 from otelog._answer import read_retry_delay
-from otelog._grpc import LOGS_METHOD, METRICS_METHOD, RETRYABLE_CODES, GrpcTransport
+from otelog._grpc import RETRYABLE_CODES, GrpcTransport
+from otelog._opening import LOGS_METHOD, METRICS_METHOD
 from otelog._transport import TransportFailure, TransportSettings
 from otelog.exceptions import ConfigurationError
 from tests.pipelines import make_logger, running

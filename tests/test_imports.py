@@ -51,6 +51,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_connection",
             "_transport",
             "_grpc",
+            "_opening",
             "_delivery",
             "_sdk",
             "_fork",
