@@ -435,6 +435,7 @@ def test_while_a_call_is_unanswered_the_next_batch_is_made_ready_and_no_more() -
 
 def test_a_shutdown_cuts_a_call_that_hangs_and_counts_it() -> None:
     options = {"timeout": 600.0, "export_timeout_millis": 600_000}
+    before = set(threading.enumerate())
     with GrpcServer([Reply(hang=True)] * 3) as server, pipeline(server.endpoint, **options):
         for text in names("left"):
             log.info(text)
@@ -442,6 +443,9 @@ def test_a_shutdown_cuts_a_call_that_hangs_and_counts_it() -> None:
         wait_until(lambda: server.calls)
         assert not otelog.shutdown(0.5)
         assert otelog.stats().dropped["shutdown_timeout"] == 10
+        # The server still holds the call; nobody here does.
+        started = {thread for thread in threading.enumerate() if thread.name.startswith("otelog")} - before
+        wait_until(lambda: not any(thread.is_alive() for thread in started), what="the worker's end")
 
 
 def test_a_transport_that_was_closed_connects_again() -> None:
