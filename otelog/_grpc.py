@@ -33,7 +33,7 @@ RETRYABLE_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_O
 POLL_INTERVAL = 0.1
 """Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
 
-# What grpcio reads when it is imported. Without the first, a forked child of a process that has sent something hangs
+# What grpcio reads when it begins. Without the first, a forked child of a process that has sent something hangs
 # at its own first call or is aborted; without the second, each attempt to connect may write lines to standard error.
 _LIBRARY_ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "1", "GRPC_VERBOSITY": "NONE"}
 
@@ -261,7 +261,12 @@ class GrpcTransport(Exchanges):
 def _load_library() -> Any:
     try:
         with fill_environment(_LIBRARY_ENVIRONMENT):
-            return load_module("grpc")
+            first = "grpc" not in sys.modules
+            library: Any = load_module("grpc")
+            if first:
+                # Older releases read it with the first channel, which connects to nothing before it is used.
+                library.insecure_channel("localhost:1").close()
+            return library
     except ImportError as error:
         raise ConfigurationError(
             f"protocol \"grpc\" needs the package grpcio: pip install 'otelog[grpc]' ({error})"
