@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import accumulate
 
@@ -164,10 +164,12 @@ class LogFolder:
             OSError: They cannot.
         """
         with self._hold():
-            pass
+            self._lock.close()
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), self.path)
 
     def restart_after_fork(self) -> None:
-        """In a forked child, leave the parent's files alone: what is inherited is closed, and opened anew."""
+        """In a forked child, close what is the parent's; files are opened anew when they are needed."""
         if self._pid == os.getpid():
             return
         for live in self._lives.values():
@@ -185,12 +187,17 @@ class LogFolder:
         """
         if self._pid != os.getpid():
             return
+        deadline = time.monotonic() + timeout
         self._packer.close(timeout)
-        with self._mutex:
-            for stream in STREAMS:
-                self._let_go(stream)
-            self._lock.close()
-            self._packer = self._make_packer()
+        # A thread that hangs in a write, as on a file server that is gone, keeps its file.
+        if self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            try:
+                for stream in STREAMS:
+                    self._let_go(stream)
+                self._lock.close()
+                self._packer = self._make_packer()
+            finally:
+                self._mutex.release()
 
     # With the mutex held, and the folder's lock but where a process appends freely.
 
@@ -200,15 +207,18 @@ class LogFolder:
         if self._next_tidy is None or not 0 <= self._next_tidy - now <= TIDY_SECONDS:
             self._tidy(now)
         limit = self.settings.file_limit(stream)
-        rotated = False
+        if self.settings.max_total_bytes:
+            # Nothing is rotated for a line that cannot be kept anyway; one byte more may have to end a torn line.
+            self._retention.check_fits(ends[at + 1] - ends[at] + 1)
+        may_rotate = True
         while True:
             live, size = self._ready(stream)
             if live.birth is None or not size:
                 self._note_birth(live, size, now)
             torn = size and size != live.size and os.pread(live.descriptor, 1, size - 1) != b"\n"
             lead = 1 if torn else 0
-            if size and not rotated and self._is_due(live, size + lead + ends[at + 1] - ends[at], limit, now):
-                rotated = not self._rotate(stream, live, now)
+            if size and may_rotate and self._is_due(live, size + lead + ends[at + 1] - ends[at], limit, now):
+                may_rotate = self._rotate(stream, live, now)
                 continue
             room = WRITE_BYTES if not limit else min(WRITE_BYTES, limit - size - lead)
             stop = max(at + 1, bisect_right(ends, ends[at] + room) - 1)
@@ -222,18 +232,25 @@ class LogFolder:
         return self._write(live, size, b"\n" + whole if torn else whole, lead, ends, at, stop)
 
     def _write(self, live: _Live, size: int, data: bytes, lead: int, ends: list[int], at: int, stop: int) -> int:
-        written = os.write(live.descriptor, data)
-        if written == len(data):
-            live.size = size + written
-            return stop
-        # No room for more: a line that is half in is cut off again.
-        kept = bisect_right(ends, ends[at] + written - lead) - 1
-        whole = size + lead + ends[kept] - ends[at] if kept > at else size
-        live.size = -1
-        os.ftruncate(live.descriptor, whole)
-        if kept <= at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), live.path)
-        return kept
+        written = 0
+        try:
+            while written < len(data):
+                step = os.write(live.descriptor, data[written:] if written else data)
+                if not step:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                written += step
+        except OSError:
+            # What is whole is in, and is not written again; a line that is half in is cut off. If that cannot be done,
+            # the next write ends it.
+            kept = max(at, bisect_right(ends, ends[at] + written - lead) - 1)
+            live.size = -1
+            with suppress(OSError):
+                os.ftruncate(live.descriptor, size + lead + ends[kept] - ends[at] if kept > at else size)
+            if kept == at:
+                raise
+            return kept
+        live.size = size + written
+        return stop
 
     def _is_due(self, live: _Live, size: int, limit: int, now: float) -> bool:
         if limit and size > limit:
@@ -262,13 +279,15 @@ class LogFolder:
         for number in range(1, MOST_OWNERS + 1):
             owner = f"{self._pid}" if number == 1 else f"{self._pid}-{number}"
             live = self._open_name(LogName(stream, owner))
-            lock = claim(live.path)
-            if lock is not None:
-                # The claim's descriptor cannot append: the lock goes over to the one that can.
-                os.close(lock)
-                if _own(live.descriptor):
-                    return live
-            live.close()
+            try:
+                # Kept for as long as it is open: it tells that the file's writer is alive.
+                fcntl.flock(live.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                live.close()
+                if not isinstance(error, BlockingIOError):
+                    raise
+            else:
+                return live
         raise OSError(errno.EEXIST, "other processes have all the names for this process's id", self.path)
 
     def _open_name(self, name: LogName) -> _Live:
@@ -318,16 +337,20 @@ class LogFolder:
 
     def _adopt(self, now: float) -> None:
         """Rotate the files of processes that are no more."""
-        files = self._retention.scan()
-        for file in files:
-            if file.name.owner and not file.name.stamp and file.size:
-                descriptor = claim(file.path)
-                if descriptor is not None:
-                    try:
-                        born = os.fstat(descriptor).st_mtime
-                        self._rename(file.name, file.path, born, now, over=True)
-                    finally:
-                        os.close(descriptor)
+        for file in self._retention.scan():
+            if file.name.stamp or not file.name.owner:
+                continue
+            descriptor = claim(file.path)
+            if descriptor is None:
+                continue
+            try:
+                if file.size:
+                    last = min(now, os.fstat(descriptor).st_mtime)
+                    self._rename(file.name, file.path, last, now, over=True)
+                else:
+                    os.unlink(file.path)
+            finally:
+                os.close(descriptor)
 
     def _rotate(self, stream: str, live: _Live, now: float) -> bool:
         """Give the file its final name. Returns whether that was possible; if not, it is told and written on."""
@@ -365,15 +388,6 @@ class LogFolder:
 
     def _tell(self, what: str, error: OSError) -> None:
         warn(f"file.rotation:{self.path}", f"{what} ({self.path}): {error.strerror}; it is tried again")
-
-
-def _own(descriptor: int) -> bool:
-    """Take the file's own lock, by which others see that its process lives; returns whether it could be had."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def local_day(moment: float) -> date:

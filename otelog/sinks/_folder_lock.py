@@ -104,7 +104,7 @@ class FolderLock:
     ) -> None:
         """Give it back."""
         self._depth -= 1
-        if not self._depth:
+        if not self._depth and self._descriptor >= 0:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             except OSError:

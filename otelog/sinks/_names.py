@@ -20,9 +20,13 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import NamedTuple
 
 from otelog.sinks._settings import STREAMS
+
+MOST_KNOWN_NAMES = 4096
+"""Names that are remembered: a folder is looked through at each rotation, and to read a time takes long."""
 
 MOST_NUMBER = 9999
 """The last number of one second or day."""
@@ -66,6 +70,7 @@ class LogName(NamedTuple):
         return self.stamp + ".", self.base
 
 
+@lru_cache(maxsize=MOST_KNOWN_NAMES)
 def parse_name(name: str) -> LogName | None:
     """Returns the parts of a log file's name, or None if it is not one of ours."""
     match = _NAME.fullmatch(name)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -43,7 +44,9 @@ class Retention:
 
     def scan(self) -> list[LogFile]:
         """Returns all log files of the folder, oldest rotated ones first."""
-        files = []
+        return sorted(self._find(), key=lambda file: file.name.order)
+
+    def _find(self) -> Iterator[LogFile]:
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 name = parse_name(entry.name)
@@ -51,8 +54,7 @@ class Retention:
                     with suppress(FileNotFoundError):
                         found = entry.stat(follow_symlinks=False)
                         if stat.S_ISREG(found.st_mode):
-                            files.append(LogFile(name, entry.path, found.st_size))
-        return sorted(files, key=lambda file: file.name.order)
+                            yield LogFile(name, entry.path, found.st_size)
 
     def tidy(self, now: float) -> None:
         """Finish what a process that was killed has left, and keep the limits by number and age."""
@@ -104,17 +106,13 @@ class Retention:
         Raises:
             OSError: The bytes alone are over the limit (EFBIG).
         """
-        limit = self._settings.max_total_bytes
-        if not limit:
+        if not self._settings.max_total_bytes:
             return True
-        files = self.scan()
-        with suppress(OSError):
-            limit -= os.stat(self._lock.path).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, "a line alone is over max_total_bytes", self._folder)
-        total = sum(file.size for file in files)
+        limit = self.check_fits(size)
+        total = sum(file.size for file in self._find())
         if total + size <= limit:
             return True
+        files = self.scan()
         for base, group_files in group(files).items():
             if base != keep:
                 total -= self._delete(group_files)
@@ -127,6 +125,19 @@ class Retention:
             if total + size <= limit:
                 break
         return True
+
+    def check_fits(self, size: int) -> int:
+        """Return how many bytes all files together may have, as `max_total_bytes` is set.
+
+        Raises:
+            OSError: So many bytes alone are more (EFBIG).
+        """
+        limit = self._settings.max_total_bytes
+        with suppress(FileNotFoundError):
+            limit -= os.stat(self._lock.path).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, "a line alone is over max_total_bytes", self._folder)
+        return limit
 
     def _delete(self, files: list[LogFile]) -> int:
         # The unfinished one first, then the raw one: whatever is left if the process is killed here is whole.

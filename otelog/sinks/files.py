@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog._attributes import DEFAULT_ATTRIBUTES
 from otelog._delivery import StopSignal
 from otelog._diagnostics import warn
+from otelog._fork import watch
 from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._queue import is_urgent
@@ -31,9 +32,6 @@ AI_PREFIX = "gen_ai."
 
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Seconds between attempts to write: a disk that has room again should not be waited for long."""
-
-MOST_KNOWN_KEYS = 4096
-"""Bound of the names of fields that are remembered to be no language model's."""
 
 _DEFAULTS = FileSettings()
 
@@ -119,6 +117,7 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
         self._ledger = Ledger()
         self._ledger.exporters[self.lane_name] = ExporterCounts()
         self._lane = FileLane(self, LaneContext(self.lane_name, Resource.get_empty, DEFAULT_ATTRIBUTES, export_timeout))
+        watch(self)
 
     def make_lane(self, context: LaneContext) -> FileLane:
         """Return the way to these files for otelog's own processor."""
@@ -146,16 +145,20 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
         return LogRecordExportResult.SUCCESS if tallies[0].all_exported else LogRecordExportResult.FAILURE
 
     def restart_after_fork(self) -> None:
-        """Use nothing that the parent has open."""
+        """Use nothing that the parent has open, and forget an export that another thread of it was in the middle of."""
         self._exporting = threading.Lock()
+        self._lane = self.make_lane(self._lane.context)
         self.folder.restart_after_fork()
+
+    def end_with_process(self) -> None:
+        """Whoever calls `export` decides when it ends."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: what is exported is in the system's hands."""
         return True
 
     def shutdown(self, timeout_millis: float = 5_000) -> None:
-        """Close the files; what is being packed is waited for. Idempotent."""
+        """Close the files; one that is being packed stays as it was, for the next process. Idempotent."""
         self._stop.begin(timeout_millis / 1000)
         self.folder.close(timeout_millis / 1000)
 
@@ -190,7 +193,7 @@ class FileLane:
         self.name = context.name
         self.exporter = exporter
         self.on_exchange: OnExchange | None = None
-        self._context = context
+        self.context = context
         self._renderer = LineRenderer(context)
         self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         self._sorter = _Sorter(exporter.settings)
@@ -214,16 +217,17 @@ class FileLane:
         for at in lost:
             tally.settle(at, at + 1, "encode_error")
         parts = self._sorter.sort(lines, sources, rows[5::COLUMNS])
-        reason = self._write(parts, len(sources), tally, stop, began + self._context.export_timeout)
+        reason = self._write(parts, len(sources), tally, stop, began + self.context.export_timeout)
         if self.on_exchange is not None:
             self.on_exchange(time.monotonic() - began, None, reason or ("encode_error" if lost else None))
 
     def _write(self, parts: list[_Part], size: int, tally: BatchTally, stop: StopSignal, deadline: float) -> str | None:
         """Write the parts until nothing is left or the time is over; returns why something was lost."""
         attempt = 0
+        refused: list[int] = []
         while True:
             last = stop.is_set()
-            parts = self._attempt(parts, tally)
+            parts = self._attempt(parts, tally, refused)
             # What is in all its files is delivered, whatever becomes of the rest.
             start = 0
             for at in sorted({at for part in parts for at in part.indices}):
@@ -231,20 +235,20 @@ class FileLane:
                 start = at + 1
             tally.settle(start, size, None)
             if not parts:
-                return None
+                return "too_large" if refused else None
             now = time.monotonic()
             wait = self._backoff.delay(attempt, 0.5)
-            if last or now >= stop.stop_deadline:
-                tally.close("shutdown_timeout")
-                return "shutdown_timeout"
-            if now + wait >= deadline:
-                tally.close("retry_exhausted")
-                return "retry_exhausted"
+            reason = "shutdown_timeout" if last or now >= stop.stop_deadline else None
+            if reason is None and now + wait >= deadline:
+                reason = "retry_exhausted"
+            if reason is not None:
+                tally.close(reason)
+                return reason
             stop.wait(wait)
             attempt += 1
 
-    def _attempt(self, parts: list[_Part], tally: BatchTally) -> list[_Part]:
-        """Write once; returns what is left."""
+    def _attempt(self, parts: list[_Part], tally: BatchTally, refused: list[int]) -> list[_Part]:
+        """Write once; returns what is left. What can never be written is added to `refused`."""
         left = []
         for part in parts:
             rest = part
@@ -255,7 +259,11 @@ class FileLane:
                 except LineTooLargeError as error:
                     at = rest.indices[error.written]
                     tally.settle(at, at + 1, "too_large")
-                    warn("file.too_large", f"1 record lost (too_large): a line alone is over max_total_bytes: {error}")
+                    refused.append(at)
+                    warn(
+                        f"file.too_large:{error.filename}",
+                        f"1 record lost (too_large): {error.filename}: {error.strerror}",
+                    )
                     rest = rest.without(error.written + 1)
                 except WriteError as error:
                     warn(
@@ -270,7 +278,8 @@ class FileLane:
         """Nothing is ever left under way."""
 
     def restart_after_fork(self) -> None:
-        """Use nothing that the parent has open."""
+        """Use nothing that the parent has open; lines carry the child's own process id."""
+        self._renderer = LineRenderer(self.context)
         self.exporter.restart_after_fork()
 
     def shutdown(self, timeout: float) -> None:
@@ -292,38 +301,34 @@ class _Sorter:
     def __init__(self, settings: FileSettings) -> None:
         self._ai_only = settings.ai_only
         self._ai_loggers = settings.ai_loggers
-        self._plain_keys: set[Any] = set()
-        self._loggers: dict[str, bool] = {}
 
     def sort(self, lines: list[bytes | None], sources: list[Any], fields: list[Any]) -> list[_Part]:
         """Returns the parts of a batch, those of ``app.log`` first; a line that is None belongs nowhere."""
-        ai = [
-            at
-            for at, (source, given) in enumerate(zip(sources, fields, strict=True))
-            if (given and not self._plain_keys.issuperset(given) and self._is_ai(given))
-            or (self._ai_loggers and self._is_ai_logger(source))
-        ]
-        errors = [at for at, source in enumerate(sources) if is_urgent(source)]
+        # Few batches have any of them: what the records have in common is looked at before each of them is.
+        kinds = set(sources)
+        errors: list[int] = []
+        urgent = {source for source in kinds if is_urgent(source)}
+        if urgent:
+            errors = [at for at, source in enumerate(sources) if source in urgent]
+        ai: set[int] = set()
+        if _has_ai(set().union(*filter(None, fields))):
+            ai.update(at for at, given in enumerate(fields) if given and _has_ai(given))
+        if self._ai_loggers:
+            talkers = {source for source in kinds if self._is_ai_logger(source)}
+            if talkers:
+                ai.update(at for at, source in enumerate(sources) if source in talkers)
         app: Sequence[int] = range(len(lines))
         if self._ai_only and ai:
-            without = set(ai)
-            app = [at for at in app if at not in without]
-        parts = [_choose(stream, lines, chosen) for stream, chosen in zip(STREAMS, (app, errors, ai), strict=True)]
+            app = [at for at in app if at not in ai]
+        parts = [
+            _choose(stream, lines, places) for stream, places in zip(STREAMS, (app, errors, sorted(ai)), strict=True)
+        ]
         return [part for part in parts if part.lines]
-
-    def _is_ai(self, fields: dict[str, Any]) -> bool:
-        for key in fields:
-            if key.startswith(AI_PREFIX):
-                return True
-        if len(self._plain_keys) < MOST_KNOWN_KEYS:
-            self._plain_keys.update(fields)
-        return False
 
     def _is_ai_logger(self, source: Any) -> bool:
         name = (source.source if source.special else source).scope_name
-        known = self._loggers.get(name)
-        if known is None:
-            known = any(name == one or name.startswith(f"{one}.") for one in self._ai_loggers)
-            if len(self._loggers) < MOST_KNOWN_KEYS:
-                self._loggers[name] = known
-        return known
+        return any(name == one or name.startswith(f"{one}.") for one in self._ai_loggers)
+
+
+def _has_ai(names: Iterable[Any]) -> bool:
+    return any(type(name) is str and name.startswith(AI_PREFIX) for name in names)

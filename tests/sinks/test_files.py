@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -18,9 +19,14 @@ import pytest
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor as StockProcessor
-from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk._logs.export import (
+    InMemoryLogRecordExporter,
+    LogRecordExportResult,
+    SimpleLogRecordProcessor,
+)
 
 from otelog import BatchLogRecordProcessor
+from otelog.sinks._folder_lock import FolderLock
 from otelog.sinks.files import FileLogExporter
 from tests.pipelines import check_identity, make_logger, running
 from tests.support import wait_until
@@ -120,7 +126,94 @@ def test_it_works_under_the_stock_processor(tmp_path: Path) -> None:
     assert exporter.export([]) is LogRecordExportResult.FAILURE, "it is shut down"
 
 
+# Forks.
+
+HAS_FORK = "fork" in multiprocessing.get_all_start_methods()
+
+
+def log_and_flush(processor: BatchLogRecordProcessor, message: str) -> None:
+    make_logger(processor).info(message)
+    assert processor.force_flush(10_000)
+
+
+@pytest.mark.skipif(not HAS_FORK, reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_lines_of_a_forked_child_have_its_own_process_id(tmp_path: Path) -> None:
+    with pipeline(tmp_path) as processor:
+        log_and_flush(processor, "parent")
+        child = multiprocessing.get_context("fork").Process(target=log_and_flush, args=(processor, "child"))
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+        log_and_flush(processor, "parent again")
+    lines = [json.loads(line) for line in (tmp_path / "app.log").read_text().splitlines()]
+    assert [(line["message"], line["process"]) for line in lines] == [
+        ("parent", os.getpid()),
+        ("child", child.pid),
+        ("parent again", os.getpid()),
+    ]
+
+
+def export_one(exporter: FileLogExporter, records: list[Any]) -> None:
+    assert exporter.export(records) is LogRecordExportResult.SUCCESS
+
+
+@pytest.mark.skipif(not HAS_FORK, reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_exports_though_another_thread_of_the_parent_was_in_the_middle_of_it(tmp_path: Path) -> None:
+    exporter = FileLogExporter(folder=tmp_path)
+    provider = LoggerProvider(shutdown_on_exit=False)
+    kept = InMemoryLogRecordExporter()
+    provider.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    provider.get_logger("shop").emit(LogRecord(body="one", severity_number=SeverityNumber.INFO))
+    provider.shutdown()
+    records = list(kept.get_finished_logs())
+    lock = FolderLock(str(tmp_path))
+    with lock:
+        thread = threading.Thread(target=export_one, args=(exporter, records))
+        thread.start()
+        wait_until(lambda: exporter.stats().in_flight == 1)
+        child = multiprocessing.get_context("fork").Process(target=export_one, args=(exporter, records))
+        child.start()
+    child.join(30)
+    thread.join(30)
+    lock.close()
+    exporter.shutdown()
+    assert child.exitcode == 0
+    assert messages(tmp_path / "app.log") == ["one", "one"]
+
+
 # Trouble.
+
+
+def test_a_record_that_no_folder_could_keep_is_counted_as_too_large_and_the_others_are_written(tmp_path: Path) -> None:
+    with pipeline(tmp_path, max_bytes=10_000, max_total_bytes=60_000) as processor:
+        log = make_logger(processor)
+        log.error("before")
+        log.error("x" * 100_000)
+        log.error("after")
+        processor.force_flush(10_000)
+        stats = processor.stats()
+        check_identity(stats)
+        assert (stats.exported, stats.dropped["too_large"]) == (2, 1)
+    assert found(tmp_path) == {"app": ["before", "after"], "errors": ["before", "after"]}
+
+
+def test_a_folder_that_may_only_be_read_is_told_of_at_once() -> None:
+    with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
+        done = run_without_privileges(
+            folder,
+            """
+os.mkdir("in")
+open("in/.otelog.lock", "w").close()
+os.chmod("in", 0o500)
+FileLogExporter(folder="in")
+os.chmod("in", 0o700)
+print("ok")
+""",
+        )
+    assert done.stdout.strip() == "ok", done.stderr
+    assert "/in cannot be written: Permission denied" in done.stderr
 
 
 class Disk:
@@ -272,28 +365,7 @@ def test_a_folder_that_cannot_be_written_is_told_at_once_and_recovers(
         assert messages(folder / "app.log") == ["one"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no users here")
-def test_a_permission_that_is_taken_away_and_given_back_loses_nothing() -> None:
-    """In a child that is no superuser, to whom permissions mean something."""
-    # pytest's own folders are not for others.
-    with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
-        done = run_without_privileges(folder)
-    assert done.stdout.strip() == "ok", done.stderr
-    assert "cannot be written: Permission denied" in done.stderr
-
-
-def run_without_privileges(folder: str) -> subprocess.CompletedProcess[str]:
-    script = f"""
-import json, os, sys
-from otelog import BatchLogRecordProcessor
-from otelog.logger import Logger
-from otelog.sinks.files import FileLogExporter
-os.chdir({folder!r})
-if os.geteuid() == 0:
-    # All that is imported is imported by now: that user may have no way to the interpreter, or to this folder.
-    os.chown(".", 65534, 65534)
-    os.setgid(65534)
-    os.setuid(65534)
+TAKE_PERMISSION_AWAY = """
 processor = BatchLogRecordProcessor(FileLogExporter(folder="in", compression="none"), 10)
 log = Logger("child", processor.gate)
 log.info("one")
@@ -312,6 +384,31 @@ for folder, message in (("away", "one"), ("in", "two")):
 assert processor.shutdown(5_000)
 print("ok")
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no users here")
+def test_a_permission_that_is_taken_away_and_given_back_loses_nothing() -> None:
+    """In a child that is no superuser, to whom permissions mean something."""
+    # pytest's own folders are not for others.
+    with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
+        done = run_without_privileges(folder, TAKE_PERMISSION_AWAY)
+    assert done.stdout.strip() == "ok", done.stderr
+    assert "cannot be written: Permission denied" in done.stderr
+
+
+def run_without_privileges(folder: str, body: str) -> subprocess.CompletedProcess[str]:
+    script = f"""
+import json, os, sys
+from otelog import BatchLogRecordProcessor
+from otelog.logger import Logger
+from otelog.sinks.files import FileLogExporter
+os.chdir({folder!r})
+if os.geteuid() == 0:
+    # All that is imported is imported by now: that user may have no way to the interpreter, or to this folder.
+    os.chown(".", 65534, 65534)
+    os.setgid(65534)
+    os.setuid(65534)
+{body}"""
     command = [sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
 

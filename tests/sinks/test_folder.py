@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from otelog.exceptions import ConfigurationError
-from otelog.sinks._folder import LogFolder
-from otelog.sinks._folder_lock import LOCK_NAME
+from otelog.sinks._folder import LineTooLargeError, LogFolder
+from otelog.sinks._folder_lock import LOCK_NAME, FolderLock
 from otelog.sinks._names import next_day_stamp, next_second_stamp, parse_name, read_time
 from otelog.sinks._settings import FileSettings, check_settings
 from tests.support import wait_until
@@ -158,6 +158,27 @@ def test_files_are_named_by_the_day_that_they_hold(opened: Any, tmp_path: Path, 
     assert [name.base for name in ordered] == [*names][:3]
 
 
+def test_a_day_that_comes_twice_because_the_clock_is_set_back_goes_on_in_order(
+    opened: Any, tmp_path: Path, clock: Clock
+) -> None:
+    folder = opened(clock=clock, daily=True, max_bytes=200, max_files=0)
+    # From noon to just after midnight, back to before it, and over it once more.
+    for number, hours in enumerate([0, 12.1, -0.3, 0.1, 0.1, 0.3, 24]):
+        clock.now += hours * 3600
+        folder.append("app", [line(number)])
+    assert read_all(tmp_path / "logs") == list(range(7))
+
+
+def test_a_file_is_rotated_too_when_the_clock_is_set_back_by_more_than_the_interval(
+    opened: Any, tmp_path: Path, clock: Clock
+) -> None:
+    folder = opened(clock=clock, interval=60.0)
+    folder.append("app", [line(0)])
+    clock.now -= 3600
+    folder.append("app", [line(1)])
+    assert [read(path) for path in logs(tmp_path / "logs")] == [[0], [1]]
+
+
 def test_names_sort_in_the_order_of_rotation_also_when_the_clock_is_set_back(
     opened: Any, tmp_path: Path, clock: Clock
 ) -> None:
@@ -266,6 +287,57 @@ def test_the_folders_total_is_kept_while_files_are_packed(opened: Any, tmp_path:
     assert len(logs(tmp_path / "logs")) > 3
 
 
+def test_the_total_is_kept_while_two_processes_write(tmp_path: Path) -> None:
+    limit = 150 * KIB
+    place = tmp_path / "logs"
+    settings = {"folder": str(place), "max_bytes": 20 * KIB, "max_files": 0, "max_total_bytes": limit}
+    command = [sys.executable, "-c", ENDLESS_WRITER, repr(settings)]
+    writers = [
+        subprocess.Popen([*command, str(number * 1_000_000)], cwd=ROOT, stdout=subprocess.DEVNULL) for number in (1, 2)
+    ]
+    try:
+        wait_until(lambda: len(list(place.glob("*.gz"))) > 1 if place.exists() else False)
+        lock = FolderLock(str(place))
+        totals = set()
+
+        def look() -> bool:
+            # A look without the lock would not be one of a single instant.
+            with lock:
+                totals.add(sum(path.stat().st_size for path in place.iterdir()))
+            return len(totals) > 50
+
+        wait_until(look, 30.0)
+        lock.close()
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+    assert max(totals) <= limit
+
+
+def test_what_larger_settings_have_left_is_brought_below_the_total_before_anything_is_written(
+    opened: Any, tmp_path: Path
+) -> None:
+    place = tmp_path / "logs"
+    opened(max_bytes=0, max_files=0).append("app", [line(0, 500 * KIB)])
+    opened(max_bytes=0).append("errors", [line(1, 500 * KIB)])
+    opened(max_bytes=20 * KIB, max_total_bytes=150 * KIB).append("app", [line(2)])
+    assert sum(path.stat().st_size for path in place.iterdir()) < 150 * KIB
+    assert read(place / "app.log") == [2]
+
+
+def test_a_line_that_is_larger_than_the_total_is_told_and_those_around_it_are_written(
+    opened: Any, tmp_path: Path
+) -> None:
+    folder = opened(max_bytes=20 * KIB, max_files=0, max_total_bytes=150 * KIB)
+    lines = [line(0), line(1), line(2, 200 * KIB), line(3)]
+    with pytest.raises(LineTooLargeError) as caught:
+        folder.append("app", lines)
+    assert caught.value.written == 2
+    folder.append("app", lines[3:])
+    assert read_all(tmp_path / "logs") == [0, 1, 3]
+
+
 # Packing.
 
 
@@ -340,6 +412,76 @@ def test_a_file_that_another_program_renames_is_left_to_it(opened: Any, tmp_path
     assert read(tmp_path / "logs" / "app.log") == [1]
 
 
+def test_a_file_that_another_program_empties_goes_on_at_its_begin(opened: Any, tmp_path: Path) -> None:
+    folder = opened(max_bytes=1_000)
+    for number in range(9):
+        folder.append("app", [line(number)])
+    os.truncate(tmp_path / "logs" / "app.log", 0)
+    folder.append("app", [line(9), line(10)])
+    assert [path.name for path in logs(tmp_path / "logs")] == ["app.log"]
+    assert read_all(tmp_path / "logs") == [9, 10]
+
+
+def test_a_daemon_that_goes_to_another_folder_still_writes_where_it_was_told_to(
+    opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = opened(folder="logs")
+    folder.append("app", [line(0)])
+    folder.close()
+    monkeypatch.chdir("/")
+    folder.append("app", [line(1)])
+    assert read_all(tmp_path / "logs") == [0, 1]
+
+
+def test_a_descriptor_that_the_application_closes_and_uses_itself_is_let_alone(opened: Any, tmp_path: Path) -> None:
+    folder = opened()
+    folder.append("app", [line(0)])
+    mine = tmp_path / "mine"
+    ours = {
+        int(entry.name): entry.resolve()
+        for entry in Path("/proc/self/fd").iterdir()
+        if tmp_path / "logs" in entry.resolve().parents
+    }
+    assert len(ours) == 2
+    with mine.open("wb", buffering=0) as file:
+        # As a daemon does that closes all that is open, and opens files of its own.
+        for descriptor in ours:
+            os.dup2(file.fileno(), descriptor)
+        folder.append("app", [line(1)])
+        folder.close()
+        assert mine.read_bytes() == b""
+        for descriptor in ours:
+            assert os.fstat(descriptor).st_ino == mine.stat().st_ino
+            os.close(descriptor)
+    assert read_all(tmp_path / "logs") == [0, 1]
+
+
+CUT_WRITER = """
+import resource, signal, sys
+from otelog.sinks._folder import LogFolder, WriteError
+from otelog.sinks._settings import FileSettings
+folder = LogFolder(FileSettings(folder=sys.argv[1]))
+lines = [f"{number:08}".encode().ljust(99, b".") + b"\\n" for number in range(20)]
+# The system itself writes the first 1,050 bytes and refuses the rest, as a full disk does.
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_050, hard))
+try:
+    folder.append("app", lines)
+except WriteError as error:
+    print(type(error).__name__, error.strerror, error.written, flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    folder.append("app", lines[error.written:])
+"""
+
+
+def test_a_line_of_which_only_a_part_could_be_written_is_cut_off_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CUT_WRITER, str(tmp_path / "logs")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "WriteError File too large 10\n", done.stderr
+    assert read(tmp_path / "logs" / "app.log") == list(range(20))
+
+
 def test_a_folder_that_is_removed_is_made_again(opened: Any, tmp_path: Path) -> None:
     folder = opened()
     folder.append("app", [line(0)])
@@ -383,8 +525,10 @@ folder.close()
 """
 
 
+@pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("per_process", [False, True])
-def test_several_processes_write_every_line_once(tmp_path: Path, per_process: bool) -> None:
+def test_several_processes_write_every_line_once(tmp_path: Path, per_process: bool, processes: int) -> None:
+    firsts = range(0, processes * 10_000, 10_000)
     settings = {"folder": str(tmp_path / "logs"), "max_bytes": 100_000, "max_files": 0, "per_process": per_process}
     writers = [
         subprocess.Popen(
@@ -393,7 +537,7 @@ def test_several_processes_write_every_line_once(tmp_path: Path, per_process: bo
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        for first in (0, 10_000, 20_000)
+        for first in firsts
     ]
     for writer in writers:
         assert writer.stdout is not None
@@ -402,10 +546,8 @@ def test_several_processes_write_every_line_once(tmp_path: Path, per_process: bo
         writer.communicate(b"\n", timeout=60)
         assert writer.returncode == 0
     numbers = read_all(tmp_path / "logs")
-    assert Counter(numbers) == Counter(
-        number for first in (0, 10_000, 20_000) for number in range(first, first + 5_000)
-    )
-    for first in (0, 10_000, 20_000):
+    assert Counter(numbers) == Counter(number for first in firsts for number in range(first, first + 5_000))
+    for first in firsts:
         if not per_process:
             own = [number for number in numbers if first <= number < first + 5_000]
             assert own == sorted(own)
@@ -415,6 +557,81 @@ def test_several_processes_write_every_line_once(tmp_path: Path, per_process: bo
     # What an ended process has left is rotated by another, and goes by its name still.
     owners = {name.split(".")[1] for name in names}
     assert (owners == {str(writer.pid) for writer in writers}) == per_process
+
+
+ENDLESS_WRITER = """
+import sys
+from otelog.sinks._folder import LogFolder
+from otelog.sinks._settings import FileSettings
+folder = LogFolder(FileSettings(**eval(sys.argv[1])))
+number = int(sys.argv[2])
+while True:
+    folder.append("app", [f"{one:08}".encode().ljust(99, b".") + b"\\n" for one in range(number, number + 10)])
+    number += 10
+    # What is told of is in the file.
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("per_process", [False, True])
+def test_processes_that_are_killed_while_they_write_lose_no_line_and_the_next_packs_what_they_left(
+    opened: Any, tmp_path: Path, per_process: bool
+) -> None:
+    settings = {"folder": str(tmp_path / "logs"), "max_bytes": 20_000, "max_files": 0, "per_process": per_process}
+    told: list[tuple[int, int]] = []
+    for round_number in range(4):
+        command = [sys.executable, "-c", ENDLESS_WRITER, repr(settings)]
+        firsts = [(2 * round_number + number) * 1_000_000 for number in range(2)]
+        writers = [
+            subprocess.Popen([*command, str(first)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for first in firsts
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            for _ in range(300 + 100 * round_number):
+                writer.stdout.readline()
+        for writer in writers:
+            writer.kill()
+        for first, writer in zip(firsts, writers, strict=True):
+            out = writer.communicate()[0].splitlines()
+            # The last line of its output may be torn, too; the one before it is not.
+            told.append((first, int(out[-2]) if len(out) > 1 else first))
+    folder = opened(**{**settings, "compression": "gzip", "per_process": False})
+    folder.append("errors", [line(0)])
+    finish_packing()
+    left = [path.name for path in logs(tmp_path / "logs") if path.suffix != ".gz" and path.name != "app.log"]
+    assert left == []
+    numbers, torn = Counter[int](), 0
+    for path in logs(tmp_path / "logs"):
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for one in content.splitlines():
+            if len(one) == 99:
+                numbers[int(one[:8])] += 1
+            else:
+                torn += 1
+    assert torn <= len(told)
+    assert set(numbers.values()) == {1}
+    for first, end in told:
+        assert all(number in numbers for number in range(first, end))
+
+
+def test_the_file_of_a_process_that_is_no_more_is_rotated_by_another(opened: Any, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "app.1234567.log").write_bytes(line(0))
+    opened(per_process=True, compression="gzip").append("app", [line(1)])
+    finish_packing()
+    (rotated,) = (tmp_path / "logs").glob("app.1234567.*")
+    assert parse_name(rotated.name)._replace(stamp="") == ("app", "1234567", "", ".gz", False)
+    assert read(rotated) == [0]
+    assert read(tmp_path / "logs" / f"app.{os.getpid()}.log") == [1]
+
+
+def test_two_that_have_the_same_process_id_have_files_of_their_own(opened: Any, tmp_path: Path) -> None:
+    # As the first processes of two containers have, or two exporters of one process.
+    folders = [opened(per_process=True) for _ in range(2)]
+    for number in range(4):
+        folders[number % 2].append("app", [line(number)])
+    names = {path.name: read(path) for path in logs(tmp_path / "logs")}
+    assert names == {f"app.{os.getpid()}.log": [0, 2], f"app.{os.getpid()}-2.log": [1, 3]}
 
 
 def append_in_child(folder: LogFolder) -> None:
