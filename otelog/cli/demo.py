@@ -57,7 +57,7 @@ _NEEDED = {
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("otelog-demo"),
     show_default=True,
-    help="Where the file of records is made.",
+    help="Where each run makes a folder for its files.",
 )
 @click.option(
     "--rate",
@@ -77,9 +77,9 @@ def demo(seconds: float, endpoint: str | None, data_dir: Path, rate: float) -> N
         raise click.ClickException(f"the demo needs {', '.join(missing)}: python -m pip install 'otelog[demo]'")
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise click.ClickException("--endpoint must be a URL such as http://localhost:4318")
-    path = data_dir / f"records-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.getpid()}.jsonl"
+    folder = data_dir / f"run-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.getpid()}"
     with Interruption() as interruption:
-        run = Run(Console(), interruption, seconds=seconds or None, endpoint=endpoint, path=path, rate=rate)
+        run = Run(Console(), interruption, seconds=seconds or None, endpoint=endpoint, folder=folder, rate=rate)
         sys.exit(run.play())
 
 
@@ -93,13 +93,14 @@ class Run:
         *,
         seconds: float | None,
         endpoint: str | None,
-        path: Path,
+        folder: Path,
         rate: float,
     ) -> None:
         self._console = console
         self._interruption = interruption
         self._endpoint = endpoint
-        self._path = path
+        self._folder = folder
+        path = self._path = folder / "app.log"
         self._rate = rate
         self._view = View(seconds=seconds, target=endpoint or f"receiver → {path}")
         self._children: list[Child] = []
@@ -144,10 +145,8 @@ class Run:
 
     def _start(self) -> None:
         if self._endpoint is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            receiver = self._begin(
-                "receiver", "otelog.cli", "dev", "--port", "0", "--file", str(self._path), "--stop-on-eof"
-            )
+            options = ["--port", "0", "--folder", str(self._folder), "--max-bytes", "0", "--stop-on-eof"]
+            receiver = self._begin("receiver", "otelog.cli", "dev", *options)
             urls = receiver.wait_ready(idle=self._draw)
             self._receiver_url = urls[0]
         shop = self._begin("shop", "otelog.cli.shop_server", "--endpoint", self._endpoint or self._receiver_url)

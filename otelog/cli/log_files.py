@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import importlib
 import io
 import json
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from otelog.cli.lines import severity_range
+from otelog.cli.filters import Record
+from otelog.cli.lines import build_text
 from otelog.exceptions import OtelogError
+from otelog.sinks._names import parse_name, read_time
 
-Record = dict[str, Any]
-"""One record, with the keys of a line of `otelog dev`."""
+READ_ERRORS: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error)
+"""What reading a file, or unpacking it, raises."""
+
+zstandard: Any = None
+with contextlib.suppress(ImportError):
+    zstandard = importlib.import_module("zstandard")
+    READ_ERRORS = (*READ_ERRORS, zstandard.ZstdError)
 
 SUFFIXES = (".jsonl", ".json", ".log")
 """What log files are called, of those in a folder; ``.gz`` and ``.zst`` may follow, and a rotation's number or date."""
@@ -25,75 +34,78 @@ class LogFileError(OtelogError):
     """A file cannot be read."""
 
 
-class LogFiles:
-    """Reads records out of files, in the order given; what is no record is counted.
+def find_files(paths: Iterable[Path], streams: Iterable[str] = ("app",)) -> list[Path]:
+    """Returns the files that are meant, those of a folder oldest first.
 
     Args:
-        paths: Files, or folders whose log files are meant, oldest first.
+        paths: Files, or folders whose log files are meant.
+        streams: Which kinds of the files that otelog rotates are meant in a folder, where a record may be in several;
+            all files of others are.
 
     Raises:
         LogFileError: There is no such file, or a folder has none in it.
     """
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.unreadable = 0
-        """Lines so far that are no record: torn, or something else."""
-        self._paths = [file for path in paths for file in _find(path)]
-
-    def __iter__(self) -> Iterator[Record]:
-        for path in self._paths:
-            try:
-                with _open(path) as file:
-                    for line in file:
-                        yield from self._read(line)
-            except (OSError, EOFError) as error:
-                raise LogFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-    def _read(self, line: bytes) -> Iterator[Record]:
-        if not line.strip():
-            return
-        try:
-            document = json.loads(line)
-            if "resourceLogs" in document:
-                records = list(read_otlp(document))
-            else:
-                document["message"]
-                records = [document]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            self.unreadable += 1
-            return
-        yield from records
+    wanted = frozenset(streams)
+    return [file for path in paths for file in (_find_in_folder(path, wanted) if path.is_dir() else [_find_file(path)])]
 
 
-def _find(path: Path) -> list[Path]:
-    if not path.is_dir():
-        if not path.exists():
-            raise LogFileError(f"{path} does not exist")
-        return [path]
-    found = [
-        file
-        for file in path.iterdir()
-        if file.is_file() and any(f"{suffix}." in f"{file.name}." for suffix in SUFFIXES)
-    ]
+def _find_file(path: Path) -> Path:
+    if not path.exists():
+        raise LogFileError(f"{path} does not exist")
+    return path
+
+
+def _find_in_folder(folder: Path, streams: frozenset[str]) -> list[Path]:
+    files = {file.name: file for file in folder.iterdir() if file.is_file()}
+    found: list[tuple[tuple[object, ...], Path]] = []
+    for name, file in files.items():
+        ours = parse_name(name)
+        if ours is None:
+            if any(f"{suffix}." in f"{name}." for suffix in SUFFIXES):
+                found.append(((0, file.stat().st_mtime, name), file))
+            continue
+        # Where both are there, the one that is not packed is just being removed.
+        packed = not ours.packing and any(f"{name}{packing}" in files for packing in (".gz", ".zst"))
+        if ours.stream in streams and not ours.unfinished and not packed:
+            moment = read_time(ours.stamp)
+            found.append(((1, 0.0, name) if moment is None else (0, moment, *ours.order), file))
     if not found:
-        raise LogFileError(f"{path} has no log files (*.jsonl, *.json, *.log) in it")
-    return sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
+        raise LogFileError(f"{folder} has no log files of {', '.join(sorted(streams))} (*.jsonl, *.json, *.log) in it")
+    return [file for _, file in sorted(found)]
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file for reading what is in it, packed or not.
+
+    Raises:
+        LogFileError: It needs a library that is not there.
+        OSError: It cannot be opened.
+    """
     if path.suffix == ".gz":
         return io.BufferedReader(gzip.GzipFile(path, "rb"))
     if path.suffix == ".zst":
-        try:
-            import zstandard
-        except ImportError:
-            raise LogFileError(f"{path} needs zstandard: python -m pip install 'otelog[zstd]'") from None
+        if zstandard is None:
+            raise LogFileError(f"{path} needs zstandard: python -m pip install 'otelog[zstd]'")
         return io.BufferedReader(zstandard.open(path, "rb"))
     return path.open("rb")
 
 
+def read_line(line: bytes) -> list[Record] | None:
+    """Returns the records in a line, none if it is empty, or None if it is no record. Never raises."""
+    if not line.strip():
+        return []
+    try:
+        document = json.loads(line)
+        if "resourceLogs" in document:
+            return list(read_otlp(document))
+        document["message"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
+        return None
+    return [document]
+
+
 def read_otlp(document: Mapping[str, Any]) -> Iterator[Record]:
-    """Read an ``ExportLogsServiceRequest`` in OTLP/JSON.
+    """Read an ``ExportLogsServiceRequest`` in OTLP/JSON; the records are as `otelog dev` would have written them.
 
     Source: OTLP, "JSON Protobuf Encoding": ids are in hex, 64-bit numbers are strings.
     """
@@ -102,31 +114,21 @@ def read_otlp(document: Mapping[str, Any]) -> Iterator[Record]:
         for scope_logs in resource_logs.get("scopeLogs", ()):
             scope = scope_logs.get("scope", {}).get("name")
             for record in scope_logs.get("logRecords", ()):
-                number = int(record.get("severityNumber", 0))
-                fields: Record = {
-                    "timestamp": _to_timestamp(record),
-                    "level": record.get("severityText") or severity_range(number),
-                    "logger": scope or None,
-                    "message": _to_python(record.get("body", {})),
-                    "trace_id": record.get("traceId") or None,
-                    "span_id": record.get("spanId") or None,
-                    "severity_number": number,
-                    "service": resource.get("service.name"),
-                    "instance": resource.get("service.instance.id"),
-                }
-                if record.get("eventName"):
-                    fields["event"] = record["eventName"]
-                fields["attributes"] = _to_dict(record.get("attributes", ()))
-                yield fields
-
-
-def _to_timestamp(record: Mapping[str, Any]) -> str | None:
-    time_ns = int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0)
-    if not time_ns:
-        return None
-    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest_ns // 1000)
-    return moment.astimezone().isoformat(timespec="microseconds")
+                text = build_text(
+                    resource=resource,
+                    scope=scope,
+                    time_ns=int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0),
+                    severity_number=int(record.get("severityNumber", 0)),
+                    severity_text=record.get("severityText"),
+                    body=_to_python(record.get("body", {})),
+                    trace_id=record.get("traceId"),
+                    span_id=record.get("spanId"),
+                    event_name=record.get("eventName"),
+                    attributes=_to_dict(record.get("attributes", ())),
+                    discarded=int(record.get("droppedAttributesCount", 0)),
+                )
+                line: Record = json.loads(text)
+                yield line
 
 
 def _to_dict(pairs: Any) -> dict[str, Any]:
@@ -142,7 +144,8 @@ def _to_python(value: Mapping[str, Any]) -> Any:
         if kind == "kvlistValue":
             return _to_dict(content.get("values", ()))
         if kind == "bytesValue":
-            # As otelog's own lines have them.
-            return base64.b64encode(base64.b64decode(content)).decode("ascii")
+            return base64.b64decode(content)
+        if kind == "doubleValue":
+            return float(content)
         return content
     return None

@@ -7,12 +7,14 @@ import json
 from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 _IDS = ("traceId", "trace_id", "spanId", "span_id")
 
 
-def decode(body: bytes) -> ExportLogsServiceRequest:
+def decode_logs(body: bytes) -> ExportLogsServiceRequest:
     """Decode an ``ExportLogsServiceRequest`` in OTLP/JSON; fields that are not known are ignored.
 
     Raises:
@@ -20,23 +22,44 @@ def decode(body: bytes) -> ExportLogsServiceRequest:
 
     Source: OTLP, "JSON Protobuf Encoding": ids are in hex, where protobuf's own JSON has base64.
     """
-    try:
-        document = json.loads(body)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-    if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+    document = _load(body)
     for resource_logs in _list(document, "resourceLogs", "resource_logs"):
         for scope_logs in _list(resource_logs, "scopeLogs", "scope_logs"):
             for record in _list(scope_logs, "logRecords", "log_records"):
                 for key in _IDS:
                     if key in record:
                         record[key] = _to_base64(key, record[key])
+    request = ExportLogsServiceRequest()
+    _fill(request, document)
+    return request
+
+
+def decode_metrics(body: bytes) -> ExportMetricsServiceRequest:
+    """Decode an ``ExportMetricsServiceRequest`` in OTLP/JSON; the ids in its exemplars are not to be relied on.
+
+    Raises:
+        ValueError: It is none; the message says what is wrong.
+    """
+    request = ExportMetricsServiceRequest()
+    _fill(request, _load(body))
+    return request
+
+
+def _load(body: bytes) -> dict[str, Any]:
     try:
-        request: ExportLogsServiceRequest = ParseDict(document, ExportLogsServiceRequest(), ignore_unknown_fields=True)
+        document = json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")
+    return document
+
+
+def _fill(request: Message, document: dict[str, Any]) -> None:
+    try:
+        ParseDict(document, request, ignore_unknown_fields=True)
     except (ParseError, RecursionError) as error:
         raise ValueError(str(error)[:300]) from error
-    return request
 
 
 def _list(parent: dict[str, Any], *names: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -9,16 +10,19 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 import zlib
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from otelog.cli import otlp_json
+from otelog.cli.ledgers import Ledgers
 from otelog.cli.lines import render_lines
 
 if TYPE_CHECKING:
@@ -30,9 +34,12 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_CHUNK_HEADER_BYTES = 1024
 ZSTD_SLICE_BYTES = 1024
 IDLE_TIMEOUT = 60.0
+MAX_CONNECTIONS = 128
+"""Connections at one time; a further one is answered 503 and closed."""
 
 _PROTOBUF = "application/x-protobuf"
 _JSON = "application/json"
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 
 
 class RefusedError(Exception):
@@ -46,16 +53,23 @@ class RefusedError(Exception):
 
 
 class Receiver:
-    """Take OTLP/HTTP logs into a journal; metrics and traces are answered 200 and dropped.
+    """Take OTLP/HTTP logs into a journal, and what metrics say of their senders' ledgers; the rest is dropped.
 
-    POST /v1/logs takes protobuf or JSON with gzip, zstd or no compression. GET /stats returns the journal's counts and
-    GET /records?after=N its latest lines, both as JSON. One daemon thread a connection.
+    POST /v1/logs, /v1/metrics and /v1/traces take protobuf or JSON with gzip, zstd or no compression. GET /stats
+    returns the journal's counts and the senders' ledgers, GET /records?after=N the latest lines, both as JSON. One
+    daemon thread a connection.
 
     Source: OTLP specification 1.x, section OTLP/HTTP.
     """
 
     def __init__(
-        self, journal: Journal, *, host: str = "127.0.0.1", port: int = 0, max_body_bytes: int = MAX_BODY_BYTES
+        self,
+        journal: Journal,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """Bind the address; nothing is served before `start`.
 
@@ -64,15 +78,18 @@ class Receiver:
             host: The address to listen on.
             port: 0 means any free one.
             max_body_bytes: The longest body, before and after decompression; a longer one is answered 413.
+            max_connections: Connections at one time.
 
         Raises:
             OSError: If the address cannot be bound.
         """
         self.journal = journal
         self.max_body_bytes = max_body_bytes
+        self.max_connections = max_connections
         self._tally = threading.Condition()
         self._requests = 0
         self._refused = 0
+        self._turned_away = 0
         self._active = 0
         self.stopping = False
         self._server = _Server(host, port, self)
@@ -81,6 +98,7 @@ class Receiver:
         )
         bound_host, self.port = self._server.server_address[:2]
         self.host = str(bound_host)
+        self.ledgers = Ledgers(journal.received, port=self.port, began_ns=time.time_ns())
 
     @property
     def url(self) -> str:
@@ -106,10 +124,20 @@ class Receiver:
             self._tally.wait_for(lambda: not self._active, timeout)
 
     def stats(self) -> dict[str, object]:
-        """Return the journal's counts with `requests`, those of /v1/logs, and `refused_requests`, those not taken."""
+        """Return the journal's counts, the senders' ledgers, and how many requests came.
+
+        `requests` are those of /v1/logs, `refused_requests` those of them that were not taken, `refused_connections`
+        the connections beyond `max_connections`.
+        """
         with self._tally:
-            requests, refused = self._requests, self._refused
-        return {**self.journal.counts(), "requests": requests, "refused_requests": refused}
+            requests, refused, turned_away = self._requests, self._refused, self._turned_away
+        return {
+            **self.journal.counts(),
+            "ledgers": self.ledgers.show(),
+            "requests": requests,
+            "refused_requests": refused,
+            "refused_connections": turned_away,
+        }
 
     def begin_request(self) -> None:
         """Tell that a request is being taken, which `stop` then waits for."""
@@ -121,6 +149,11 @@ class Receiver:
         with self._tally:
             self._active -= 1
             self._tally.notify_all()
+
+    def count_turned_away(self) -> None:
+        """Count a connection that is one too many."""
+        with self._tally:
+            self._turned_away += 1
 
     def count_request(self, *, refused: bool) -> None:
         """Count a request of /v1/logs."""
@@ -148,7 +181,23 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.receiver = receiver
         if ":" in host:
             self.address_family = socket.AF_INET6
+        self._places = threading.BoundedSemaphore(receiver.max_connections)
         super().__init__((host, port), _Exchange)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+            return
+        self.receiver.count_turned_away()
+        with contextlib.suppress(OSError):
+            request.sendall(_TOO_MANY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         # Whoever cuts the connection has no answer to get; anything else is our own fault and must show.
@@ -199,11 +248,14 @@ class _Exchange(BaseHTTPRequestHandler):
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         try:
             body = self._read_body()
-            if path == "/v1/logs":
-                self._store(kind, body)
-                receiver.count_request(refused=False)
-            elif path not in ("/v1/metrics", "/v1/traces"):
+            if path not in ("/v1/logs", "/v1/metrics", "/v1/traces"):
                 raise RefusedError(HTTPStatus.NOT_FOUND, f"nothing is taken at {path}; logs go to /v1/logs")
+            plain = self._unpack(kind, body)
+            if path == "/v1/logs":
+                self._store(kind, plain)
+                receiver.count_request(refused=False)
+            elif path == "/v1/metrics":
+                self._keep_ledgers(kind, plain)
         except RefusedError as refusal:
             if path == "/v1/logs":
                 receiver.count_request(refused=True)
@@ -218,28 +270,38 @@ class _Exchange(BaseHTTPRequestHandler):
             # An empty message is the full success of all three services.
             self._answer(HTTPStatus.OK, *((_JSON, b"{}") if kind == _JSON else (_PROTOBUF, b"")))
 
-    def _store(self, kind: str, body: bytes) -> None:
+    def _unpack(self, kind: str, body: bytes) -> bytes:
         if kind not in (_PROTOBUF, _JSON):
             raise RefusedError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Type must be {_PROTOBUF} or {_JSON}, it is {kind or 'missing'}",
             )
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
-        plain = decompress(body, encoding, max_bytes=self.server.receiver.max_body_bytes)
+        return decompress(body, encoding, max_bytes=self.server.receiver.max_body_bytes)
+
+    def _store(self, kind: str, plain: bytes) -> None:
         try:
-            if kind == _JSON:
-                request = otlp_json.decode(plain)
-            else:
-                request = ExportLogsServiceRequest()
-                request.ParseFromString(plain)
+            request = otlp_json.decode_logs(plain) if kind == _JSON else ExportLogsServiceRequest.FromString(plain)
+            lines = render_lines(request)
         except (DecodeError, ValueError) as error:
             raise RefusedError(
                 HTTPStatus.BAD_REQUEST, f"the body is not an ExportLogsServiceRequest: {error}"
             ) from error
         try:
-            self.server.receiver.journal.append(render_lines(request))
+            self.server.receiver.journal.append(lines)
         except (OSError, ValueError) as error:
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"the records could not be written: {error}") from error
+
+    def _keep_ledgers(self, kind: str, plain: bytes) -> None:
+        try:
+            request = (
+                otlp_json.decode_metrics(plain) if kind == _JSON else ExportMetricsServiceRequest.FromString(plain)
+            )
+        except (DecodeError, ValueError) as error:
+            raise RefusedError(
+                HTTPStatus.BAD_REQUEST, f"the body is not an ExportMetricsServiceRequest: {error}"
+            ) from error
+        self.server.receiver.ledgers.take(request)
 
     def _read_body(self) -> bytes:
         limit = self.server.receiver.max_body_bytes

@@ -139,7 +139,7 @@ class FileCount:
                 except ValueError:
                     continue
                 if isinstance(record, dict):
-                    self._by_instance[record.get("instance")] += 1
+                    self._by_instance[record.get("service.instance.id")] += 1
         return self._by_instance
 
 

@@ -10,7 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from otelog.cli.lines import severity_range
+from otelog._severity import severity_range
+from otelog.cli.filters import severity_of
+from otelog.cli.readable import fields_of, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +39,7 @@ _SEVERITIES = tuple(_LEVEL_STYLES)
 # Quiet colours that are none of the levels', so that the lines of one trace are seen to belong together.
 _TRACE_STYLES = ("cyan", "magenta", "blue", "bright_cyan", "bright_magenta", "bright_blue")
 # Of use in the file, noise on a screen.
-_HIDDEN_ATTRIBUTES = ("code.", "thread.", "process.", "exception.")
+_HIDDEN_FIELDS = ("code.", "thread.", "process.", "exception.", "service.")
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int)
     # A request holds its records logger by logger; a reader wants them as they happened.
     shown = sorted(records, key=lambda record: str(record.get("timestamp")))[-rows:]
     for record in shown:
-        style = _LEVEL_STYLES[severity_range(int(record.get("severity_number") or 0))]
+        style = _LEVEL_STYLES[severity_range(severity_of(dict(record))).upper()]
         trace = str(record.get("trace_id") or "")
         table.add_row(
             Text(str(record.get("timestamp") or "")[11 : 11 + time_columns], "dim"),
@@ -139,25 +141,58 @@ def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int)
     return table
 
 
-def show_instances(instances: Iterable[Mapping[str, Any]]) -> Table:
-    """Show the counts of a receiver, a row for each service instance."""
+def show_services(services: Iterable[Mapping[str, Any]]) -> Table:
+    """Show the counts of a receiver: a row for each service, a column for each severity."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("service", no_wrap=True, overflow="ellipsis", max_width=24)
-    table.add_column("instance", no_wrap=True, overflow="ellipsis", max_width=12)
+    table.add_column("service", no_wrap=True, overflow="ellipsis", max_width=32)
     table.add_column("records", justify="right", no_wrap=True)
-    rows = list(instances)
+    rows = list(services)
     seen = [name for name in _SEVERITIES if any(row["severities"].get(name) for row in rows)]
     for name in seen:
         table.add_column(name.lower(), justify="right", no_wrap=True)
     for row in rows:
         counts = [row["severities"].get(name, 0) for name in seen]
         table.add_row(
-            row["service"] or "-",
-            Text(row["instance"] or "-", "dim"),
+            _one_line(row["service"] or "-"),
             Text(f"{row['records']:,}", "bold"),
             *(Text(f"{n:,}" if n else "", _LEVEL_STYLES[name]) for n, name in zip(counts, seen, strict=True)),
         )
     return table
+
+
+def show_ledgers(ledgers: Iterable[Mapping[str, Any]]) -> Table:
+    """Show what senders say of their records beside what had arrived of them by then, and where the two differ."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("sender's ledger", no_wrap=True, overflow="ellipsis", max_width=32)
+    table.add_column("instance", no_wrap=True, overflow="ellipsis", max_width=12)
+    for name in ("created", "queued", "lost", "exported", "received here"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in ledgers:
+        lost = sum(row["lost"].values())
+        table.add_row(
+            _one_line(row["service"] or "-"),
+            Text(_one_line(row["instance"]), "dim"),
+            f"{row['created']:,}",
+            f"{row['queued'] + row['in_flight']:,}",
+            Text(f"{lost:,}", "red" if lost else "dim"),
+            f"{row['exported']:,}",
+            Text(f"{row['received']:,}", "bold"),
+            _show_difference(row),
+        )
+    return table
+
+
+def _show_difference(row: Mapping[str, Any]) -> Text:
+    difference = row["difference"]
+    if difference is None:
+        return Text("began before this receiver", "dim")
+    if difference == 0:
+        return Text("equal", "green")
+    if difference < 0:
+        return Text(f"{-difference:,} missing", "bold red")
+    # Its figures are a moment older than the records, and a request that was sent again comes twice.
+    return Text(f"{difference:,} more", "yellow")
 
 
 def show_reconciliation(outcome: Reconciliation, *, instance: str) -> RenderableType:
@@ -233,23 +268,23 @@ def describe_progress(view: View) -> str:
 
 
 def _describe(record: Mapping[str, Any], style: str) -> Text:
-    attributes = record.get("attributes") or {}
+    fields = fields_of(dict(record))
     message = record.get("message")
-    text = Text(_one_line(message if message is not None else record.get("event") or ""))
+    text = Text(_one_line(message if message is not None else fields.get("event_name") or ""))
     if style in ("red", "bold red"):
         text.stylize(style)
-    if "exception.type" in attributes:
-        kind = str(attributes["exception.type"]).rpartition(".")[2]
-        text.append(f"  {kind}: {_one_line(attributes.get('exception.message', ''))}", "red dim")
-    for key, value in attributes.items():
-        if not key.startswith(_HIDDEN_ATTRIBUTES):
-            text.append(f"  {key}=", "dim")
+    if "exception.type" in fields:
+        kind = str(fields["exception.type"]).rpartition(".")[2]
+        text.append(f"  {_one_line(kind)}: {_one_line(fields.get('exception.message', ''))}", "red dim")
+    for key, value in fields.items():
+        if not key.startswith(_HIDDEN_FIELDS):
+            text.append(f"  {_one_line(key)}=", "dim")
             text.append(_one_line(value), "dim")
     return text
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())
+    return safe(" ".join(str(value).split()))
 
 
 def _trace_style(trace: str) -> str:

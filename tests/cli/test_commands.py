@@ -32,7 +32,7 @@ def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*OTELOG, "dev", "--port", "0", "--file", str(tmp_path / "dev.jsonl")],
+        [*OTELOG, "dev", "--port", "0", "--folder", str(tmp_path / "dev")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -95,30 +95,30 @@ def test_dev_receives_until_it_is_interrupted(dev: subprocess.Popen[str], tmp_pa
     dev.send_signal(signal.SIGINT)
     output = dev.communicate(timeout=20)[0]
     assert dev.returncode == 0
-    assert f"7 records written to {tmp_path / 'dev.jsonl'}" in output
-    lines = (tmp_path / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    assert f"7 records written to {tmp_path / 'dev'}" in output
+    lines = (tmp_path / "dev" / "app.log").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["message"] for line in lines] == [f"message {n}" for n in range(7)]
 
 
 def test_dev_says_that_its_port_is_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("dev", "--port", str(port), "--file", str(tmp_path / "dev.jsonl"))
+        done = run("dev", "--port", str(port), "--folder", str(tmp_path / "dev"))
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_dev_says_that_its_file_cannot_be_written(tmp_path: Path) -> None:
+def test_dev_says_that_its_folder_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = run("dev", "--port", "0", "--file", str(tmp_path / "file" / "dev.jsonl"))
+    done = run("dev", "--port", "0", "--folder", str(tmp_path / "file" / "dev"))
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
 
 
 def test_dev_as_a_child_stops_when_its_input_ends(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*OTELOG, "dev", "--port", "0", "--file", str(tmp_path / "dev.jsonl"), "--stop-on-eof"],
+        [*OTELOG, "dev", "--port", "0", "--folder", str(tmp_path / "dev"), "--stop-on-eof"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",

@@ -50,7 +50,7 @@ class Demo:
 
     @property
     def file(self) -> Path | None:
-        return next(iter(self.folder.glob("*.jsonl")), None)
+        return next(iter(self.folder.glob("run-*/app.log")), None)
 
     def wait_for_records(self, count: int) -> None:
         def has_records() -> bool:
@@ -122,8 +122,8 @@ def test_every_record_of_the_shop_is_received_and_in_the_file(tmp_path: Path, de
 
     records = demo.records()
     assert len(records) == figures["in_file"] > 20
-    assert {record["service"] for record in records} == {"otelog-shop"}
-    assert len({record["instance"] for record in records}) == 1
+    assert {record["service.name"] for record in records} == {"otelog-shop"}
+    assert len({record["service.instance.id"] for record in records}) == 1
     # The shop's loggers, both through otelog and through standard logging, carry the trace of their request.
     assert {"shop.web", "shop.stock"} <= {record["logger"] for record in records}
     in_requests = [record for record in records if record["logger"].startswith("shop.")]
@@ -131,8 +131,8 @@ def test_every_record_of_the_shop_is_received_and_in_the_file(tmp_path: Path, de
     assert all(re.fullmatch("[0-9a-f]{16}", record["span_id"]) for record in in_requests)
     by_order: dict[int, set[str]] = {}
     for record in records:
-        if record["logger"] in ("shop.web", "shop.stock") and "order_id" in record["attributes"]:
-            by_order.setdefault(record["attributes"]["order_id"], set()).add(record["trace_id"])
+        if record["logger"] in ("shop.web", "shop.stock") and "order_id" in record:
+            by_order.setdefault(record["order_id"], set()).add(record["trace_id"])
     assert by_order
     assert all(len(traces) == 1 for traces in by_order.values())
     times = [record["timestamp"] for record in records]
@@ -218,7 +218,7 @@ def test_a_shop_that_dies_is_told_and_the_others_end(tmp_path: Path, demos: list
 
 
 def test_with_an_endpoint_only_the_ledger_is_judged(tmp_path: Path, demos: list[Demo]) -> None:
-    journal = Journal(tmp_path / "collector.jsonl")
+    journal = Journal(tmp_path / "collector")
     with Receiver(journal) as receiver:
         demo = Demo(tmp_path / "none", "--seconds", "2", "--rate", "50", "--endpoint", receiver.url)
         demos.append(demo)

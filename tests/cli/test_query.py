@@ -16,36 +16,43 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from otelog.cli.commands import otelog
 from otelog.cli.lines import render_lines
 from otelog.cli.log_files import read_otlp
+from otelog.sinks._line import LINE_KEYS
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 # A fixed time: a test that compares with ages makes its own, however long the run has taken by then.
 NOW = datetime(2026, 11, 24, 20, 0, tzinfo=timezone.utc)
 
 
-def line(message: Any, *, age: float = 0.0, level: str = "INFO", number: int = 9, **more: Any) -> dict[str, Any]:
+def line(message: Any, *, age: float = 0.0, level: str = "INFO", **more: Any) -> dict[str, Any]:
     record = {
+        **dict.fromkeys(LINE_KEYS),
         "timestamp": (NOW - timedelta(seconds=age)).isoformat(timespec="microseconds"),
         "level": level,
         "logger": "shop.orders",
         "message": message,
-        "trace_id": None,
-        "span_id": None,
-        "severity_number": number,
-        "service": "shop",
-        "instance": "i-1",
-        "attributes": {},
+        "service.name": "shop",
     }
     return {**record, **more}
 
 
 RECORDS = [
-    line("oldest", age=7200, level="DEBUG", number=5),
-    line("paid 12.50", attributes={"order_id": 7, "currency": "EUR", "vip": True}, trace_id=TRACE),
-    line("paid 3.10", age=30, attributes={"order_id": 8, "currency": "EUR"}),
-    line("charge failed", level="ERROR", number=17, attributes={"order_id": 7, "code.line.number": 3}),
-    line("ticket sold", logger="shop.tickets", service="box office"),
-    line("looks like it", logger="shop.ordersystem", level="NOTICE", number=11),
+    line("oldest", age=7200, level="DEBUG"),
+    line("paid 12.50", order_id=7, currency="EUR", vip=True, trace_id=TRACE),
+    line("paid 3.10", age=30, order_id=8, currency="EUR"),
+    line("charge failed", level="ERROR", order_id=7, line=3),
+    line("ticket sold", logger="shop.tickets", **{"service.name": "box office"}),
+    line("looks like it", logger="shop.ordersystem", level="Level 25"),
 ]
+
+OLDER = {
+    "timestamp": NOW.isoformat(timespec="microseconds"),
+    "level": "NOTICE",
+    "logger": "shop.old",
+    "message": "as it was",
+    "severity_number": 11,
+    "service": "old shop",
+    "attributes": {"order_id": 9},
+}
 
 
 @pytest.fixture
@@ -110,6 +117,21 @@ def test_ages_count_from_now(tmp_path: Path, words: list[str], expected: list[st
     assert messages(path, *words) == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--level", "25"], 1),
+        (["--level", "warning"], 0),
+        (["--service", "old shop"], 1),
+        (["--where", "service=old shop", "--where", "order_id=9"], 1),
+    ],
+)
+def test_lines_of_before_are_still_read(tmp_path: Path, words: list[str], found: int) -> None:
+    (tmp_path / "otelog-dev.jsonl").write_text(json.dumps(OLDER) + "\n", encoding="utf-8")
+    assert run(tmp_path, *words, "--count") == f"{found}\n"
+    assert "as it was order_id=9" in run(tmp_path)
+
+
 def test_json_is_the_line_as_it_was(file: Path) -> None:
     assert [json.loads(one) for one in run(file, "--json").splitlines()] == RECORDS
 
@@ -127,7 +149,7 @@ def test_counts_by_field(file: Path) -> None:
 
 def test_a_readable_line_is_one_line_and_harmless(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
-    hostile = line("a\nb\x1b[2J\u202ec", attributes={"k\n": {"v": "\r"}, "code.file.path": "hidden"}, level="ERROR")
+    hostile = line("a\nb\x1b[2J\u202ec", level="ERROR", **{"k\n": {"v": "\r"}, "code.stacktrace": "hidden"})
     path.write_text(json.dumps(hostile) + "\n", encoding="utf-8")
     shown = run(path)
     assert shown.count("\n") == 1
@@ -186,10 +208,36 @@ def test_documents_and_lines_packed_or_not_are_read_from_a_folder(tmp_path: Path
     (tmp_path / "collector.jsonl.1.gz").write_bytes(gzip.compress(document.encode()))
     (tmp_path / "notes.txt").write_text("no log\n", encoding="utf-8")
     assert len(messages(tmp_path)) == len(RECORDS) + 3
-    assert messages(tmp_path, "--where", "event=order.failed") == ["failed 2"]
+    assert messages(tmp_path, "--where", "event_name=order.failed") == ["failed 2"]
     zstandard = pytest.importorskip("zstandard")
     (tmp_path / "old.log.zst").write_bytes(zstandard.compress(document.encode()) + zstandard.compress(b""))
     assert run(tmp_path, "--count", "--level", "error", "--where", "whole=9007199254740993") == "6\n"
+
+
+def put(folder: Path, name: str, *texts: str) -> None:
+    content = "".join(json.dumps(line(text)) + "\n" for text in texts).encode()
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+
+def test_rotated_files_of_a_folder_are_read_oldest_first_and_each_record_once(tmp_path: Path) -> None:
+    put(tmp_path, "app.log", "6")
+    put(tmp_path, "app.20261124-212937-0002.log", "4")
+    put(tmp_path, "app.20261124-212937-0001.log.gz", "2", "3")
+    put(tmp_path, "app.20261124-212937-0001.log", "2", "3")
+    put(tmp_path, "app.20261124-212936-0001.log.gz", "1")
+    put(tmp_path, "app.77.20261124-212938-0001.log", "5")
+    put(tmp_path, "app.20261124-212937-0002.log.gz.tmp", "4")
+    put(tmp_path, "errors.log", "2")
+    put(tmp_path, "ai_responses.log", "6")
+    assert messages(tmp_path) == ["1", "2", "3", "4", "5", "6"]
+    assert messages(tmp_path, "--stream", "errors") == ["2"]
+    assert sorted(messages(tmp_path, "--stream", "ai_responses", "--stream", "errors")) == ["2", "6"]
+    assert messages(tmp_path / "errors.log") == ["2"]
+
+
+def test_a_folder_without_the_stream_says_so(tmp_path: Path) -> None:
+    put(tmp_path, "app.log", "1")
+    assert "has no log files of errors" in run(tmp_path, "--stream", "errors", code=1)
 
 
 def test_lines_that_are_no_records_are_counted_and_lose_nothing_else(file: Path) -> None:
@@ -215,5 +263,9 @@ def test_what_cannot_be_done_is_said(words: list[str], said: str) -> None:
 
 def test_an_empty_folder_and_a_damaged_file_are_told(tmp_path: Path) -> None:
     assert "has no log files" in run(tmp_path, code=1)
-    (tmp_path / "x.log.gz").write_bytes(gzip.compress(b"x" * 1000)[:20])
+    for name, content in (("x.log.gz", gzip.compress(b"x" * 1000)[:20]), ("x.log.gz", b"nothing packed")):
+        (tmp_path / name).write_bytes(content)
+        assert "cannot be read" in run(tmp_path, code=1)
+    pytest.importorskip("zstandard")
+    (tmp_path / "x.log.gz").rename(tmp_path / "x.log.zst")
     assert "cannot be read" in run(tmp_path, code=1)

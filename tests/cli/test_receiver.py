@@ -5,19 +5,21 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import socket
 import sys
 import threading
 import zlib
-from datetime import timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
-from otelog.cli.journal import Journal
-from otelog.cli.lines import render_lines, severity_range
+from otelog.cli.journal import MAX_INSTANCES, Journal
+from otelog.cli.lines import Line, render_lines
 from otelog.cli.receiver import Receiver, RefusedError, decompress
+from otelog.sinks._line import LINE_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +75,7 @@ class Sender:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "records.jsonl")
+    journal = Journal(tmp_path / "files")
     yield journal
     journal.close()
 
@@ -91,8 +93,9 @@ def sender(receiver: Receiver) -> Iterator[Sender]:
     sender.connection.close()
 
 
-def read_file(journal: Journal) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in journal.path.read_text(encoding="utf-8").splitlines()]
+def read_file(journal: Journal, stream: str = "app") -> list[dict[str, Any]]:
+    path = journal.folder / f"{stream}.log"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def test_a_record_is_in_the_file_and_counted_before_the_answer(journal: Journal, sender: Sender) -> None:
@@ -106,25 +109,40 @@ def test_a_record_is_in_the_file_and_counted_before_the_answer(journal: Journal,
         "records": 3,
         "requests": 1,
         "refused_requests": 0,
+        "refused_connections": 0,
+        "services": [{"service": "shop", "records": 3, "severities": {"INFO": 3}}],
         "instances": [{"service": "shop", "instance": "i-1", "records": 3, "severities": {"INFO": 3}}],
+        "ledgers": [],
     }
 
 
-def test_a_line_has_every_field_in_a_fixed_order() -> None:
-    [line] = render_lines(
-        ExportLogsServiceRequest.FromString(make_request()), zone=timezone(timedelta(hours=5, minutes=30))
-    )
-    assert list(json.loads(line.text).items()) == [
-        ("timestamp", "2023-11-15T03:43:20.123456+05:30"),
+def test_a_line_is_the_file_sinks_line_with_the_senders_name_as_its_first_fields() -> None:
+    request = ExportLogsServiceRequest.FromString(make_request())
+    request.resource_logs[0].resource.attributes.add(key="process.pid").value.int_value = 77
+    record = request.resource_logs[0].scope_logs[0].log_records[0]
+    for key, value in (("code.file.path", "/srv/shop/web.py"), ("code.function.name", "pay"), ("thread.name", "main")):
+        record.attributes.add(key=key).value.string_value = value
+    record.attributes.add(key="code.line.number").value.int_value = 12
+    record.dropped_attributes_count = 3
+    [line] = render_lines(request)
+    fields = json.loads(line.text)
+    moment = datetime.fromisoformat(fields.pop("timestamp"))
+    assert moment == datetime.fromisoformat("2023-11-14T22:13:20.123456+00:00")
+    assert list(fields.items()) == [
         ("level", "INFO"),
         ("logger", "shop.web"),
         ("message", "message 0"),
+        ("module", "web"),
+        ("function", "pay"),
+        ("line", 12),
+        ("thread", "main"),
+        ("process", 77),
         ("trace_id", "000102030405060708090a0b0c0d0e0f"),
         ("span_id", "0001020304050607"),
-        ("severity_number", 9),
-        ("service", "shop"),
-        ("instance", "i-1"),
-        ("attributes", {"number": 0}),
+        ("service.name", "shop"),
+        ("service.instance.id", "i-1"),
+        ("number", 0),
+        ("dropped_attributes_count", 3),
     ]
 
 
@@ -132,18 +150,19 @@ def test_a_bare_record_has_nulls_for_what_it_lacks() -> None:
     request = ExportLogsServiceRequest()
     request.resource_logs.add().scope_logs.add().log_records.add()
     [line] = render_lines(request)
-    assert json.loads(line.text) == {
-        "timestamp": None,
-        "level": "UNSPECIFIED",
-        "logger": None,
-        "message": None,
-        "trace_id": None,
-        "span_id": None,
-        "severity_number": 0,
-        "service": None,
-        "instance": None,
-        "attributes": {},
-    }
+    assert json.loads(line.text) == {**dict.fromkeys(LINE_KEYS), "level": "UNSPECIFIED"}
+
+
+def test_an_attribute_that_is_of_no_use_for_its_key_stays_a_field() -> None:
+    request = ExportLogsServiceRequest.FromString(make_request())
+    record = request.resource_logs[0].scope_logs[0].log_records[0]
+    record.attributes.add(key="code.line.number").value.string_value = "twelve"
+    record.attributes.add(key="thread.id").value.int_value = 5
+    record.attributes.add(key="service.name").value.string_value = "its own"
+    [line] = render_lines(request)
+    fields = json.loads(line.text)
+    assert (fields["line"], fields["code.line.number"], fields["thread"]) == (None, "twelve", "5")
+    assert (fields["service.name"], line.service) == ("its own", "shop")
 
 
 def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
@@ -160,6 +179,7 @@ def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
     add(key="empty")
     add(key="list").value.array_value.values.add().string_value = "a"
     add(key="map").value.kvlist_value.values.add(key="k").value.int_value = 1
+    add(key="level").value.string_value = "mine"
     [line] = render_lines(request)
     assert "\n" not in line.text
 
@@ -167,11 +187,11 @@ def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     fields = json.loads(line.text, parse_constant=refuse)
-    assert fields["event"] == "order.paid"
     assert fields["message"] == "two\nlines\u2028and \x00"
-    assert fields["attributes"] == {
-        "nan": "nan",
-        "infinite": "-inf",
+    assert {key: value for key, value in fields.items() if key not in LINE_KEYS} == {
+        "event_name": "order.paid",
+        "nan": "NaN",
+        "infinite": "-Infinity",
         "half": 0.5,
         "large": 2**63 - 1,
         "true": True,
@@ -179,6 +199,7 @@ def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
         "empty": None,
         "list": ["a"],
         "map": {"k": 1},
+        "attributes.level": "mine",
     }
 
 
@@ -199,7 +220,7 @@ def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
     ],
 )
 def test_a_severity_number_belongs_to_one_range(number: int, name: str) -> None:
-    assert severity_range(number) == name
+    assert Line(None, None, "", number, "").severity == name
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "identity"])
@@ -226,15 +247,15 @@ def test_a_chunked_body_is_taken_and_the_connection_stays_usable(journal: Journa
 
 def test_requests_follow_each_other_on_one_connection(sender: Sender) -> None:
     sender.post(make_request())
-    socket = sender.connection.sock
+    used = sender.connection.sock
     for _ in range(20):
         assert sender.post(make_request())[0] == 200
-        assert sender.connection.sock is socket
+        assert sender.connection.sock is used
 
 
 @pytest.mark.parametrize("path", ["/v1/metrics", "/v1/traces"])
 def test_other_signals_are_answered_and_dropped(path: str, journal: Journal, sender: Sender) -> None:
-    assert sender.post(b"anything", path) == (200, b"")
+    assert sender.post(b"", path) == (200, b"")
     assert sender.post(b"{}", path, kind="application/json") == (200, b"{}")
     assert read_file(journal) == []
     assert sender.get("/stats")[1]["requests"] == 0
@@ -261,6 +282,12 @@ def test_other_signals_are_answered_and_dropped(path: str, journal: Journal, sen
         (bytes(100_001), {}, 413, b"over 100000 bytes"),
         (gzip.compress(bytes(100_001)), {"Content_Encoding": "gzip"}, 413, b"over 100000 bytes"),
         (b"", {"path": "/v1/elsewhere"}, 404, b"logs go to /v1/logs"),
+        (b"\xff", {"path": "/v1/metrics"}, 400, b"not an ExportMetricsServiceRequest"),
+        (b"[]", {"path": "/v1/metrics", "kind": JSON}, 400, b"it is no JSON object"),
+        (b"{}", {"path": "/v1/metrics", "kind": "text/json"}, 415, b"Content-Type must be"),
+        (bytes(100_001), {"path": "/v1/metrics"}, 413, b"over 100000 bytes"),
+        (gzip.compress(bytes(100_001)), {"path": "/v1/metrics", "Content_Encoding": "gzip"}, 413, b"over 100000 bytes"),
+        (b"x", {"path": "/v1/traces", "Content_Encoding": "gzip"}, 400, b"gzip body is damaged"),
     ],
 )
 def test_a_bad_request_is_refused_in_words_and_the_next_one_is_taken(
@@ -272,7 +299,7 @@ def test_a_bad_request_is_refused_in_words_and_the_next_one_is_taken(
     assert (answered, detail in said) == (status, True), said
     assert read_file(journal) == []
     assert sender.post(make_request())[0] == 200
-    refused = 0 if status == 404 else 1
+    refused = 0 if "path" in headers else 1
     assert sender.get("/stats")[1]["refused_requests"] == refused
 
 
@@ -297,9 +324,9 @@ def test_json_is_taken_like_protobuf(encoding: str, journal: Journal, sender: Se
     sent = gzip.compress(body) if encoding == "gzip" else body
     assert sender.post(sent, kind=f"{JSON}; charset=utf-8", Content_Encoding=encoding) == (200, b"{}")
     (line,) = read_file(journal)
-    assert (line["level"], line["message"], line["event"]) == ("ERROR", "failed", "order.failed")
+    assert (line["level"], line["message"], line["event_name"]) == ("ERROR", "failed", "order.failed")
     assert (line["trace_id"], line["span_id"]) == (trace_id, span_id)
-    assert line["attributes"] == {"n": 7, "list": [True, 0.5]}
+    assert (line["n"], line["list"]) == (7, [True, 0.5])
     assert line["timestamp"] is not None
 
 
@@ -434,35 +461,86 @@ def test_many_senders_at_once_lose_and_tear_nothing(journal: Journal, receiver: 
     records = read_file(journal)
     assert len(records) == 1600
     for number in range(8):
-        assert sum(record["instance"] == f"i-{number}" for record in records) == 200
+        assert sum(record["service.instance.id"] == f"i-{number}" for record in records) == 200
     assert {row["records"] for row in receiver.stats()["instances"]} == {200}  # type: ignore[attr-defined]
 
 
-def test_a_full_disk_is_answered_with_503_and_counts_nothing() -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("this system has no /dev/full")
-    journal = Journal(full)
-    with Receiver(journal) as receiver:
-        sender = Sender(receiver)
-        status, said = sender.post(make_request(3))
-        assert (status, b"could not be written" in said) == (503, True)
-        assert sender.get("/stats")[1]["records"] == 0
-        sender.connection.close()
+def test_what_cannot_be_written_is_answered_with_503_and_not_counted(
+    journal: Journal, receiver: Receiver, sender: Sender
+) -> None:
+    sender.post(make_request(1, severity=17))
+    # A folder where the file was: nothing can be appended to it.
+    path = journal.folder / "app.log"
+    path.unlink()
+    path.mkdir()
+    status, said = sender.post(make_request(3))
+    assert (status, b"could not be written" in said) == (503, True)
+    assert sender.get("/stats")[1]["records"] == 1
+    path.rmdir()
+    assert sender.post(make_request(3))[0] == 200
+    assert (len(read_file(journal)), sender.get("/stats")[1]["records"]) == (3, 4)
+
+
+def test_errors_and_the_records_of_ai_loggers_are_in_files_of_their_own_as_well(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, ai_loggers=["shop.web"])
+    request = ExportLogsServiceRequest.FromString(make_request(2, severity=17))
+    request.resource_logs[0].scope_logs[0].log_records[0].severity_number = 16  # type: ignore[assignment]
+    request.resource_logs[0].scope_logs.add().scope.name = "shop.website"
+    request.resource_logs[0].scope_logs[1].log_records.add().body.string_value = "elsewhere"
+    journal.append(render_lines(request))
     journal.close()
+    messages = {
+        name: [one["message"] for one in read_file(journal, name)] for name in ("app", "errors", "ai_responses")
+    }
+    assert messages == {
+        "app": ["message 0", "message 1", "elsewhere"],
+        "errors": ["message 1"],
+        "ai_responses": ["message 0", "message 1"],
+    }
+
+
+def test_files_are_rotated_at_their_size(tmp_path: Path) -> None:
+    lines = render_lines(ExportLogsServiceRequest.FromString(make_request(10)))
+    journal = Journal(tmp_path, max_bytes=3 * len(lines[0].text))
+    journal.append(lines)
+    journal.close()
+    assert len(list(tmp_path.glob("app.*.log*"))) > 1
 
 
 def test_lines_that_were_there_stay_and_a_torn_one_swallows_no_record(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "records.jsonl"
+    path = tmp_path / "folder" / "app.log"
     path.parent.mkdir()
     path.write_text('{"message": "old"}\n{"message": "to')
-    journal = Journal(path)
+    journal = Journal(path.parent)
     journal.append(render_lines(ExportLogsServiceRequest.FromString(make_request())))
     journal.close()
     journal.close()
     first, torn, last = path.read_text().splitlines()
     assert (first, torn) == ('{"message": "old"}', '{"message": "to')
     assert json.loads(last)["message"] == "message 0"
+    with pytest.raises(ValueError, match="closed"):
+        journal.append(render_lines(ExportLogsServiceRequest.FromString(make_request())))
+
+
+def test_instances_that_are_counted_apart_are_bounded(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([Line("shop", f"i-{number}", "", 9, "{}") for number in range(MAX_INSTANCES + 5)])
+    counts: Any = journal.counts()
+    journal.close()
+    assert counts["records"] == MAX_INSTANCES + 5
+    assert counts["instances"][-1] == {"service": None, "instance": None, "records": 5, "severities": {"INFO": 5}}
+    assert len(counts["instances"]) == MAX_INSTANCES + 1
+
+
+def test_a_connection_too_many_is_answered_503_and_the_others_go_on(journal: Journal) -> None:
+    with Receiver(journal, max_connections=1) as receiver:
+        first = Sender(receiver)
+        assert first.post(make_request())[0] == 200
+        with socket.create_connection((receiver.host, receiver.port), timeout=10) as second:
+            assert second.makefile("rb").readline().startswith(b"HTTP/1.1 503 ")
+        assert first.post(make_request())[0] == 200
+        assert first.get("/stats")[1]["refused_connections"] == 1
+        first.connection.close()
 
 
 def test_stop_ends_the_thread_and_frees_the_port(journal: Journal) -> None:

@@ -91,7 +91,8 @@ def test_a_file_is_counted_by_instance_stretch_by_stretch(tmp_path: Path) -> Non
     path = tmp_path / "records.jsonl"
     count = FileCount(path)
     assert count.read_on() == {}
-    path.write_text('{"instance": "a"}\n{"instance": "b"}\nnot JSON\n\n[1]\n{"instance": "a"}\n{"instance": "a"')
+    whose = '{"service.instance.id": "'
+    path.write_text(f'{whose}a"}}\n{whose}b"}}\nnot JSON\n\n[1]\n{whose}a"}}\n{whose}a"')
     assert count.read_on() == {"a": 2, "b": 1}
     assert count.read_on() == {"a": 2, "b": 1}
     with path.open("a") as file:
