@@ -23,7 +23,12 @@ OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 # The command line's screen and the Collector do not depend on the Python version, and take long.
 MAIN_VERSION_ONLY = ("tests/stack", "tests/cli")
 # Without coverage: millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
-LOADS = ("tests/test_ledger.py", "tests/test_killed_worker.py")
+LOADS = (
+    "tests/test_ledger.py",
+    "tests/test_killed_worker.py",
+    "tests/test_file_load.py",
+    "tests/test_exporters_load.py",
+)
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 STEPS = ("lint", "unit", "load", "stack", "matrix")
 
