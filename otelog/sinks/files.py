@@ -147,7 +147,6 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
     def restart_after_fork(self) -> None:
         """Use nothing that the parent has open, and forget an export that another thread of it was in the middle of."""
         self._exporting = threading.Lock()
-        self._lane = self.make_lane(self._lane.context)
         self.folder.restart_after_fork()
 
     def end_with_process(self) -> None:
@@ -193,7 +192,7 @@ class FileLane:
         self.name = context.name
         self.exporter = exporter
         self.on_exchange: OnExchange | None = None
-        self.context = context
+        self._context = context
         self._renderer = LineRenderer(context)
         self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         self._sorter = _Sorter(exporter.settings)
@@ -217,7 +216,7 @@ class FileLane:
         for at in lost:
             tally.settle(at, at + 1, "encode_error")
         parts = self._sorter.sort(lines, sources, rows[5::COLUMNS])
-        reason = self._write(parts, len(sources), tally, stop, began + self.context.export_timeout)
+        reason = self._write(parts, len(sources), tally, stop, began + self._context.export_timeout)
         if self.on_exchange is not None:
             self.on_exchange(time.monotonic() - began, None, reason or ("encode_error" if lost else None))
 
@@ -278,8 +277,7 @@ class FileLane:
         """Nothing is ever left under way."""
 
     def restart_after_fork(self) -> None:
-        """Use nothing that the parent has open; lines carry the child's own process id."""
-        self._renderer = LineRenderer(self.context)
+        """Use nothing that the parent has open."""
         self.exporter.restart_after_fork()
 
     def shutdown(self, timeout: float) -> None:

@@ -338,6 +338,18 @@ def test_a_line_that_is_larger_than_the_total_is_told_and_those_around_it_are_wr
     assert read_all(tmp_path / "logs") == [0, 1, 3]
 
 
+def test_a_file_is_left_unpacked_where_only_live_files_could_make_room_for_it(tmp_path: Path) -> None:
+    # The total is less than the settings may have, so that a rotated file and its packed copy do not both fit.
+    settings = FileSettings(folder=str(tmp_path / "logs"), max_bytes=20 * KIB, max_total_bytes=42 * KIB)
+    folder = LogFolder(settings)
+    for stream, size in (("errors", 9 * KIB), ("app", 9 * KIB), ("app", 1 * KIB + KIB // 2)):
+        folder.append(stream, [os.urandom(size).hex().encode() + b"\n"])
+    finish_packing()
+    folder.close()
+    sizes = [path.stat().st_size for path in logs(tmp_path / "logs", "*.log*")]
+    assert sorted(sizes) == [3 * KIB + 1, 18 * KIB + 1, 18 * KIB + 1]
+
+
 # Packing.
 
 
