@@ -81,6 +81,8 @@ class Duck:
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "memory_limit": MEMORY_LIMIT,
+                # Else a folder for what does not fit is made where the command was started.
+                "temp_directory": "",
             }
         )
 
@@ -134,7 +136,10 @@ class Duck:
             cursor = self._connection.execute(sql, [str(path)])
             while rows := cursor.fetchmany(FETCHED_ROWS):
                 yield from rows
-        except (duckdb.Error, UnicodeError, MemoryError) as error:
+        except (duckdb.Error, RuntimeError, UnicodeError, MemoryError) as error:
+            # Ctrl-C comes as either of the first two.
+            if "interrupt" in str(error).lower():
+                raise KeyboardInterrupt from error
             raise DuckError(str(error)) from error
 
     def _judged(self) -> str:

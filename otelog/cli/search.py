@@ -50,7 +50,7 @@ class Search:
         """Returns the records that match, in the order of the files."""
         # Without a filter every line is shown, and so read, in any case.
         duck = self._make_duck(()) if self._filters else None
-        for path in self._paths:
+        for path in map(_where_now, self._paths):
             yield from self._find(path, duck)
 
     def count(self) -> int:
@@ -61,7 +61,7 @@ class Search:
         """Returns how many records match, by the text of their fields."""
         duck = self._make_duck(fields)
         counts: Counter[Values] = Counter()
-        for path in self._paths:
+        for path in map(_where_now, self._paths):
             if duck is not None and self._is_for_duckdb(path) and self._group_by_duckdb(path, duck, fields, counts):
                 continue
             counts.update(count_by((record for record in self._read(path) if self._filters.matches(record)), fields))
@@ -152,6 +152,12 @@ def count_by(records: Iterable[Record], fields: Values) -> Counter[Values]:
 
 def _values(record: Record, fields: Values) -> Values:
     return tuple(to_text(value_of(record, field)) for field in fields)
+
+
+def _where_now(path: Path) -> Path:
+    """Returns the packed file that a rotated one has become since it was found."""
+    packed = [path.with_name(path.name + suffix) for suffix in (".gz", ".zst")]
+    return path if path.exists() else next((one for one in packed if one.exists()), path)
 
 
 def _size_of(path: Path) -> int:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from otelog.cli.commands import otelog
 from tests.cli.test_receiver import PROTOBUF, make_request
 
 if TYPE_CHECKING:
@@ -108,6 +110,13 @@ def test_a_senders_records_are_in_the_three_files(tmp_path: Path, devs: list[Dev
     dev.send()
     assert "64 records written" in dev.end()
     assert [len(dev.records(stream)) for stream in ("app", "errors", "ai_responses")] == [64, 3, 1]
+    found = CliRunner().invoke(
+        otelog, ["query", str(tmp_path), "--group-by", "service", "--group-by", "level", "--json"]
+    )
+    assert [json.loads(row) for row in found.output.splitlines()] == [
+        {"service": "shop", "level": "INFO", "count": 61},
+        {"service": "shop", "level": "ERROR", "count": 3},
+    ]
     record = dev.records("errors")[0]
     assert (record["level"], record["function"], record["service.name"]) == ("ERROR", "<module>", "shop")
     assert not {"code.function.name", "process.pid", "severity_number"} & set(record)

@@ -264,6 +264,15 @@ def test_packed_files_are_searched_too(tmp_path: Path) -> None:
     assert_same(tmp_path / "app.log.zst", Filters(level=9))
 
 
+@pytest.mark.parametrize("duckdb_from_bytes", [None, 0])
+def test_a_file_that_was_packed_after_it_was_found_is_still_searched(
+    tmp_path: Path, duckdb_from_bytes: int | None
+) -> None:
+    (tmp_path / "app.20261124-212937-0001.log.gz").write_bytes(gzip.compress(line().encode()))
+    search = Search([tmp_path / "app.20261124-212937-0001.log"], Filters(), duckdb_from_bytes=duckdb_from_bytes)
+    assert (search.count(), len(list(search.records()))) == (1, 1)
+
+
 def test_what_is_usual_is_certain_to_duckdb(tmp_path: Path) -> None:
     usual: Record = {"logger": "shop", "n": 7, "real": 1.5, "flag": True, "none": None, "list": [], "map": {"a": [1]}}
     path = write(
