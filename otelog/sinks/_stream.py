@@ -35,7 +35,7 @@ class StreamFailure(Exception):
 def find_descriptor(stream: Any) -> int | None:
     """Returns the file descriptor behind a stream that is surely nothing else, or None."""
     # Others, such as a notebook's, have a descriptor that is not where their text goes.
-    if type(stream) is not io.TextIOWrapper:
+    if type(stream) is not io.TextIOWrapper or not hasattr(select, "poll"):
         return None
     buffer: Any = stream.buffer
     raw = buffer.raw if type(buffer) is io.BufferedWriter else buffer

@@ -79,7 +79,6 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
         self.stream = stream
         self.format = format
         self._writing = threading.Lock()
-        self._broken = False
         self._torn = False
         self._rows = RowMaker()
         self._renderer: LineRenderer | None = None
@@ -116,7 +115,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             pause: Called after every `CONVERT_AT_ONCE` records.
 
         Returns:
-            How many were written, from the first. Never raises; a stream that fails is warned of once, until it works.
+            How many were written, from the first. Never raises; a stream that fails is warned of.
         """
         if not lines:
             return 0
@@ -142,8 +141,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
                 # A stream of the application's may raise anything, whatever it is asked.
                 self._complain(error)
                 return 0
-            self._broken = False
-            return len(lines)
+                return len(lines)
 
     def _convert(self, stream: Any, lines: Sequence[bytes], pause: Callable[[], object]) -> tuple[list[bytes], str]:
         if self.format == "json" or (self.format == "auto" and not stream.isatty()):
@@ -158,10 +156,8 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
         return converted, encoding
 
     def _complain(self, error: BaseException | None) -> None:
-        if not self._broken:
-            self._broken = True
-            reason = f"{type(error).__name__}: {safe_str(error)}"
-            warn(f"console:{self.stream}", f"records cannot be written to {self.stream}: {reason}; they are counted")
+        reason = f"{type(error).__name__}: {safe_str(error)}"
+        warn(f"console:{self.stream}", f"records cannot be written to {self.stream}: {reason}; they are counted")
 
     def restart_after_fork(self) -> None:
         """Forget a write that another thread of the parent was in the middle of."""

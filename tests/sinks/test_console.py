@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import select
+import signal
+import socket
 import sys
 import threading
 import time
@@ -65,6 +67,11 @@ class Sink:
 
         wait_until(is_whole, what=f"the end of the output, which is {found[-200:]!r}")
         return found
+
+    def read_some(self) -> bytes:
+        """Return a first part of what comes."""
+        assert select.select([self._reader], [], [], 10.0)[0]
+        return os.read(self._reader, 1000)
 
     def close_reader(self) -> None:
         if self._reader >= 0:
@@ -451,14 +458,37 @@ def test_a_pipe_that_nobody_reads_ends_no_later_than_the_shutdown(
     assert sum(stats.dropped.values()) == 1 and stats.exported == 0
 
 
-def test_nobody_waits_for_the_stream_while_a_write_is_stuck(pipe: Sink, capfd: pytest.CaptureFixture[str]) -> None:
-    taken = fill(pipe.stream.fileno())
+def test_nobody_waits_for_the_stream_while_a_write_is_stuck(pipe: Sink) -> None:
     with pipe.as_stderr(), console() as processor:
-        make_logger(processor).info("stuck")
-        wait_until(lambda: processor.stats().in_flight == 1)
-        # It would hang if the worker had the stream's own lock.
-        pipe.stream.flush()
-        assert parse(pipe.read()[taken:])["message"] == "stuck"
+        make_logger(processor).info("stuck", text="t" * 1_000_000)
+        begin = pipe.read_some()
+        # It would not end before the reader reads, if the worker had the stream's own lock.
+        flush = threading.Thread(target=pipe.stream.flush)
+        flush.start()
+        flush.join(5.0)
+        was_free = not flush.is_alive()
+        assert len(parse(begin + pipe.read())["text"]) == 1_000_000
+        flush.join()
+        assert was_free
+
+
+def test_short_lines_are_written_whole_so_that_processes_do_not_mix_them() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    # Here each write can be told from the next.
+    with ours, open(theirs.detach(), "w", encoding="utf-8") as stream:
+        exporter = ConsoleLogExporter(format="json")
+        lines = [b"%d" % number + b"y" * (number * 97 % PIECE_BYTES) + b"\n" for number in range(100)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            writer = threading.Thread(target=exporter.write, args=(lines, time.monotonic() + 10, Stop(), lambda: None))
+            writer.start()
+            writes: list[bytes] = []
+            while sum(map(len, writes)) < sum(map(len, lines)):
+                writes.append(ours.recv(10 * PIECE_BYTES))
+            writer.join()
+    assert b"".join(writes) == b"".join(lines)
+    assert all(one.endswith(b"\n") and len(one) <= PIECE_BYTES for one in writes)
+    assert len(writes) < len(lines)
 
 
 def test_after_a_line_that_was_given_up_the_next_one_begins_a_line(
@@ -531,6 +561,9 @@ def test_a_forked_child_writes_although_the_parent_was_writing(pipe: Sink, capfd
         child = os.fork()
         if child == 0:
             try:
+                # If it waits for the parent's lock, it is ended.
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(10)
                 sys.stderr = open(writer, "w")  # noqa: SIM115
                 exporter.write([b"child\n"], time.monotonic() + 10, Stop(), lambda: None)
             finally:
