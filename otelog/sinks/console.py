@@ -141,7 +141,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
                 # A stream of the application's may raise anything, whatever it is asked.
                 self._complain(error)
                 return 0
-                return len(lines)
+        return len(lines)
 
     def _convert(self, stream: Any, lines: Sequence[bytes], pause: Callable[[], object]) -> tuple[list[bytes], str]:
         if self.format == "json" or (self.format == "auto" and not stream.isatty()):
