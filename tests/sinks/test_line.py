@@ -201,6 +201,7 @@ def test_a_span_without_an_id_of_its_own_has_none() -> None:
     assert (values["trace_id"], values["span_id"]) == (None, None)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_process_is_the_one_that_renders() -> None:
     renderer = LineRenderer(context_of())
     assert parse(render([row()], renderer)[0])["process"] == os.getpid()
@@ -448,6 +449,14 @@ def test_more_keys_and_places_than_are_kept_change_nothing() -> None:
         for number, line in enumerate(render(rows, renderer)):
             values = json.loads(line)
             assert (values["logger"], values[f"k{number}"]) == (f"s{number}", number)
+
+
+def test_a_place_is_named_as_its_source_asks_for_it() -> None:
+    code = RowKeeper.export.__code__
+    short = Source("shop", 9, "INFO", short_names=True)
+    rows = [row(source=source, code=code, offset=-1) for source in (SOURCE, short, SOURCE)]
+    qualified = "RowKeeper.export" if sys.version_info >= (3, 11) else "export"
+    assert [parse(line)["function"] for line in render(rows)] == [qualified, "export", qualified]
 
 
 def test_a_name_that_is_too_long_is_cut_each_time() -> None:
