@@ -19,16 +19,14 @@ _BUSY_SECONDS = 0.01
 
 
 class StreamFailure(Exception):
-    """The lines are not all written.
+    """The lines are not all written; the cause says why.
 
     Args:
-        written: How many whole ones are.
-        torn: Whether a part of the next one is, too, on a stream that is not broken.
+        torn: Whether a part of one is written, on a stream that is not broken.
     """
 
-    def __init__(self, written: int, torn: bool = False) -> None:
-        super().__init__(written, torn)
-        self.written = written
+    def __init__(self, torn: bool = False) -> None:
+        super().__init__(torn)
         self.torn = torn
 
 
@@ -42,7 +40,13 @@ def find_descriptor(stream: Any) -> int | None:
     return stream.fileno() if type(raw) is io.FileIO else None
 
 
-def write_lines(stream: Any, lines: Sequence[bytes], encoding: str, may_wait: Callable[[], bool]) -> None:
+def write_lines(
+    stream: Any,
+    lines: Sequence[bytes],
+    encoding: str,
+    may_wait: Callable[[], bool],
+    on_written: Callable[[int], object],
+) -> None:
     """Write lines to a stream, and flush it.
 
     Behind Python's own streams it writes to the descriptor: a thread that waits for a full pipe must not hold the
@@ -53,10 +57,11 @@ def write_lines(stream: Any, lines: Sequence[bytes], encoding: str, may_wait: Ca
         stream: Anything with ``write`` and ``flush``.
         lines: Each with its end.
         encoding: Of the lines.
-        may_wait: Asked while the stream takes nothing.
+        may_wait: Whether there is time left; asked before each piece, and while the stream takes nothing.
+        on_written: Told, as it goes on, how many lines are written from the first.
 
     Raises:
-        StreamFailure: Not all is written; the reason is its cause.
+        StreamFailure: Not all is written.
     """
     try:
         descriptor = find_descriptor(stream)
@@ -65,44 +70,45 @@ def write_lines(stream: Any, lines: Sequence[bytes], encoding: str, may_wait: Ca
         # What the application has written comes first.
         stream.flush()
     except Exception as error:
-        raise StreamFailure(0) from error
-    if descriptor is not None:
-        written = 0
-        for piece, count in _pieces(lines):
-            _write_piece(descriptor, piece, written, may_wait)
-            written += count
+        raise StreamFailure from error
+    if descriptor is None:
+        on_written(len(lines))
+        return
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    written = 0
+    for piece in _pieces(lines):
+        _write_piece(descriptor, poll, piece, may_wait)
+        written += len(piece)
+        on_written(written)
 
 
-def _pieces(lines: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
     piece: list[bytes] = []
     size = 0
     for line in lines:
         if piece and size + len(line) > PIECE_BYTES:
-            yield b"".join(piece), len(piece)
+            yield piece
             piece, size = [], 0
         piece.append(line)
         size += len(line)
     if piece:
-        yield b"".join(piece), len(piece)
+        yield piece
 
 
-def _write_piece(descriptor: int, piece: bytes, written: int, may_wait: Callable[[], bool]) -> None:
+def _write_piece(descriptor: int, poll: Any, piece: list[bytes], may_wait: Callable[[], bool]) -> None:
+    # Only a piece that is a single long line can be torn.
+    content = b"".join(piece)
     at = 0
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
     try:
-        while at < len(piece):
-            while not poll.poll(POLL_SECONDS * 1000):
-                if not may_wait():
-                    raise TimeoutError("nobody takes what is written")
-            try:
-                at += os.write(descriptor, piece[at : at + PIECE_BYTES])
-            except BlockingIOError:
-                # Ready, but not for so much.
-                if not may_wait():
-                    raise
-                time.sleep(_BUSY_SECONDS)
+        while at < len(content):
+            if not may_wait():
+                raise TimeoutError("the stream takes nothing more")
+            if poll.poll(POLL_SECONDS * 1000):
+                try:
+                    at += os.write(descriptor, content[at : at + PIECE_BYTES])
+                except BlockingIOError:
+                    # Ready, but not for so much.
+                    time.sleep(_BUSY_SECONDS)
     except OSError as error:
-        whole = piece.count(b"\n", 0, at)
-        waits = isinstance(error, (BlockingIOError, TimeoutError))
-        raise StreamFailure(written + whole, waits and at > 0 and piece[at - 1 : at] != b"\n") from error
+        raise StreamFailure(at > 0 and isinstance(error, TimeoutError)) from error

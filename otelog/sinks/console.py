@@ -102,10 +102,19 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             breather = Breather()
             rendered = self._renderer.render(rows, breather.breathe)
         lines = [line for line in rendered if line is not None]
-        written = self.write(lines, time.monotonic() + EXPORT_TIMEOUT, self._stop, breather.breathe)
-        return LogRecordExportResult.SUCCESS if written == len(batch) else LogRecordExportResult.FAILURE
+        whole = self.write(lines, time.monotonic() + EXPORT_TIMEOUT, self._stop, breather.breathe, lambda count: None)
+        if whole and len(lines) == len(batch):
+            return LogRecordExportResult.SUCCESS
+        return LogRecordExportResult.FAILURE
 
-    def write(self, lines: Sequence[bytes], deadline: float, stop: StopSignal, pause: Callable[[], object]) -> int:
+    def write(
+        self,
+        lines: Sequence[bytes],
+        deadline: float,
+        stop: StopSignal,
+        pause: Callable[[], object],
+        on_written: Callable[[int], object],
+    ) -> bool:
         """Write lines of JSON in the way that the stream asks for.
 
         Args:
@@ -113,12 +122,13 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             deadline: The monotonic moment until which a stream that takes nothing is waited for.
             stop: A shutdown, whose deadline holds too.
             pause: Called after every `CONVERT_AT_ONCE` records.
+            on_written: Told, as it goes on, how many lines are written from the first.
 
         Returns:
-            How many were written, from the first. Never raises; a stream that fails is warned of.
+            Whether all are written. Never raises; a stream that fails is warned of.
         """
         if not lines:
-            return 0
+            return True
 
         def may_wait() -> bool:
             return time.monotonic() < min(deadline, stop.stop_deadline)
@@ -127,21 +137,21 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             try:
                 stream = getattr(sys, self.stream)
                 if stream is None:
-                    raise StreamFailure(0) from OSError("there is none")
+                    raise StreamFailure from OSError("there is none")
                 encoded, encoding = self._convert(stream, lines, pause)
                 if self._torn:
-                    write_lines(stream, [b"\n"], "ascii", may_wait)
+                    write_lines(stream, [b"\n"], "ascii", may_wait, lambda count: None)
                     self._torn = False
-                write_lines(stream, encoded, encoding, may_wait)
+                write_lines(stream, encoded, encoding, may_wait, on_written)
             except StreamFailure as failure:
                 self._torn = self._torn or failure.torn
                 self._complain(failure.__cause__)
-                return failure.written
+                return False
             except Exception as error:
                 # A stream of the application's may raise anything, whatever it is asked.
                 self._complain(error)
-                return 0
-        return len(lines)
+                return False
+            return True
 
     def _convert(self, stream: Any, lines: Sequence[bytes], pause: Callable[[], object]) -> tuple[list[bytes], str]:
         if self.format == "json" or (self.format == "auto" and not stream.isatty()):
@@ -218,13 +228,18 @@ class ConsoleLane:
             else:
                 lines.append(line)
                 places.append(at)
-        written = self.exporter.write(lines, began + self._context.export_timeout, stop, pause)
-        end = count if written == len(lines) else places[written]
-        # What is settled already stays so.
-        tally.settle(0, end, None)
-        tally.settle(end, count, "export_failed")
+        places.append(count)
+        # What is settled already stays so, in each of these.
+        whole = self.exporter.write(
+            lines,
+            began + self._context.export_timeout,
+            stop,
+            pause,
+            lambda written: tally.settle(0, places[written], None),
+        )
+        tally.settle(0, count, "export_failed")
         if self.on_exchange is not None:
-            self.on_exchange(time.monotonic() - began, None, "export_failed" if end < count else None)
+            self.on_exchange(time.monotonic() - began, None, None if whole else "export_failed")
 
     def finish(self) -> None:
         """Nothing is ever left under way."""

@@ -417,6 +417,13 @@ def test_a_closed_pipe_is_counted_and_warned_of_once(
             assert parse(other.read())["message"] == "again"
 
 
+def write(exporter: ConsoleLogExporter, lines: list[bytes], seconds: float = 10.0) -> tuple[bool, int]:
+    """Returns whether all lines are written, and how many are."""
+    told = [0]
+    whole = exporter.write(lines, time.monotonic() + seconds, Stop(), lambda: None, told.append)
+    return whole, told[-1]
+
+
 def fill(descriptor: int) -> int:
     """Write into a pipe until it takes no more; returns how many bytes it took."""
     os.set_blocking(descriptor, False)
@@ -480,7 +487,7 @@ def test_short_lines_are_written_whole_so_that_processes_do_not_mix_them() -> No
         lines = [b"%d" % number + b"y" * (number * 97 % PIECE_BYTES) + b"\n" for number in range(100)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
-            writer = threading.Thread(target=exporter.write, args=(lines, time.monotonic() + 10, Stop(), lambda: None))
+            writer = threading.Thread(target=write, args=(exporter, lines))
             writer.start()
             writes: list[bytes] = []
             while sum(map(len, writes)) < sum(map(len, lines)):
@@ -497,12 +504,30 @@ def test_after_a_line_that_was_given_up_the_next_one_begins_a_line(
     exporter = ConsoleLogExporter(format="json")
     long = b"{" + b"y" * 1_000_000 + b"}\n"
     with pipe.as_stderr():
-        assert exporter.write([b"{}\n", long], time.monotonic(), Stop(), lambda: None) == 1
-        assert exporter.write([b"{}\n"], time.monotonic(), Stop(), lambda: None) == 0
+        assert write(exporter, [b"{}\n", long], seconds=0.3) == (False, 1)
+        assert write(exporter, [b"{}\n"], seconds=0.3) == (False, 0)
         before = pipe.read(b"y")
-        assert exporter.write([b"{}\n", b"{}\n"], time.monotonic() + 10, Stop(), lambda: None) == 2
+        assert write(exporter, [b"{}\n", b"{}\n"]) == (True, 2)
     assert before.startswith(b"{}\n{yyy")
     assert pipe.read() == b"\n{}\n{}\n"
+
+
+def test_what_is_written_counts_although_the_rest_comes_to_nothing(
+    pipe: Sink, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pipe.as_stderr():
+        processor = BatchLogRecordProcessor(ConsoleLogExporter(format="readable"))
+        log = make_logger(processor)
+        try:
+            raise ValueError("with a stack trace of several lines")
+        except ValueError:
+            log.exception("first")
+        log.info("second", text="t" * PIECE_BYTES)
+        log.info("never whole", text="t" * 1_000_000)
+        assert not processor.shutdown(500)
+    stats = processor.stats()
+    check_identity(stats)
+    assert (stats.exported, stats.lost) == (2, 1)
 
 
 def test_a_record_that_cannot_be_rendered_is_counted_alone(pipe: Sink) -> None:
@@ -554,7 +579,7 @@ def test_a_forked_child_writes_although_the_parent_was_writing(pipe: Sink, capfd
     taken = fill(pipe.stream.fileno())
     exporter = ConsoleLogExporter(format="json")
     with pipe.as_stderr():
-        stuck = threading.Thread(target=exporter.write, args=([b"{}\n"], time.monotonic() + 10, Stop(), lambda: None))
+        stuck = threading.Thread(target=write, args=(exporter, [b"{}\n"]))
         stuck.start()
         wait_until(exporter._writing.locked)
         reader, writer = os.pipe()
@@ -565,7 +590,7 @@ def test_a_forked_child_writes_although_the_parent_was_writing(pipe: Sink, capfd
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(10)
                 sys.stderr = open(writer, "w")  # noqa: SIM115
-                exporter.write([b"child\n"], time.monotonic() + 10, Stop(), lambda: None)
+                write(exporter, [b"child\n"])
             finally:
                 os._exit(0)
         os.close(writer)
