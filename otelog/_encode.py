@@ -26,7 +26,7 @@ from otelog._record import (
     next_time,
 )
 from otelog._severity import severity_range
-from otelog._values import AnyValue, clean_text, to_any_value
+from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
 
 PAUSE_EVERY = 100
 """Records encoded between two calls of ``pause``, so that an application thread gets the interpreter lock soon."""
@@ -273,6 +273,8 @@ class Encoder:
         """
         groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]] = {}
         failed: list[str] = []
+        # Threads end, and their ids come back under other names.
+        self._threads.clear()
         step = PAUSE_EVERY * COLUMNS
         for start in range(0, len(rows), step):
             self._encode_some(rows[start : start + step], groups, failed)
@@ -551,7 +553,9 @@ def encode_fields(fields: Mapping[str, Any], keys: Mapping[str, _Key]) -> bytes:
 
 
 def _learn_key(keys: dict[str, _Key], key: object, longest: int) -> None:
-    if type(key) is str and key and key not in keys and len(keys) < MOST_CACHED_KEYS and clean_text(key) == key:
+    # One that is too long is cut each time.
+    fits = type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH
+    if fits and key not in keys and len(keys) < MOST_CACHED_KEYS and clean_text(key) == key:
         keys[key] = _Key(key, longest)
 
 

@@ -15,6 +15,7 @@ from otelog._config import resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
+from otelog._fork import watch
 from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._opening import LOGS_METHOD, open_transport
@@ -112,6 +113,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         self._stop = Stop()
         self._ledger = Ledger()
         self._ledger.exporters[_OWN] = ExporterCounts()
+        watch(self)
 
     lane_name = _OWN
 

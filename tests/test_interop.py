@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -23,8 +25,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import otelog
-from otelog.testing import OTLPServer
+from otelog.testing import OTLPServer, Reply
 from tests.arrivals import to_dict, to_python
+from tests.support import wait_until
 
 RESOURCE = Resource({"service.name": "interop", "ports": [1, 2], "ratio": 0.5, "on": True}, "https://schema/resource")
 NESTED = {"list": [1, "a", None, True, 2.5], "dict": {"deep": {"deeper": [{"x": b"\x00\xff"}]}}, "empty": {}}
@@ -342,3 +345,29 @@ def test_a_severity_that_is_none_of_the_sdks_costs_no_other_record(
     if severity == 9:
         assert (bodies[1], found[1].log_record.severity_number) == ("odd", SeverityNumber.INFO)
     provider.shutdown()
+
+
+def export_one(exporter: otelog.OTLPLogExporter, records: list[ReadableLogRecord]) -> None:
+    assert exporter.export(records) is LogRecordExportResult.SUCCESS
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_exports_though_a_thread_of_the_parent_was_in_the_middle_of_it() -> None:
+    kept = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    provider.get_logger("shop").emit(LogRecord(body="one", severity_number=SeverityNumber.INFO))
+    records = list(kept.get_finished_logs())
+    with OTLPServer(script=[Reply(delay=3.0)]) as server:
+        exporter = otelog.OTLPLogExporter(endpoint=server.logs_endpoint)
+        thread = threading.Thread(target=export_one, args=(exporter, records))
+        thread.start()
+        wait_until(lambda: len(server.requests) == 1)
+        child = multiprocessing.get_context("fork").Process(target=export_one, args=(exporter, records))
+        child.start()
+        child.join(30)
+        thread.join(30)
+        assert child.exitcode == 0
+        assert len(server.requests) == 2
+        exporter.shutdown()

@@ -30,8 +30,9 @@ ERROR_NUMBER = 17
 class Journal:
     """Write lines to rotating files, count them by service instance, and keep the latest at hand.
 
-    Every record is in app.log; those of ERROR and above are in errors.log, those of `ai_loggers` in ai_responses.log as
-    well. Any thread may call any method; one lock, held while the files are written, orders them all.
+    Every record is in app.log; those of ERROR and above are in errors.log as well, those with an attribute ``gen_ai.*``
+    and those of `ai_loggers` in ai_responses.log. Any thread may call any method; one lock, held while the files are
+    written, orders them all.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Journal:
                 self._files.close()
 
     def _is_ai(self, line: Line) -> bool:
-        return bool(self._ai_loggers) and f"{line.logger}.".startswith(self._ai_loggers)
+        return line.is_ai or (bool(self._ai_loggers) and f"{line.logger}.".startswith(self._ai_loggers))
 
     def _keep(self, text: str) -> None:
         self._latest.append(text)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+AI_PREFIX = "gen_ai."
+"""What the attributes of a language model's records begin with. Source: semantic conventions, "Generative AI"."""
+
 SERVICE, INSTANCE = "service.name", "service.instance.id"
 
 
@@ -25,6 +28,7 @@ class Line:
     instance: str | None
     logger: str
     severity_number: int
+    is_ai: bool
     text: str
 
     @property
@@ -48,6 +52,8 @@ def render_lines(request: ExportLogsServiceRequest) -> list[Line]:
         service, instance = _to_name(resource, SERVICE), _to_name(resource, INSTANCE)
         for scope_logs in resource_logs.scope_logs:
             for record in scope_logs.log_records:
+                attributes = _to_dict(record.attributes)
+                is_ai = any(key.startswith(AI_PREFIX) for key in attributes)
                 text = build_text(
                     resource=resource,
                     scope=scope_logs.scope.name,
@@ -58,10 +64,10 @@ def render_lines(request: ExportLogsServiceRequest) -> list[Line]:
                     trace_id=record.trace_id.hex(),
                     span_id=record.span_id.hex(),
                     event_name=record.event_name,
-                    attributes=_to_dict(record.attributes),
+                    attributes=attributes,
                     discarded=record.dropped_attributes_count,
                 )
-                lines.append(Line(service, instance, scope_logs.scope.name, int(record.severity_number), text))
+                lines.append(Line(service, instance, scope_logs.scope.name, int(record.severity_number), is_ai, text))
     return lines
 
 

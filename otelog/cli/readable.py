@@ -1,50 +1,38 @@
-"""A record as one readable line for a terminal."""
+"""A record out of a file as one readable line for a terminal."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
 
-from otelog._severity import severity_range
-from otelog.cli.filters import Record, moment_of, severity_of, to_text
-from otelog.sinks._line import LINE_KEYS
+from otelog.cli.filters import Record, to_text
+from otelog.sinks._line import EVENT_KEY, LINE_KEYS
+from otelog.sinks._readable import describe as describe_values
+from otelog.sinks._readable import safe_text
 
+# The styles of `otelog.sinks._readable`, which are rich's, in click's words.
 _STYLES: dict[str, dict[str, Any]] = {
-    "trace": {"dim": True},
-    "debug": {"dim": True},
-    "info": {"fg": "green"},
-    "warn": {"fg": "yellow"},
-    "error": {"fg": "red"},
-    "fatal": {"fg": "red", "bold": True},
+    "dim": {"dim": True},
+    "green": {"fg": "green"},
+    "yellow": {"fg": "yellow"},
+    "red": {"fg": "red"},
+    "bold red": {"fg": "red", "bold": True},
+    "cyan": {"fg": "cyan"},
 }
-# A record is one line on the screen, and cannot move the cursor or turn the reading direction.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 # Of use in the file, noise on a screen.
-_HIDDEN_FIELDS = ("code.", "thread.", "process.", "exception.stacktrace", "service.instance.id")
+_HIDDEN_FIELD = "service.instance.id"
 # Keys that are shown in a place of their own, or not at all; the last ones are of older lines.
 _NO_FIELDS = frozenset((*LINE_KEYS, "attributes", "severity_number", "service", "instance", "event"))
 
 
 def describe(record: Record) -> str:
     """Returns a record as one readable line, with colours that `click.echo` takes out where nobody sees them."""
-    moment = moment_of(record)
-    when = moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if moment is not None else "-"
-    style = _STYLES.get(severity_range(severity_of(record)), {})
-    message = record.get("message")
-    parts = [
-        click.style(when, dim=True),
-        click.style(f"{safe(record.get('level') or '-'):8}", **style),
-        click.style(safe(record.get("logger") or "-"), fg="cyan"),
-        safe(message if message is not None else record.get("event_name") or record.get("event") or ""),
-    ]
-    parts += [
-        click.style(f"{safe(key)}={safe(value)}", dim=True)
-        for key, value in fields_of(record).items()
-        if not key.startswith(_HIDDEN_FIELDS)
-    ]
-    return " ".join(parts)
+    fields = {key: value for key, value in fields_of(record).items() if key != _HIDDEN_FIELD}
+    if record.get("event"):
+        fields = {EVENT_KEY: record["event"], **fields}
+    pieces = describe_values(record, fields=fields, date=True, stacks=False)
+    return "".join(click.style(text, **_STYLES[style]) if style else text for text, style in pieces)
 
 
 def fields_of(record: Record) -> Record:
@@ -57,4 +45,4 @@ def fields_of(record: Record) -> Record:
 
 def safe(value: Any) -> str:
     """Returns a value's text with escapes for what could end a line or steer a terminal."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), to_text(value))
+    return safe_text(to_text(value))

@@ -31,7 +31,8 @@ TRACE_DIGITS = 8
 
 STACK_INDENT = "    "
 
-_UNSAFE = re.compile(f"[\x00-\x1f{HIDDEN}]")
+# Lone surrogates are in no line of ours, but no terminal takes them.
+_UNSAFE = re.compile(f"[\x00-\x1f{HIDDEN}\ud800-\udfff]")
 _NEEDS_QUOTES = re.compile(r'[\s="]')
 # Of use in a file, noise on a screen.
 _NOISE = ("code.", "thread.", "process.")

@@ -220,7 +220,7 @@ def test_values_of_every_kind_are_one_line_of_strict_json() -> None:
     ],
 )
 def test_a_severity_number_belongs_to_one_range(number: int, name: str) -> None:
-    assert Line(None, None, "", number, "").severity == name
+    assert Line(None, None, "", number, False, "").severity == name
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "identity"])
@@ -481,21 +481,24 @@ def test_what_cannot_be_written_is_answered_with_503_and_not_counted(
     assert (len(read_file(journal)), sender.get("/stats")[1]["records"]) == (3, 4)
 
 
-def test_errors_and_the_records_of_ai_loggers_are_in_files_of_their_own_as_well(tmp_path: Path) -> None:
+def test_errors_and_language_models_records_are_in_files_of_their_own_as_well(tmp_path: Path) -> None:
     journal = Journal(tmp_path, ai_loggers=["shop.web"])
     request = ExportLogsServiceRequest.FromString(make_request(2, severity=17))
     request.resource_logs[0].scope_logs[0].log_records[0].severity_number = 16  # type: ignore[assignment]
     request.resource_logs[0].scope_logs.add().scope.name = "shop.website"
     request.resource_logs[0].scope_logs[1].log_records.add().body.string_value = "elsewhere"
+    answer = request.resource_logs[0].scope_logs[1].log_records.add()
+    answer.body.string_value = "answer"
+    answer.attributes.add().key = "gen_ai.request.model"
     journal.append(render_lines(request))
     journal.close()
     messages = {
         name: [one["message"] for one in read_file(journal, name)] for name in ("app", "errors", "ai_responses")
     }
     assert messages == {
-        "app": ["message 0", "message 1", "elsewhere"],
+        "app": ["message 0", "message 1", "elsewhere", "answer"],
         "errors": ["message 1"],
-        "ai_responses": ["message 0", "message 1"],
+        "ai_responses": ["message 0", "message 1", "answer"],
     }
 
 
@@ -524,7 +527,7 @@ def test_lines_that_were_there_stay_and_a_torn_one_swallows_no_record(tmp_path: 
 
 def test_instances_that_are_counted_apart_are_bounded(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.append([Line("shop", f"i-{number}", "", 9, "{}") for number in range(MAX_INSTANCES + 5)])
+    journal.append([Line("shop", f"i-{number}", "", 9, False, "{}") for number in range(MAX_INSTANCES + 5)])
     counts: Any = journal.counts()
     journal.close()
     assert counts["records"] == MAX_INSTANCES + 5
