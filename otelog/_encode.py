@@ -554,8 +554,9 @@ def encode_fields(fields: Mapping[str, Any], keys: Mapping[str, _Key]) -> bytes:
 
 def _learn_key(keys: dict[str, _Key], key: object, longest: int) -> None:
     # One that is too long is cut each time.
-    fits = type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH
-    if fits and key not in keys and len(keys) < MOST_CACHED_KEYS and clean_text(key) == key:
+    if type(key) is not str or not 0 < len(key) <= MAX_KEY_LENGTH:
+        return
+    if key not in keys and len(keys) < MOST_CACHED_KEYS and clean_text(key) == key:
         keys[key] = _Key(key, longest)
 
 

@@ -67,7 +67,7 @@ _HINTS = {
     "queue_full": "Records come faster than they are exported: is the Collector reachable? Else raise max_queue_size.",
     "retry_exhausted": "The endpoint did not answer in time: is the Collector running there?",
     "shutdown_timeout": "The process ended before everything was delivered: raise shutdown_timeout.",
-    "too_large": "Single records are over max_request_bytes (or file_max_total_bytes): raise it, or log less at a time.",
+    "too_large": "Single records are over max_request_bytes (or file_max_total_bytes): raise it, or log less at once.",
     "rejected": "The endpoint refused them: see its answer above, or its own log.",
 }
 

@@ -108,7 +108,7 @@ def _write_piece(descriptor: int, poll: Any, piece: list[bytes], may_wait: Calla
                 try:
                     at += os.write(descriptor, content[at : at + PIECE_BYTES])
                 except BlockingIOError:
-                    # Ready, but not for so much.
+                    # Another process was faster.
                     time.sleep(_BUSY_SECONDS)
     except OSError as error:
         raise StreamFailure(at > 0 and isinstance(error, TimeoutError)) from error
