@@ -336,7 +336,7 @@ def make_otelog_session(conditions: Conditions, call: Callable[[], Callable[[int
 
     otelog.configure(
         service_name="bench",
-        endpoint=conditions.endpoint,
+        endpoint=conditions.endpoint or None,
         max_queue_size=conditions.queue_size,
         max_queue_bytes=_AMPLE_QUEUE_BYTES,
         max_export_batch_size=conditions.batch_size,
