@@ -1,4 +1,4 @@
-"""Writes into README.md what is generated: the option table and the benchmark's table. Run it after changing either.
+"""Writes into README.md what is generated: the option table and the benchmark's tables. Run it after changing either.
 
 With --check it changes nothing, and fails if the page is out of date.
 """
@@ -13,7 +13,10 @@ from otelog._options import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-BENCH_TABLE = ROOT / "benchmarks" / "results" / "table.md"
+BENCH_TABLES = {
+    "bench": ROOT / "benchmarks" / "results" / "table.md",
+    "bench-sinks": ROOT / "benchmarks" / "results" / "sinks" / "table.md",
+}
 
 
 def fill_in(text: str, name: str, content: str) -> str:
@@ -28,8 +31,9 @@ def fill_in(text: str, name: str, content: str) -> str:
 def render() -> str:
     """Return the page as it should be."""
     text = fill_in(README.read_text(encoding="utf-8"), "options", markdown_table())
-    if BENCH_TABLE.exists():
-        text = fill_in(text, "bench", BENCH_TABLE.read_text(encoding="utf-8"))
+    for name, table in BENCH_TABLES.items():
+        if table.exists():
+            text = fill_in(text, name, table.read_text(encoding="utf-8"))
     return text
 
 

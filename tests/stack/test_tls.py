@@ -1,4 +1,4 @@
-"""A real Collector behind TLS and mTLS, over HTTP and gRPC, with each of the three ways to say so."""
+"""A real Collector behind TLS, mTLS and a token, over HTTP and gRPC, with each of the three ways to say so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import trustme
@@ -26,7 +27,9 @@ VARIABLES = {
     "client_certificate_file": "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
     "client_key_file": "OTEL_EXPORTER_OTLP_CLIENT_KEY",
     "export_timeout_millis": "OTEL_BLRP_EXPORT_TIMEOUT",
+    "headers": "OTEL_EXPORTER_OTLP_HEADERS",
 }
+TOKEN = "s3cret token"
 PROGRAM = f"""
 import json, sys
 import otelog
@@ -86,14 +89,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 class Secured:
-    """A Collector whose receiver is "plain", speaks "tls", or "mtls", or TLS with another host's name ("misnamed")."""
+    """A Collector whose receiver is "plain", speaks "tls", or "mtls", or TLS with another host's name ("misnamed").
+
+    With "token" it speaks TLS, and takes nothing without a bearer token.
+    """
 
     def __init__(self, collector: Collector, security: str, files: Files) -> None:
         self.collector = collector
         self._security = security
         self._files = files
 
-    def options(self, protocol: str, **changed: str | None) -> dict[str, Any]:
+    def options(self, protocol: str, **changed: Any) -> dict[str, Any]:
         """What a client has to be told."""
         base = self.collector.grpc_endpoint if protocol == "grpc" else self.collector.endpoint
         options: dict[str, Any] = {"endpoint": base, "protocol": protocol}
@@ -101,6 +107,8 @@ class Secured:
             options |= {"endpoint": base.replace("http://", "https://"), "certificate_file": self._files.authority}
         if self._security == "mtls":
             options |= {"client_certificate_file": self._files.client, "client_key_file": self._files.client_key}
+        if self._security == "token":
+            options["headers"] = {"authorization": f"Bearer {TOKEN}"}
         options |= changed
         return {name: value for name, value in options.items() if value is not None}
 
@@ -122,7 +130,14 @@ def secured(request: pytest.FixtureRequest, collector_binary: Path, tmp_path: Pa
         tls["client_ca_file"] = files.authority
     overrides: dict[str, Any] = {}
     if security != "plain":
-        overrides = {"receivers": {"otlp": {"protocols": {name: {"tls": tls} for name in ("grpc", "http")}}}}
+        protocol: dict[str, Any] = {"tls": tls}
+        if security == "token":
+            protocol["auth"] = {"authenticator": "bearertokenauth"}
+            overrides = {
+                "extensions": {"bearertokenauth": {"token": TOKEN}},
+                "service": {"extensions": ["health_check", "bearertokenauth"]},
+            }
+        overrides["receivers"] = {"otlp": {"protocols": dict.fromkeys(("grpc", "http"), protocol)}}
     with start_collector(collector_binary, tmp_path, overrides) as collector:
         yield Secured(collector, security, files)
 
@@ -144,12 +159,19 @@ def run(
     return books, done.stderr.splitlines()
 
 
+def to_variable(value: Any) -> str:
+    """A value as the environment has it."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={quote(text)}" for name, text in value.items())
+    return str(value)
+
+
 def run_as(way: str, options: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Send ten records with these options by keyword, by environment or from a file."""
     if way == "keywords":
         return run(options)
     if way == "environment":
-        return run(environ={VARIABLES[name]: str(value) for name, value in options.items()})
+        return run(environ={VARIABLES[name]: to_variable(value) for name, value in options.items()})
     path = folder / "otelog.yaml"
     path.write_text(yaml.safe_dump(options), encoding="utf-8")
     return run(environ={"OTELOG_CONFIG_FILE": str(path)})
@@ -157,7 +179,7 @@ def run_as(way: str, options: dict[str, Any], folder: Path) -> tuple[dict[str, A
 
 @pytest.mark.parametrize("way", ["keywords", "environment", "file"])
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-@pytest.mark.parametrize("secured", ["plain", "tls", "mtls"], indirect=True)
+@pytest.mark.parametrize("secured", ["plain", "tls", "mtls", "token"], indirect=True)
 def test_a_collector_has_exactly_the_records(secured: Secured, protocol: str, way: str, tmp_path: Path) -> None:
     books, said = run_as(way, secured.options(protocol), tmp_path)
     assert books == {"delivered": True, "exported": COUNT, "lost": 0, "resent": 0}
@@ -213,6 +235,13 @@ def test_with_the_certificate_of_a_stranger_nothing_arrives(secured: Secured, pr
         protocol, client_certificate_file=files.other_client, client_key_file=files.other_client_key
     )
     check_loss(secured, options, "client_certificate_file")
+
+
+@pytest.mark.parametrize("headers", [None, {"authorization": "Bearer another"}])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("secured", ["token"], indirect=True)
+def test_without_the_token_nothing_arrives(secured: Secured, protocol: str, headers: dict[str, str] | None) -> None:
+    check_loss(secured, secured.options(protocol, headers=headers), "check the credentials in headers")
 
 
 @pytest.mark.parametrize("secured", ["tls"], indirect=True)
