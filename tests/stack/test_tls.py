@@ -29,7 +29,7 @@ VARIABLES = {
     "export_timeout_millis": "OTEL_BLRP_EXPORT_TIMEOUT",
     "headers": "OTEL_EXPORTER_OTLP_HEADERS",
 }
-TOKEN = "s3cret token"
+TOKEN = "s3cret-token"
 PROGRAM = f"""
 import json, sys
 import otelog
