@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from otelog._diagnostics import warn
-from otelog._lane import BatchTally, Lane, row_severity_ranges
+from otelog._lane import BatchTally, Lane, open_tally
 from otelog._ledger import Ledger
 from otelog._record import COLUMNS
 from otelog._stop import Stop
@@ -61,12 +61,8 @@ class Carrier:
 
     def accept(self, rows: list[Any]) -> None:
         """See `otelog._way_out.WayOut`."""
-        sources = rows[1::COLUMNS]
-        self._ledger.enter(self.lane.name, len(sources))
-        tally = BatchTally(
-            self._ledger, self.lane.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
-        )
-        self.take_in_hand(tally)
+        self._ledger.enter(self.lane.name, len(rows) // COLUMNS)
+        self.take_in_hand(open_tally(rows, self._ledger, self.lane.name))
 
     def take_in_hand(self, tally: BatchTally) -> None:
         """Answer for a batch in flight from now on; inside a move."""

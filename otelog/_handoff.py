@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +22,7 @@ from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._record import COLUMNS, SLOT_BYTES, Source
-from otelog._stop import LONGEST_WAIT, Stop
+from otelog._stop import LONGEST_WAIT, Request, Stop
 from otelog._values import safe_str
 
 RESTART_PAUSE = 0.1
@@ -74,17 +73,6 @@ class Bounds(NamedTuple):
     max_records: int
     max_bytes: int
     reserve: float = 0.0
-
-
-class _Request:
-    """Somebody who waits for the hand-off: a raw lock, because it is released by another thread."""
-
-    __slots__ = ("done", "drained")
-
-    def __init__(self) -> None:
-        self.drained = False
-        self.done = allocate_lock()
-        self.done.acquire()
 
 
 class _Batch(NamedTuple):
@@ -139,7 +127,7 @@ class HandOff:
         self._carrier.open(stop)
         self._batches: deque[_Batch] = deque()
         self._units = 0
-        self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._delivering = threading.Lock()
         self._ending = False
         self.stalled = False
@@ -222,13 +210,13 @@ class HandOff:
 
     # Those who wait.
 
-    def ask(self) -> _Request:
+    def ask(self) -> Request:
         """Have all that waits now delivered; returns what `wait` wants."""
-        request = _Request()
+        request = Request()
         self._inbox.put(request)
         return request
 
-    def wait(self, request: _Request, deadline: float) -> bool:
+    def wait(self, request: Request, deadline: float) -> bool:
         """Wait until it is, and return whether it is."""
         while not request.done.acquire(timeout=min(_until(deadline), LOOK_AGAIN)):
             if time.monotonic() >= deadline:

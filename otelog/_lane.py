@@ -229,6 +229,24 @@ def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[s
     return [severity_range(source.severity_number) for source in sources[start:stop]]
 
 
+def open_tally(rows: list[Any], ledger: Ledger, name: str) -> BatchTally:
+    """Returns the tally of rows that are in flight for this exporter."""
+    sources = rows[1::COLUMNS]
+    return BatchTally(ledger, name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop))
+
+
+def make_pause(stop: StopSignal) -> Callable[[], None]:
+    """Returns what a lane calls now and then while it works on a batch, so that other threads get the interpreter."""
+    breather = Breather()
+
+    def pause() -> None:
+        # At the end nobody's latency counts any more, but the time that is left does.
+        if not stop.is_set():
+            breather.breathe()
+
+    return pause
+
+
 class ForeignLane:
     """Any exporter of the SDK's interface: what it answers is what is counted.
 
@@ -248,14 +266,12 @@ class ForeignLane:
         self.on_exchange: OnExchange | None = None
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        sources = rows[1::COLUMNS]
-        tally = BatchTally(
-            ledger, self.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
-        )
+        size = len(rows) // COLUMNS
+        tally = open_tally(rows, ledger, self.name)
         hold(tally)
         records = self._convert(rows, tally)
         if records:
-            tally.settle(0, len(sources), self._export(records))
+            tally.settle(0, size, self._export(records))
 
     def finish(self) -> None:
         """Nothing is ever left under way."""

@@ -1,9 +1,10 @@
-"""How a shutdown reaches whoever waits."""
+"""How those who wait are told: of a shutdown, and of what they have asked for."""
 
 from __future__ import annotations
 
 import math
 import time
+from _thread import allocate_lock
 from queue import Empty, SimpleQueue
 
 LONGEST_WAIT = 10_000_000.0
@@ -67,3 +68,17 @@ class Stop:
     def wait(self, timeout: float) -> bool:
         """Wait until it begins, at most this many seconds; returns whether it has."""
         return self._begun.wait(timeout)
+
+
+class Request:
+    """Somebody who waits for a thread's work: a raw lock, because it is released by another thread.
+
+    `drained` says whether all of it was done when `done` can be acquired.
+    """
+
+    __slots__ = ("done", "drained")
+
+    def __init__(self) -> None:
+        self.drained = False
+        self.done = allocate_lock()
+        self.done.acquire()

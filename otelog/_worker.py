@@ -10,7 +10,6 @@ import math
 import sys
 import threading
 import time
-from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -24,7 +23,7 @@ from otelog._fork import watch
 from otelog._ledger import Ledger, Stats
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
-from otelog._stop import LONGEST_WAIT, Latch, Stop
+from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
 from otelog._values import Limits, safe_str
 
 if TYPE_CHECKING:
@@ -41,17 +40,6 @@ UNATTENDED_TIMEOUT = 30.0
 
 RESTART_PAUSE = 0.1
 """Seconds between a crash of the worker's loop and its next round, so that a lasting fault does not spin."""
-
-
-class _Request:
-    """Somebody who waits for the worker: a raw lock, because it is released by another thread."""
-
-    __slots__ = ("done", "drained")
-
-    def __init__(self) -> None:
-        self.drained = False
-        self.done = allocate_lock()
-        self.done.acquire()
 
 
 class Worker:
@@ -107,7 +95,7 @@ class Worker:
         watch(self)
 
     def _start_anew(self) -> None:
-        self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._stop = Stop()
         self._draining = threading.Lock()
         self._ended = Latch()
@@ -154,7 +142,7 @@ class Worker:
 
     def nudge(self) -> None:
         """Have whatever is there exported, and wait for nothing. Re-entrant and free of locks."""
-        self._inbox.put(_Request())
+        self._inbox.put(Request())
 
     # Those who wait.
 
@@ -184,7 +172,7 @@ class Worker:
 
     def _ask(self, deadline: float) -> bool:
         """Have the worker's thread empty the queue; returns whether it has in time."""
-        request = _Request()
+        request = Request()
         self._inbox.put(request)
         if self._ended.is_set():
             # It may have ended before the request was there to be answered.
@@ -355,7 +343,7 @@ class Worker:
         return not self.queue.count()[0]
 
     def _work_once(self) -> None:
-        request: _Request | None = None
+        request: Request | None = None
         self.port.wake_at = max(1, self._threshold - self.queue.store.behind())
         # A caller that saw the old threshold has put a word into the inbox; who comes now sees the new one.
         busy = self.queue.count()[0] >= self._least_of_wake or self._stop.is_set()

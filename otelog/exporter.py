@@ -16,10 +16,9 @@ from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
 from otelog._fork import watch
-from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
+from otelog._lane import BatchTally, LaneContext, LaneMaker, OnExchange, make_pause, open_tally
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._opening import LOGS_METHOD, open_transport
-from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
 from otelog._transport import TransportSettings
@@ -171,18 +170,9 @@ def encode_rows(
     hold: Callable[[BatchTally], None],
 ) -> tuple[EncodedBatch, BatchTally]:
     """Encode rows that are in flight; what cannot be encoded is settled."""
-    sources = rows[1::COLUMNS]
-    tally = BatchTally(ledger, name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop))
+    tally = open_tally(rows, ledger, name)
     hold(tally)
-
-    breather = Breather()
-
-    def pause() -> None:
-        # At the end nobody's latency counts any more, but the time that is left does.
-        if not stop.is_set():
-            breather.breathe()
-
-    batch, failed = encoder.encode(rows, pause)
+    batch, failed = encoder.encode(rows, make_pause(stop))
     # The bytes are all that is needed from here on.
     rows.clear()
     tally.turn_to(len(batch), batch.severity_ranges, [("encode_error", severity) for severity in failed])

@@ -60,14 +60,13 @@ class _Configured:
     meters: MetricsPipeline | None = None
     observers: tuple[Callable[[Ledger, bool], None], ...] = ()
     """Added to the first pipeline, and handed on from each to the next."""
-    console_handlers: list[logging.Handler]
+    console_handlers: tuple[logging.Handler, ...] = ()
     """Taken off the root logger."""
     previous_sigterm: Any = None
     sigterm_installed: bool = False
 
 
 _configured = _Configured()
-_configured.console_handlers = []
 
 
 def configure(**options: Unpack[ConfigureOptions]) -> None:
@@ -296,11 +295,11 @@ def _remove_handler() -> None:
 def _replace_console_handlers() -> None:
     from otelog.sinks.console import replace_console_handlers
 
-    _configured.console_handlers += replace_console_handlers()
+    _configured.console_handlers += tuple(replace_console_handlers())
 
 
 def _restore_console_handlers() -> None:
-    handlers, _configured.console_handlers = _configured.console_handlers, []
+    handlers, _configured.console_handlers = _configured.console_handlers, ()
     for handler in handlers:
         logging.getLogger().addHandler(handler)
 

@@ -25,7 +25,8 @@ from otelog._lane import (
     LaneContext,
     LaneMaker,
     OnExchange,
-    row_severity_ranges,
+    make_pause,
+    open_tally,
 )
 from otelog._ledger import Ledger
 from otelog._record import COLUMNS
@@ -207,18 +208,11 @@ class ConsoleLane:
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
-        sources = rows[1::COLUMNS]
-        count = len(sources)
-        tally = BatchTally(ledger, self.name, count, lambda start, stop: row_severity_ranges(sources, start, stop))
+        count = len(rows) // COLUMNS
+        tally = open_tally(rows, ledger, self.name)
         hold(tally)
         began = time.monotonic()
-        breather = Breather()
-
-        def pause() -> None:
-            # At the end nobody's latency counts any more, but the time that is left does.
-            if not stop.is_set():
-                breather.breathe()
-
+        pause = make_pause(stop)
         rendered = self._renderer.render(rows, pause)
         lines: list[bytes] = []
         places: list[int] = []

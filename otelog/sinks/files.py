@@ -16,7 +16,7 @@ from otelog._attributes import DEFAULT_ATTRIBUTES
 from otelog._delivery import StopSignal
 from otelog._diagnostics import warn
 from otelog._fork import watch
-from otelog._lane import BatchTally, Breather, LaneContext, LaneMaker, OnExchange, row_severity_ranges
+from otelog._lane import BatchTally, LaneContext, LaneMaker, OnExchange, make_pause, open_tally
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._queue import is_urgent
 from otelog._record import COLUMNS
@@ -200,18 +200,10 @@ class FileLane:
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
         sources = rows[1::COLUMNS]
-        tally = BatchTally(
-            ledger, self.name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop)
-        )
+        tally = open_tally(rows, ledger, self.name)
         hold(tally)
         began = time.monotonic()
-        breather = Breather()
-
-        def pause() -> None:
-            if not stop.is_set():
-                breather.breathe()
-
-        lines = self._renderer.render(rows, pause)
+        lines = self._renderer.render(rows, make_pause(stop))
         lost = [at for at, line in enumerate(lines) if line is None] if None in lines else []
         for at in lost:
             tally.settle(at, at + 1, "encode_error")
