@@ -253,7 +253,8 @@ def make_worker(
         way_out = Carrier(lanes[0], ledger)
     else:
         # Late, because most have a single exporter that gets everything.
-        from otelog._handoff import Bounds, FanOut, HandOff, Progress, Route
+        from otelog._fan_out import FanOut, Progress
+        from otelog._handoff import Bounds, HandOff, Route
 
         progress = Progress()
         way_out = FanOut(

@@ -59,7 +59,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_state",
         }
     ),
-    frozenset({"_way_out", "_carrier", "_handoff"}),
+    frozenset({"_way_out", "_carrier", "_handoff", "_fan_out"}),
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
     frozenset({"_destinations"}),
     frozenset({"logger", "handler", "_direct", "_track", "providers"}),
