@@ -68,13 +68,14 @@ _HINTS = {
     "retry_exhausted": "The endpoint did not answer in time: is the Collector running there?",
     "shutdown_timeout": "The process ended before everything was delivered: raise shutdown_timeout.",
     "too_large": "Single records are over max_request_bytes (or file_max_total_bytes): raise it, or log less at once.",
+    "handoff_full": "One of several exporters is slower than records come; otelog.stats().exporters says which.",
     "rejected": "The endpoint refused them: see its answer above, or its own log.",
 }
 
 
 def make_receipt(stats: Stats) -> dict[str, object]:
     """Returns the receipt: the final books of a process that has lost records, as plain data."""
-    return {
+    receipt: dict[str, object] = {
         "otelog": "receipt",
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "pid": os.getpid(),
@@ -87,3 +88,8 @@ def make_receipt(stats: Stats) -> dict[str, object]:
         "resent": stats.resent,
         "outcome_unknown": stats.outcome_unknown,
     }
+    if len(stats.exporters) > 1:
+        receipt["exporters"] = {
+            name: {"exported": one.exported, "lost": sum(one.dropped.values())} for name, one in stats.exporters.items()
+        }
+    return receipt

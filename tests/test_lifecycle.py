@@ -765,6 +765,7 @@ def test_at_exit_an_exporter_that_hangs_costs_its_own_records_and_not_more_than_
         assert time.monotonic() - began < DEADLINE / 2
         receipt = json.loads(err.splitlines()[-1])
         assert (receipt["created"], receipt["exported"], receipt["reasons"]) == (50, 50, {"shutdown_timeout": 50})
+        assert receipt["exporters"] == {"otlp": {"exported": 50, "lost": 0}, "hanging": {"exported": 0, "lost": 50}}
         assert bodies(server.records) == [f"m:{number}" for number in range(50)]
 
 
