@@ -237,6 +237,24 @@ def test_an_exporter_that_hangs_is_waited_for_once_where_callers_are():
         assert processor.stats().exporters["hanging"].dropped["handoff_full"] == 480
 
 
+def test_an_exporter_that_has_come_back_is_waited_for_again():
+    slow, quick = ExporterForTests(pause=0.002), ExporterForTests()
+    options = {"when_full": "block", "block_timeout": 2.0, "max_queue_size": 20, "max_export_batch_size": 5}
+    with fan_out(named("slow", slow), named("quick", quick), **options) as processor:
+        hold(processor, slow)
+        logger = make_logger(processor)
+        while not processor.stats().exporters["slow"].dropped["handoff_full"]:
+            logger.info("meanwhile")
+        slow.gate.set()
+        assert wait_until(lambda: processor.stats().exporters["slow"].waiting == 0)
+        lost = processor.stats().exporters["slow"].dropped["handoff_full"]
+        for number in range(300):
+            logger.info("m%d", number)
+        processor.force_flush(10_000)
+        assert processor.stats().exporters["slow"].dropped["handoff_full"] == lost
+        check_books(processor.stats())
+
+
 # Flush and shutdown.
 
 
