@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 DUCKDB_FROM_BYTES = 8 * 1024 * 1024
 """Smaller files are read before DuckDB has been imported."""
 
+SAMPLED_LINES = 2000
+MOST_MATCHING = 0.3
+"""If more of a file's first lines match, its records are read: each of them is parsed in any case."""
+
 PACKED_RATIO = 8
 _HEAD_BYTES = 1024
 
@@ -29,7 +34,8 @@ class Search:
     Args:
         paths: The files, in order; what is no record in them is counted.
         filters: What is asked of the records.
-        duckdb_from_bytes: From which size on a file is left to DuckDB, if that is installed; None for never.
+        duckdb_from_bytes: From which size on a file is left to DuckDB, if that is installed and few records match; 0 for
+            always, None for never.
 
     Raises:
         LogFileError: From the answers: a file cannot be read.
@@ -69,7 +75,7 @@ class Search:
 
     def _find(self, path: Path, duck: Duck | None) -> Iterator[Record]:
         from_before, given = self.unreadable, 0
-        if duck is not None and self._is_for_duckdb(path):
+        if duck is not None and self._is_for_duckdb(path) and not self._match_many(path):
             from otelog.cli.duck import DuckError
 
             try:
@@ -109,6 +115,17 @@ class Search:
                     yield from self._take(line)
         except READ_ERRORS as error:
             raise LogFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+    def _match_many(self, path: Path) -> bool:
+        if not self._duckdb_from_bytes:
+            return False
+        try:
+            with open_file(path) as file:
+                records = [record for line in islice(file, SAMPLED_LINES) for record in read_line(line) or ()]
+        except READ_ERRORS:
+            return False
+        matching = sum(map(self._filters.matches, records))
+        return matching > MOST_MATCHING * len(records)
 
     def _take(self, line: bytes) -> list[Record]:
         records = read_line(line)

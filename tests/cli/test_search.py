@@ -282,3 +282,12 @@ def test_what_is_usual_is_certain_to_duckdb(tmp_path: Path) -> None:
     counts, lines = Duck(filters, ("level", "real", "flag", "none")).group(path)
     assert (Counter(counts), lines) == (Counter({("INFO", "1.5", "true", ""): 10}), [])
     assert all(certain for _, certain in Duck(filters).select(path))
+
+
+def test_where_many_records_match_they_are_read_and_else_left_to_duckdb(tmp_path: Path) -> None:
+    lines = [line(level="INFO" if number % 10 else "ERROR", n=number) for number in range(500)]
+    path = write(tmp_path / "app.log", lines)
+    for level, many in ((9, True), (17, False)):
+        search = Search([path], Filters(level=level), duckdb_from_bytes=1)
+        assert search._match_many(path) is many
+        assert len(list(search.records())) == len(list(Search([path], Filters(level=level)).records()))
