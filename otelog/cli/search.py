@@ -34,8 +34,8 @@ class Search:
     Args:
         paths: The files, in order; what is no record in them is counted.
         filters: What is asked of the records.
-        duckdb_from_bytes: From which size on a file is left to DuckDB, if that is installed and few records match; 0 for
-            always, None for never.
+        duckdb_from_bytes: From which size on a file is left to DuckDB, if it is there and few of the records match;
+            0 for always, None for never.
 
     Raises:
         LogFileError: From the answers: a file cannot be read.
