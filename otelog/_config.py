@@ -30,6 +30,7 @@ __all__ = [
     "resolve",
     "resolve_exporter",
     "resolve_processor",
+    "resolve_told_resource",
 ]
 
 LOGS_PATH = "/v1/logs"
@@ -397,6 +398,18 @@ def resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None = 
         ConfigurationError: a keyword is unknown, its value is not allowed, or the configuration file cannot be used.
     """
     return _settings_of(_resolve(keywords, environ))
+
+
+def resolve_told_resource(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Returns the resource's attributes that a keyword or the configuration file tells, without the environment's.
+
+    Args and errors are those of `resolve`.
+    """
+    environ = os.environ if environ is None else environ
+    hidden = {name for option in OPTIONS if option.resource_key for name in option.variables}
+    hidden.update(_RESOURCE_ATTRIBUTES.variables)
+    told = _resolve(keywords, {name: text for name, text in environ.items() if name not in hidden})
+    return dict(told.values["resource_attributes"])
 
 
 def explain(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otelog._config import Settings, append_logs_path
+from otelog._config import Settings, append_logs_path, resolve_exporter
 from otelog._severity import severity_number
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
@@ -75,7 +75,8 @@ def _make_otlp(entry: Entry, settings: Settings) -> OTLPLogExporter:
         raise ConfigurationError(
             f"an exporter with protocol={protocol} beside endpoint={settings.endpoint} needs an endpoint of its own"
         )
-    return OTLPLogExporter(**{**values, **given})
+    # Without the environment, which is in the settings already: its credentials, too, are for one server.
+    return OTLPLogExporter.of_settings(resolve_exporter({**values, **given}, {}))
 
 
 def _values_of(prefix: str, entry: Entry, settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -213,15 +214,15 @@ class LaneContext:
         self.export_timeout = export_timeout
 
 
-class LaneMaker:
+class LaneMaker(ABC):
     """An exporter of otelog's own: it takes the queue's rows as they are, without the SDK's records in between."""
 
     lane_name = ""
     """Its name in the ledger, unless it is given another."""
 
+    @abstractmethod
     def make_lane(self, context: LaneContext) -> Lane:
         """Return the way to this exporter for one pipeline."""
-        raise NotImplementedError
 
 
 def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[str]:

@@ -310,7 +310,7 @@ OPTIONS: tuple[Option, ...] = (
         "exporters",
         EXPORTERS,
         (Entry("otlp"),),
-        "Where every record goes, each with a thread and a bounded queue of its own if there are several; see below.",
+        "Where every record goes, each with a thread and a bounded queue of its own if there are several; see above.",
         environment=("OTELOG_EXPORTERS", "OTEL_LOGS_EXPORTER"),
     ),
     *_OTLP_OPTIONS,

@@ -11,7 +11,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._config import resolve_exporter
+from otelog._config import ExporterSettings, resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
@@ -84,6 +84,16 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         )
         for warning in settings.warnings:
             warn(f"config:{warning}", warning)
+        self._open(settings, export_timeout, bisect_bad_request)
+
+    @classmethod
+    def of_settings(cls, settings: ExporterSettings) -> OTLPLogExporter:
+        """Returns an exporter of settings that are complete: nothing more comes from the environment."""
+        exporter = cls.__new__(cls)
+        exporter._open(settings, export_timeout=30.0, bisect_bad_request=False)
+        return exporter
+
+    def _open(self, settings: ExporterSettings, export_timeout: float, bisect_bad_request: bool) -> None:
         self.endpoint = settings.endpoint
         self.protocol = settings.protocol
         self.export_timeout = export_timeout

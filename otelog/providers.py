@@ -18,7 +18,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otelog import _direct
 from otelog._attributes import AttributeBuilder
-from otelog._config import Settings, resolve
+from otelog._config import Settings, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
@@ -165,7 +165,7 @@ def _make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
     provider = _logs.get_logger_provider()
     if isinstance(provider, LoggerProvider) and provider is not _configured.provider:
         # What the application has told its own provider stays, but for what it tells us in so many words.
-        resource: Resource = provider.resource.merge(Resource(resolve(options, {}).resource_attributes))
+        resource: Resource = provider.resource.merge(Resource(resolve_told_resource(options)))
     else:
         resource = _create_resource(settings)
     if _INSTANCE_ID not in resource.attributes:

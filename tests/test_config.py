@@ -756,3 +756,9 @@ def test_type_checkers_see_every_option_that_is_a_keyword() -> None:
 
     keywords = [option.name for option in _options.OPTIONS if not option.environment_only]
     assert list(ConfigureOptions.__annotations__) == keywords
+
+
+def test_the_resource_that_is_told_needs_what_else_the_environment_says() -> None:
+    environ = {"OTELOG_EXPORTERS": "console", "OTEL_SERVICE_NAME": "env", "OTEL_RESOURCE_ATTRIBUTES": "team=env"}
+    told = _config.resolve_told_resource({"replace_console_handler": True, "service_version": "1.2"}, environ)
+    assert told == {"service.version": "1.2"}

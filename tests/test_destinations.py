@@ -40,6 +40,15 @@ def test_two_collectors_get_the_same_records_and_only_the_first_gets_its_headers
             }
 
 
+def test_credentials_of_the_environment_are_for_its_own_server_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret")
+    with OTLPServer() as other, configured(exporters=["otlp", {"type": "otlp", "endpoint": other.endpoint}]) as server:
+        log.info("one")
+        assert otelog.flush(10.0)
+        assert {request.headers.get("authorization") for request in server.requests} == {"s3cret"}
+        assert {request.headers.get("authorization") for request in other.requests} == {None}
+
+
 def test_an_entry_may_go_to_the_same_server_with_other_headers() -> None:
     with configured(headers={"authorization": "s3cret"}) as server:
         entry = {"type": "otlp", "endpoint": server.endpoint, "headers": {"x-tenant": "t-1"}}

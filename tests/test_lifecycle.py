@@ -708,8 +708,8 @@ TWO_EXPORTERS = """
         def __init__(self):
             self.bodies = []
         def export(self, batch):
-            while self.held:
-                time.sleep(0.01)
+            if self.held:
+                threading.Event().wait()
             self.bodies += [record.log_record.body for record in batch]
             return LogRecordExportResult.SUCCESS
         def force_flush(self, timeout_millis=0):
