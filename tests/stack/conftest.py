@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -38,10 +39,10 @@ class Collector:
     """
 
     def __init__(self, binary: Path, folder: Path, overrides: dict[str, Any] | None = None) -> None:
-        http, grpc, health, self._metrics_port = find_free_ports(4)
+        http, grpc, health, self._metrics_port, applications, loki = find_free_ports(6)
         self.endpoint = f"http://127.0.0.1:{http}"
         self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
-        self.file = folder / "logs.jsonl"
+        self.file = folder / "logs" / "app.jsonl"
         self._health = f"http://127.0.0.1:{health}/"
         self._output = folder / "collector.log"
         environ = {
@@ -51,7 +52,10 @@ class Collector:
             "OTELOG_COLLECTOR_HEALTH": f"127.0.0.1:{health}",
             "OTELOG_COLLECTOR_METRICS_HOST": "127.0.0.1",
             "OTELOG_COLLECTOR_METRICS_PORT": str(self._metrics_port),
-            "OTELOG_COLLECTOR_FILE": str(self.file),
+            "OTELOG_COLLECTOR_APPLICATIONS": f"127.0.0.1:{applications}",
+            "OTELOG_COLLECTOR_FOLDER": str(folder),
+            # Nobody is there: what is for Loki waits in the queue on disk.
+            "OTELOG_LOKI_OTLP": f"http://127.0.0.1:{loki}/otlp",
             "OTELOG_COLLECTOR_FILE_MEGABYTES": "4096",
             "OTELOG_COLLECTOR_MEMORY_MIB": "1024",
         }
@@ -149,4 +153,4 @@ def start_collector(binary: Path, tmp_path: Path, overrides: dict[str, Any] | No
         yield running
     finally:
         running.stop()
-        running.file.unlink(missing_ok=True)
+        shutil.rmtree(folder)
