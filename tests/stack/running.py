@@ -87,7 +87,9 @@ class RunningStack:
     def samples(self, port: str, name: str) -> dict[Labels, float]:
         """The samples of one metric on a server's /metrics."""
         found = {}
-        for labels, value in re.findall(rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", self.read(port, "/metrics"), re.M):
+        for labels, value in re.findall(
+            rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", self.read(port, "/metrics"), re.MULTILINE
+        ):
             found[tuple(sorted(re.findall(r'(\w+)="([^"]*)"', labels)))] = float(value)
         return found
 
@@ -109,7 +111,9 @@ class RunningStack:
         queue = self.sum("collector-metrics", "otelcol_exporter_queue_size")
         return queue + self.sum("collector-metrics", "otelcol_exporter_in_flight_requests")
 
-    def held(self, minutes: int = 60, *, by: str = "service_name", selector: str = '{service_name=~".+"}') -> dict[str, int]:
+    def held(
+        self, minutes: int = 60, *, by: str = "service_name", selector: str = '{service_name=~".+"}'
+    ) -> dict[str, int]:
         """How many records Loki holds of the last minutes."""
         query = f"sum by ({by}) (count_over_time({selector}[{minutes}m]))"
         answer = json.loads(self.read("loki", "/loki/api/v1/query", query=query, time=str(time.time_ns() + 10**9)))
@@ -153,7 +157,9 @@ def count_records(path: Path) -> Iterator[str]:
 class Sender:
     """A process that logs the load of tests/stack/load.py."""
 
-    def __init__(self, endpoint: str, name: str, count: int, options: dict[str, Any] | None = None, rate: float = 0) -> None:
+    def __init__(
+        self, endpoint: str, name: str, count: int, options: dict[str, Any] | None = None, rate: float = 0
+    ) -> None:
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -166,6 +172,8 @@ class Sender:
                 str(rate),
             ],
             cwd=ROOT,
+            # The tests' own environment turns the metrics off, and here they are what is looked at.
+            env={name: value for name, value in os.environ.items() if name != "OTEL_METRICS_EXPORTER"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
