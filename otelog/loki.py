@@ -263,8 +263,3 @@ class LokiClient:
 
     def _no_answer(self) -> LokiError:
         return LokiError(f"{self.url} answered what is no answer of Loki's: is this its address?")
-
-
-def is_metric_query(query: str) -> bool:
-    """Returns whether LogQL gives numbers, as far as it can be told without reading all of it."""
-    return not query.lstrip().startswith("{") and "{" in query
