@@ -30,6 +30,7 @@ from tests.support import find_free_ports, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 # A folder's name is part of the sockets' names, which may have no more than 107 characters.
 PLACE = Path("/tmp")
 POOL = "10.213.0.0/16"
@@ -174,6 +175,7 @@ class Engine:
                 stdin=source,
                 capture_output=True,
                 check=False,
+                timeout=COMMAND_SECONDS,
             )
         assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stderr.decode(errors='replace')}"
         return done.stdout.decode()
@@ -386,13 +388,15 @@ def _check_containers(engine: Engine) -> None:
     """
     (port,) = find_free_ports(1)
     where = ("--network", "probe", "--name", "probe-server", "--publish", f"127.0.0.1:{port}:80")
-    look = "until wget -q -T 2 -O /dev/null http://probe-server/; do sleep 0.2; done"
+    look = (
+        "for _ in $(seq 50); do wget -q -O /dev/null http://probe-server/busybox && exit; sleep 0.2; done; exit 1"
+    )
     try:
         engine.docker("network", "create", "probe")
         engine.docker("run", "--detach", *where, "busybox:1.37.0", "httpd", "-f", "-h", "/bin")
-        engine.docker("run", "--rm", "--network", "probe", "busybox:1.37.0", "timeout", "15", "sh", "-c", look)
+        engine.docker("run", "--rm", "--network", "probe", "busybox:1.37.0", "sh", "-c", look)
         socket.create_connection(("127.0.0.1", port), 5).close()
-    except (AssertionError, OSError) as error:
+    except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
         raise EngineUnavailableError(f"the engine runs, but containers do not work: {error}") from error
     finally:
         subprocess.run(

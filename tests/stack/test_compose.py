@@ -58,19 +58,19 @@ class Project:
     Args:
         environ: the environment of `docker`.
         name: the project's name.
+        settings: variables of docker-compose.yml.
         folder: where docker-compose.yml is.
         compose: the command; the plugin alone does where no `docker` is.
-        settings: variables of docker-compose.yml.
     """
 
     def __init__(
         self,
         environ: Mapping[str, str],
         name: str,
+        settings: Mapping[str, str] | None = None,
         *,
         folder: Path = ROOT,
         compose: Sequence[str] = ("docker", "compose"),
-        **settings: str,
     ) -> None:
         self._folder = folder
         self._compose = compose
@@ -78,7 +78,7 @@ class Project:
         self.name = name
         self.ports = dict(zip(PORTS, find_free_ports(len(PORTS)), strict=True))
         ports = {f"OTELOG_PORT_{key}": str(port) for key, port in self.ports.items()}
-        self._environ = {**clean, **ports, **settings}
+        self._environ = {**clean, **ports, **(settings or {})}
 
     def run(self, *arguments: str, profiles: tuple[str, ...] = PROFILES) -> subprocess.CompletedProcess[str]:
         """Run a command of `docker compose`."""
@@ -144,10 +144,12 @@ def plugin() -> Path:
         pytest.skip(str(error))
 
 
-def describe(plugin: Path, profiles: tuple[str, ...] = PROFILES, **settings: str) -> dict[str, Any]:
+def describe(
+    plugin: Path, settings: Mapping[str, str] | None = None, profiles: tuple[str, ...] = PROFILES
+) -> dict[str, Any]:
     """What Compose makes of docker-compose.yml with these settings."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "DOCKER_"))}
-    return Project(environ, "otelog", compose=[str(plugin)], **settings).config(profiles)
+    return Project(environ, "otelog", settings, compose=[str(plugin)]).config(profiles)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +189,7 @@ def test_compose_understands_every_combination_of_profiles_and_secrets(plugin: P
     secret.write_text("secret")
     for profiles, chosen in combinations():
         settings = {name: str(secret) for one in chosen for name in SECRETS[one]}
-        config = describe(plugin, profiles, **settings)
+        config = describe(plugin, settings, profiles)
         command = config["services"]["collector"]["command"]
         overlays = [Path(argument).stem for argument in command]
         expected = ["otelcol"]
@@ -204,7 +206,7 @@ def test_ports_are_those_of_the_native_stack_unless_told_otherwise_and_on_loopba
     plugin: Path,
 ) -> None:
     settings = {f"OTELOG_PORT_{name}": "" for name in PORTS}
-    services = describe(plugin, **settings)["services"].values()
+    services = describe(plugin, settings)["services"].values()
     published = [port for one in services for port in one.get("ports", ())]
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
     assert all(port["published"] == str(port["target"]) for port in published)
@@ -402,13 +404,15 @@ def test_with_token_and_mtls_only_who_has_both_is_let_in_and_down_leaves_nothing
     project = Project(
         engine.environ,
         "otelog-secured",
-        OTELOG_TOKEN_FILE=str(token),
-        OTELOG_TLS_CERTIFICATE=certificates.server,
-        OTELOG_TLS_KEY=certificates.server_key,
-        OTELOG_TLS_CLIENT_CA=certificates.authority,
-        OTEL_EXPORTER_OTLP_CERTIFICATE=certificates.authority,
-        OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=certificates.client,
-        OTEL_EXPORTER_OTLP_CLIENT_KEY=certificates.client_key,
+        {
+            "OTELOG_TOKEN_FILE": str(token),
+            "OTELOG_TLS_CERTIFICATE": certificates.server,
+            "OTELOG_TLS_KEY": certificates.server_key,
+            "OTELOG_TLS_CLIENT_CA": certificates.authority,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": certificates.authority,
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": certificates.client,
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY": certificates.client_key,
+        },
     )
     try:
         project.up()
@@ -435,7 +439,7 @@ def test_a_named_but_empty_secret_stops_the_start(engine: Engine, tmp_path: Path
         ({"OTELOG_TLS_KEY": str(ROOT / "LICENSE")}, "TLS needs a certificate"),
         ({"OTELOG_TLS_CLIENT_CA": str(empty)}, "TLS needs a certificate"),
     ):
-        project = Project(engine.environ, "otelog-refused", **settings)
+        project = Project(engine.environ, "otelog-refused", settings)
         try:
             done = project.run("up", "--detach", "--wait", "--pull", "never", "collector", profiles=())
             assert done.returncode != 0
