@@ -57,22 +57,17 @@ class ComposeStack:
     """
 
     def __init__(self, files: Path, settings: Settings, environ: Mapping[str, str]) -> None:
-        self._command = ["docker", "compose", "--project-name", PROJECT]
-        names = ["docker-compose.yml"]
+        self._command = ["docker", "compose", "--project-name", PROJECT, "--file", str(files / "docker-compose.yml")]
         self._environ = dict(environ)
         for name, port in settings.ports.items():
             self._environ[f"OTELOG_PORT_{name.upper().replace('-', '_')}"] = str(port)
         if settings.token_file:
-            names.append("docker-compose.token.yml")
             self._environ["OTELOG_TOKEN_FILE"] = _existing(settings.token_file)
         if settings.certificate and settings.key:
-            names.append("docker-compose.tls.yml")
             self._environ["OTELOG_TLS_CERTIFICATE"] = _existing(settings.certificate)
             self._environ["OTELOG_TLS_KEY"] = _existing(settings.key)
             if settings.client_ca:
                 self._environ["OTELOG_TLS_CLIENT_CA"] = _existing(settings.client_ca)
-        for name in names:
-            self._command += ["--file", str(files / name)]
         self._command += ["--profile", "alerting"]
 
     def up(self) -> None:
