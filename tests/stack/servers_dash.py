@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,8 +21,10 @@ from tests.stack.binaries_dash import find_binary
 from tests.support import find_free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+SENDER = Path(__file__).with_name("sender_dash.py")
 START_SECONDS = 40.0
 STOP_SECONDS = 20.0
+APPLICATION_SECONDS = 60.0
 START_ATTEMPTS = 3
 
 # A proxy of the environment must not stand between the test and loopback.
@@ -54,7 +57,7 @@ def get_json(url: str, **parameters: str) -> Any:
 class _Program:
     """A process, its output in a file, that is ready when a page answers 200."""
 
-    def __init__(self, name: str, arguments: list[str], ready: str, folder: Path, **environ: str) -> None:
+    def __init__(self, name: str, arguments: list[str], ready: str, folder: Path, environ: dict[str, str]) -> None:
         self._output = folder / f"{name}.log"
         command = [str(find_binary(name)), *arguments]
         with self._output.open("wb") as output:
@@ -142,7 +145,7 @@ def _start(folder: Path, webhook: str, programs: list[_Program]) -> Servers:
     base = "http://127.0.0.1"
 
     def start(name: str, arguments: list[str], ready: str, **environ: str) -> None:
-        programs.append(_Program(name, arguments, ready, folder, **environ))
+        programs.append(_Program(name, arguments, ready, folder, environ))
 
     start(
         "loki",
@@ -215,8 +218,10 @@ def _copy_configuration(folder: Path, webhook: str) -> Path:
     assert changes == 3, "collector/prometheus.yaml has another shape"
     (copy / "prometheus.yaml").write_text(prometheus, encoding="utf-8")
     alertmanager = (copy / "alertmanager.yaml").read_text(encoding="utf-8")
-    alertmanager, changes = re.subn(r"(?m)^(  group_wait): .*$", r"\1: 0s", alertmanager)
-    assert changes == 1, "collector/alertmanager.yaml has another shape"
+    alertmanager, waits = re.subn(r"(?m)^(  group_wait): .*$", r"\1: 1s", alertmanager)
+    # Alertmanager looks for it in its working directory.
+    alertmanager, files = re.subn(r"(?m)^( +- url_file): .*$", rf"\1: {copy / 'webhook-url'}", alertmanager)
+    assert (waits, files) == (1, 1), "collector/alertmanager.yaml has another shape"
     (copy / "alertmanager.yaml").write_text(alertmanager, encoding="utf-8")
     return copy
 
@@ -228,3 +233,40 @@ def write_targets(path: Path, *ports: int, **labels: str) -> None:
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps([group]), encoding="utf-8")
     unfinished.replace(path)
+
+
+@contextmanager
+def run_application(way: str, service: str, servers: Servers, **environ: str) -> Iterator[dict[str, int]]:
+    """Start an application that loses some records; gives its books, and ends it afterwards.
+
+    Args:
+        way: How its ledger is told, see sender_dash.py.
+        service: Its name.
+        servers: Where it sends to.
+        **environ: Laid over its environment.
+    """
+    defaults = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": servers.otlp,
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        "OTEL_METRICS_EXPORTER": "none" if way == "scrape" else "otlp",
+        "PYTHONPATH": str(ROOT),
+    }
+    pipe = subprocess.PIPE
+    sender = subprocess.Popen(
+        [sys.executable, str(SENDER), way, service],
+        env={**clean_environ(), **defaults, **environ},
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
+    try:
+        assert sender.stdout is not None
+        assert sender.stderr is not None
+        line = sender.stdout.readline()
+        assert line, sender.stderr.read()
+        books: dict[str, int] = json.loads(line)
+        yield books
+    finally:
+        # Its standard input ends, and so does it.
+        sender.communicate(timeout=APPLICATION_SECONDS)

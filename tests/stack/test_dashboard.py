@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.stack import sender_dash
-from tests.stack.servers_dash import ROOT, Servers, clean_environ, get_json, run_servers, write_targets
+from tests.stack.servers_dash import Servers, get_json, run_application, run_servers, write_targets
 from tests.support import wait_until
 
 pytest.importorskip("grafana_foundation_sdk", reason="needs Python 3.11")
 
 from tools.dashboards.__main__ import FOLDER, render
 
-SENDER = Path(__file__).with_name("sender_dash.py")
 SECONDS = 40.0
 STEP = 5
 ALL = {"service": ".+", "instance": ".*"}
@@ -72,42 +69,16 @@ def ask(servers: Servers, target: dict[str, Any], variables: dict[str, str], win
     return result
 
 
-def start(way: str, service: str, servers: Servers) -> subprocess.Popen[str]:
-    environ = {
-        **clean_environ(),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": servers.otlp,
-        "OTEL_METRIC_EXPORT_INTERVAL": "500",
-        "OTEL_METRICS_EXPORTER": "none" if way == "scrape" else "otlp",
-        "PYTHONPATH": str(ROOT),
-    }
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, str(SENDER), way, service], env=environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True
-    )
-
-
-def read_books(sender: subprocess.Popen[str]) -> dict[str, int]:
-    assert sender.stdout is not None
-    assert sender.stderr is not None
-    line = sender.stdout.readline()
-    assert line, sender.stderr.read()
-    books: dict[str, int] = json.loads(line)
-    return books
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Four servers, and two applications that have lost records: checkout tells by OTLP, desk by a /metrics."""
-    with run_servers(tmp_path_factory.mktemp("dashboard")) as servers:
-        senders = {"checkout": start("otlp", "checkout", servers), "desk": start("scrape", "desk", servers)}
-        try:
-            books = {service: read_books(sender) for service, sender in senders.items()}
-            write_targets(servers.applications, books["desk"]["port"], job=f"{sender_dash.NAMESPACE}/desk")
-            _wait_for(servers, books)
-            yield Run(servers, books)
-        finally:
-            for sender in senders.values():
-                sender.communicate(timeout=SECONDS)
+    with ExitStack() as stack:
+        servers = stack.enter_context(run_servers(tmp_path_factory.mktemp("dashboard")))
+        ways = {"checkout": "otlp", "desk": "scrape"}
+        books = {name: stack.enter_context(run_application(way, name, servers)) for name, way in ways.items()}
+        write_targets(servers.applications, books["desk"]["port"], job=f"{sender_dash.NAMESPACE}/desk")
+        _wait_for(servers, books)
+        yield Run(servers, books)
 
 
 def _wait_for(servers: Servers, books: dict[str, dict[str, int]]) -> None:
@@ -261,6 +232,10 @@ def test_a_variable_has_the_values_that_are_there(run: Run, name: str) -> None:
     else:
         assert len(values) == len(run.books)
         assert any(value == f"127.0.0.1:{run.books['desk']['port']}" for value in values)
+
+
+def test_every_rule_can_be_evaluated_on_this_data(run: Run) -> None:
+    assert run.servers.value("sum(prometheus_rule_evaluation_failures_total)") == 0
 
 
 def test_alerts_are_drawn_into_the_panels(run: Run) -> None:

@@ -67,7 +67,7 @@ def count(counter: str, window: str) -> str:
     grown = f"max_over_time({counter}[{window}])"
     return (
         f"(increase({counter}[{window}]) and resets({counter}[{window}]) > 0 "
-        f"or {grown} - {counter} offset {window} or {grown})"
+        f"or {grown} - {counter} offset {window} >= 0 or {grown})"
     )
 
 
