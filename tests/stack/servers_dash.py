@@ -236,7 +236,7 @@ def write_targets(path: Path, *ports: int, **labels: str) -> None:
 
 
 @contextmanager
-def run_application(way: str, service: str, servers: Servers, **environ: str) -> Iterator[dict[str, int]]:
+def run_application(way: str, service: str, servers: Servers, **environ: str) -> Iterator[dict[str, Any]]:
     """Start an application that loses some records; gives its books, and ends it afterwards.
 
     Args:
@@ -254,6 +254,7 @@ def run_application(way: str, service: str, servers: Servers, **environ: str) ->
     pipe = subprocess.PIPE
     sender = subprocess.Popen(
         [sys.executable, str(SENDER), way, service],
+        cwd=servers.applications.parent,
         env={**clean_environ(), **defaults, **environ},
         stdin=pipe,
         stdout=pipe,
@@ -265,7 +266,7 @@ def run_application(way: str, service: str, servers: Servers, **environ: str) ->
         assert sender.stderr is not None
         line = sender.stdout.readline()
         assert line, sender.stderr.read()
-        books: dict[str, int] = json.loads(line)
+        books: dict[str, Any] = json.loads(line)
         yield books
     finally:
         # Its standard input ends, and so does it.

@@ -190,12 +190,10 @@ def test_an_instance_that_appears_loses_and_ends_is_told_to_the_webhook(tmp_path
         # It reports once, when it ends: nobody has seen its counters at zero.
         with run_application("otlp", "checkout", servers, OTEL_METRIC_EXPORT_INTERVAL="600000") as books:
             pass
+        lost = f"{NAMESPACE}/checkout has lost {{}} log records: {{}}".format
         wanted = {
-            (
-                "OtelogRecordsLost",
-                "queue_full",
-            ): f"{NAMESPACE}/checkout has lost {books['queue_full']} log records: queue_full",
-            ("OtelogRecordsLost", "too_large"): f"{NAMESPACE}/checkout has lost 1 log records: too_large",
+            ("OtelogRecordsLost", "queue_full"): lost(books["reasons"]["queue_full"], "queue_full"),
+            ("OtelogRecordsLost", "too_large"): lost(1, "too_large"),
             ("OtelogLokiDiscards", "line_too_long"): "Loki has discarded 1 log lines: line_too_long",
         }
 

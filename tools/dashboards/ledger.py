@@ -27,6 +27,7 @@ from tools.dashboards.promql import (
     COLLECTED,
     CREATED,
     DELIVERED,
+    FIRST_HOP,
     LOST,
     NO_LOSS,
     OUTCOME_UNKNOWN,
@@ -152,7 +153,8 @@ def _at_a_glance() -> list[AnyPanel]:
         ),
         make_stat(
             "Lost",
-            "Records that an application could not keep or deliver. Must be 0. The reasons are below: queue_full, "
+            "Records that an application could not keep or deliver, by any of its exporters. Must be 0. "
+            "The reasons are below: queue_full, "
             "raise max_queue_size or look why the Collector is slow; retry_exhausted, the Collector was not reachable; "
             "too_large, raise max_request_bytes or log less.",
             Query(f"sum({count(of_instances(LOST, A_LOSS), RANGE)})"),
@@ -187,19 +189,20 @@ def _at_a_glance() -> list[AnyPanel]:
 
 def _hop_by_hop() -> AnyPanel:
     named = '{service_name=~"$service"} | label_format service=service_name'
-    queued = waiting(of_services(WAITING_BY_OTLP), of_services(WAITING_BY_SCRAPE))
+    queued = waiting(of_services(WAITING_BY_OTLP, FIRST_HOP), of_services(WAITING_BY_SCRAPE, FIRST_HOP))
     return make_table(
         "Hop by hop, by service",
         "All instances of a service together, whatever is chosen above. Created = lost + removed + waiting + "
-        "delivered. A difference above 0 says that records are missing behind that hop: before the Collector, look at "
+        "delivered; what only files or the console have lost is not in it. "
+        "A difference above 0 says that records are missing behind that hop: before the Collector, look at "
         "its refusals; before Loki, at the Collector's queue and at what Loki discards. Below 0: sent twice (see "
         "resent), sent by a program that does not report, or younger than the last report. Loki's count is by the "
         "records' own time.",
         "service",
         [
             Query(by_service(count(of_services(CREATED), RANGE)), "created"),
-            Query(by_service(count(of_services(LOST, A_LOSS), RANGE)), "lost"),
-            Query(by_service(count(of_services(REMOVED, NO_LOSS), RANGE)), "removed on purpose"),
+            Query(by_service(count(of_services(LOST, A_LOSS, FIRST_HOP), RANGE)), "lost"),
+            Query(by_service(count(of_services(REMOVED, NO_LOSS, FIRST_HOP), RANGE)), "removed on purpose"),
             Query(by_service(queued), "waiting now"),
             Query(by_service(count(of_services(DELIVERED, TO_COLLECTOR), RANGE)), "delivered"),
             Query(by_service(count(COUNTED, RANGE)), "counted by the Collector"),

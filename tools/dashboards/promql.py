@@ -29,10 +29,11 @@ TO_COLLECTOR = 'error_type="",otel_component_type=~"(.*otlp.*)?",exporter=~"(otl
 """Of what is exported: what succeeded, and not to files or the console."""
 
 A_LOSS = 'reason!~"filtered|sampled|deduplicated"'
-NO_LOSS = (
-    'reason=~"(filtered|sampled|deduplicated)?",otel_component_type=~"(.*otlp.*|.+_processor)?",exporter=~"(otlp.*)?"'
-)
-"""Removed on purpose: by a filter of the application, or by the one in front of the Collector's exporter."""
+NO_LOSS = 'reason=~"(filtered|sampled|deduplicated)?"'
+"""Removed on purpose, by the application or by an exporter's own filter, which gives no reason."""
+
+FIRST_HOP = 'otel_component_type=~"(.*otlp.*|.+_processor)?",exporter=~"(otlp.*)?"'
+"""The queue, and what lies between it and the Collector; not files nor the console."""
 
 ALIVE_WINDOW = "5m"
 """An instance that has not reported for so long is taken for dead; it reports once a minute by default."""
