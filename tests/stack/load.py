@@ -2,8 +2,8 @@
 
 python -m tests.stack.load ENDPOINT NAME COUNT [OPTIONS OF configure AS JSON] [RECORDS A SECOND]
 
-Each record has a number of its own. By the number: one in 10 is an ERROR, one in 100 FATAL instead, one in 4 a WARNING, the
-rest INFO; one in 20 has an attribute gen_ai.*. With COUNT 0 it goes on until SIGTERM.
+Each record has a number of its own. By the number: one in 10 is an ERROR, one in 100 FATAL instead, one in 4 a WARNING,
+the rest INFO; one in 20 has an attribute gen_ai.*. With COUNT 0 it goes on until SIGTERM.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -87,7 +88,9 @@ class RunningStack:
     def samples(self, port: str, name: str) -> dict[Labels, float]:
         """The samples of one metric on a server's /metrics."""
         found = {}
-        for labels, value in re.findall(rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", self.read(port, "/metrics"), re.M):
+        for labels, value in re.findall(
+            rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", self.read(port, "/metrics"), re.MULTILINE
+        ):
             found[tuple(sorted(re.findall(r'(\w+)="([^"]*)"', labels)))] = float(value)
         return found
 
@@ -109,7 +112,9 @@ class RunningStack:
         queue = self.sum("collector-metrics", "otelcol_exporter_queue_size")
         return queue + self.sum("collector-metrics", "otelcol_exporter_in_flight_requests")
 
-    def held(self, minutes: int = 60, *, by: str = "service_name", selector: str = '{service_name=~".+"}') -> dict[str, int]:
+    def held(
+        self, minutes: int = 60, *, by: str = "service_name", selector: str = '{service_name=~".+"}'
+    ) -> dict[str, int]:
         """How many records Loki holds of the last minutes."""
         query = f"sum by ({by}) (count_over_time({selector}[{minutes}m]))"
         answer = json.loads(self.read("loki", "/loki/api/v1/query", query=query, time=str(time.time_ns() + 10**9)))
@@ -153,7 +158,11 @@ def count_records(path: Path) -> Iterator[str]:
 class Sender:
     """A process that logs the load of tests/stack/load.py."""
 
-    def __init__(self, endpoint: str, name: str, count: int, options: dict[str, Any] | None = None, rate: float = 0) -> None:
+    def __init__(
+        self, endpoint: str, name: str, count: int, options: dict[str, Any] | None = None, rate: float = 0
+    ) -> None:
+        self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115 (it is closed with the process)
+        self.errors = ""
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -166,13 +175,14 @@ class Sender:
                 str(rate),
             ],
             cwd=ROOT,
+            # The tests' own environment turns the metrics off, and here they are what is looked at.
+            env={name: value for name, value in os.environ.items() if name != "OTEL_METRICS_EXPORTER"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         assert self._process.stdout is not None
         self._process.stdout.readline()
-        self.errors = ""
 
     @property
     def pid(self) -> int:
@@ -181,12 +191,30 @@ class Sender:
     def finish(self, *, stop: bool = False) -> dict[str, Any]:
         """Wait for its end, after asking for it if `stop` says so, and return its books."""
         if stop:
-            self._process.terminate()
-        output, self.errors = self._process.communicate(timeout=SENDER_SECONDS)
+            self.stop()
+        output, _ = self._process.communicate(timeout=SENDER_SECONDS)
+        self._end()
         assert self._process.returncode == 0, self.errors
         books: dict[str, Any] = json.loads(output)
         return books
 
+    def stop(self) -> None:
+        """Ask for its end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def said(self) -> str:
+        """What it has written to standard error so far."""
+        self._errors.seek(0)
+        return self._errors.read()
+
     def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """Idempotent, also after its end."""
+        if not self._errors.closed:
+            self._process.kill()
+            self._process.communicate()
+            self._end()
+
+    def _end(self) -> None:
+        self.errors = self.said()
+        self._errors.close()
