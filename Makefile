@@ -23,7 +23,7 @@ lint: $(VENV)/.test ## Check style and types
 	@$(PY) tools/run_tests.py --only lint
 
 bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
-	@$(PY) tools/build_collector.py > $(VENV)/.collector
+	@$(VENV)/bin/otelog stack build otelog-collector > $(VENV)/.collector
 	@OTELOG_COLLECTOR="$$(cat $(VENV)/.collector)" $(PY) -m benchmarks $(ARGS)
 
 soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table

@@ -58,7 +58,7 @@ def find_collector(given: str | None) -> Path | None:
     if named:
         return Path(named) if Path(named).is_file() else None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog"
-    built = [path for path in cache.glob("collector/*/otelog-collector") if os.access(path, os.X_OK)]
+    built = [path for path in cache.glob("programs/otelog-collector-*/otelog-collector") if os.access(path, os.X_OK)]
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,10 @@ class CollectorStartError(Exception):
 class Collector:
     """A running Collector with collector/otelcol.yaml, all its ports on loopback and its file in `folder`.
 
-    `overrides` is laid over that configuration.
+    `overlays`, of collector/ too, are laid over that configuration; `environ` is for them.
     """
 
-    def __init__(self, binary: Path, folder: Path, overrides: dict[str, Any] | None = None) -> None:
+    def __init__(self, binary: Path, folder: Path, overlays: tuple[str, ...], environ: Mapping[str, str]) -> None:
         http, grpc, health, self._metrics_port, applications, loki = find_free_ports(6)
         self.endpoint = f"http://127.0.0.1:{http}"
         self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
@@ -47,6 +47,7 @@ class Collector:
         self._output = folder / "collector.log"
         environ = {
             **os.environ,
+            **environ,
             "OTELOG_COLLECTOR_HTTP": f"127.0.0.1:{http}",
             "OTELOG_COLLECTOR_GRPC": f"127.0.0.1:{grpc}",
             "OTELOG_COLLECTOR_HEALTH": f"127.0.0.1:{health}",
@@ -59,11 +60,9 @@ class Collector:
             "OTELOG_COLLECTOR_FILE_MEGABYTES": "4096",
             "OTELOG_COLLECTOR_MEMORY_MIB": "1024",
         }
-        command = [str(binary), "--config", str(ROOT / "collector" / "otelcol.yaml")]
-        if overrides:
-            (folder / "overrides.json").write_text(json.dumps(overrides), encoding="utf-8")
-            # JSON is YAML, too.
-            command += ["--config", str(folder / "overrides.json")]
+        command = [str(binary)]
+        for name in ("otelcol.yaml", *overlays):
+            command += ["--config", str(ROOT / "collector" / name)]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(command, env=environ, cwd=folder, stdout=output, stderr=output)
         try:
@@ -81,12 +80,13 @@ class Collector:
         except (urllib.error.URLError, OSError):
             return False
 
-    def metric(self, name: str) -> int:
-        """The sum of one of the Collector's own metrics over all its labels."""
+    def metric(self, name: str, **labels: str) -> int:
+        """The sum of one of the Collector's own metrics over all samples with these labels."""
         with open_url(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-        return int(sum(float(value) for value in values))
+        samples = re.findall(rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return int(sum(float(value) for found, value in samples if all(one in found for one in wanted)))
 
     def accepted(self) -> int:
         """Log records that the receiver took, as the Collector counts them."""
@@ -115,10 +115,15 @@ class Collector:
 @pytest.fixture(scope="session")
 def collector_binary() -> Path:
     """The Collector's executable, built into the user's cache if it is not there."""
-    builder = ROOT / "tools" / "build_collector.py"
-    done = subprocess.run([sys.executable, str(builder)], capture_output=True, text=True, check=False)
+    return build("otelog-collector")
+
+
+def build(name: str) -> Path:
+    """A program of the stack, of the pinned version, built into the user's cache if it is not there."""
+    command = [sys.executable, "-m", "otelog.cli", "stack", "build", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.fail(f"the Collector is needed here and could not be built:\n{done.stderr}", pytrace=False)
+        pytest.fail(f"{name} is needed here and could not be built:\n{done.stderr}", pytrace=False)
     return Path(done.stdout.strip())
 
 
@@ -136,13 +141,15 @@ def collector(collector_binary: Path, tmp_path: Path) -> Iterator[Collector]:
 
 
 @contextmanager
-def start_collector(binary: Path, tmp_path: Path, overrides: dict[str, Any] | None = None) -> Iterator[Collector]:
+def start_collector(
+    binary: Path, tmp_path: Path, overlays: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+) -> Iterator[Collector]:
     """Run a Collector, and end it afterwards."""
     for attempt in range(1, START_ATTEMPTS + 1):
         folder = tmp_path / f"collector-{attempt}"
         folder.mkdir()
         try:
-            running = Collector(binary, folder, overrides)
+            running = Collector(binary, folder, overlays, environ or {})
         except CollectorStartError as error:
             # Somebody else may have taken one of the ports in between.
             if attempt == START_ATTEMPTS or "address already in use" not in str(error):

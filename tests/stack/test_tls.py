@@ -123,22 +123,18 @@ class Secured:
 @pytest.fixture
 def secured(request: pytest.FixtureRequest, collector_binary: Path, tmp_path: Path, files: Files) -> Iterator[Secured]:
     security: str = request.param
-    tls = {"cert_file": files.server, "key_file": files.server_key}
+    overlays: tuple[str, ...] = () if security == "plain" else ("tls.yaml",)
+    environ = {"OTELOG_COLLECTOR_CERTIFICATE": files.server, "OTELOG_COLLECTOR_KEY": files.server_key}
     if security == "misnamed":
-        tls = {"cert_file": files.misnamed, "key_file": files.misnamed_key}
+        environ = {"OTELOG_COLLECTOR_CERTIFICATE": files.misnamed, "OTELOG_COLLECTOR_KEY": files.misnamed_key}
     if security == "mtls":
-        tls["client_ca_file"] = files.authority
-    overrides: dict[str, Any] = {}
-    if security != "plain":
-        protocol: dict[str, Any] = {"tls": tls}
-        if security == "token":
-            protocol["auth"] = {"authenticator": "bearertokenauth"}
-            overrides = {
-                "extensions": {"bearertokenauth": {"token": TOKEN}},
-                "service": {"extensions": ["health_check", "bearertokenauth"]},
-            }
-        overrides["receivers"] = {"otlp": {"protocols": dict.fromkeys(("grpc", "http"), protocol)}}
-    with start_collector(collector_binary, tmp_path, overrides) as collector:
+        environ["OTELOG_COLLECTOR_CLIENT_CA"] = files.authority
+    if security == "token":
+        overlays += ("token.yaml",)
+        token_file = tmp_path / "token"
+        token_file.write_text(TOKEN)
+        environ["OTELOG_COLLECTOR_TOKEN_FILE"] = str(token_file)
+    with start_collector(collector_binary, tmp_path, overlays, environ) as collector:
         yield Secured(collector, security, files)
 
 
