@@ -177,7 +177,7 @@ class _Reconciliation:
                 replace(hop, verdict=Verdict.UNCERTAIN, hint=self._restart_hint()) if _may_lack(hop) else hop
                 for hop in hops
             ]
-            spans = self._spans()
+            spans = [*self._spans(), *self._between_files()]
             # What went in at one end came out at the other: so it is the counters that lack something.
             if any(span.verdict is not Verdict.NOT_SEEN for span in spans) and all(
                 span.verdict is not Verdict.UNEXPLAINED for span in spans
@@ -355,9 +355,11 @@ class _Reconciliation:
             if exporter is not None:
                 hops.append(self._to_file_exporter(stream, exporter))
             hops.append(self._into_file(stream, exporter))
-        hops.append(self._ai_filter(hops))
-        hops.append(self._errors_filter(hops))
-        return [hop for hop in hops if hop.name]
+        hops.append(self._errors_filter())
+        if not self._restarted and all(self._agree(hop) for hop in hops):
+            # Each hop is right by itself; are the filters, too?
+            hops += self._between_files()
+        return hops
 
     def _to_file_exporter(self, stream: str, exporter: Exporter) -> Hop:
         before_name, before = "accepted", self._accepted()
@@ -401,34 +403,40 @@ class _Reconciliation:
         )
         return self._compare(hop, missing=self._newer(), surplus=surplus, hint=hint)
 
-    def _errors_filter(self, hops: list[Hop]) -> Hop:
+    def _errors_filter(self) -> Hop:
         """The errors' filter by the counts of severities, where those are known to be right."""
-        counted, passed = (
-            self._count_errors(),
-            self._collector.passed.get(FILTERS["errors"]) if self._collector else None,
-        )
-        if counted is None or passed is None or not self._agree(self._to_counts()):
-            return _NOTHING
-        hop = Hop("filter/errors", "counted as error or fatal", sum(counted.values()), "passed", passed)
+        counted = self._count_errors()
+        passed = self._collector.passed.get(FILTERS["errors"]) if self._collector else None
+        before = None if counted is None else sum(counted.values())
+        hop = Hop("filter/errors", "counted as error or fatal", before, "passed", passed)
+        if not self._agree(self._to_counts()):
+            return replace(hop, before=None)
         return self._compare(hop, missing=self._newer(), surplus=self._newer())
 
-    def _ai_filter(self, hops: list[Hop]) -> Hop:
-        """The filter by attributes, by the file that has everything, where that is known to be whole."""
+    def _between_files(self) -> list[Hop]:
+        """What app.jsonl has of each kind against the file of that kind; no counter has a part in it."""
         files = self._books.files or {}
-        app, ai = files.get("app"), files.get("ai_responses")
-        known = all(self._agree(hop) for hop in hops if "app" in hop.name or "ai" in hop.name)
-        if app is None or ai is None or not known:
-            return _NOTHING
-        hop = Hop(
-            "filter/ai",
-            "with gen_ai.* in app.jsonl",
-            sum(app.ai.values()),
-            "in ai_responses.jsonl",
-            sum(ai.records.values()),
-            services=_pair(app.ai, ai.records),
-            service_names=("with gen_ai.* in app.jsonl", "in ai_responses.jsonl"),
-        )
-        return self._compare(hop, missing=self._newer(), surplus=self._newer())
+        hops = []
+        if app := files.get("app"):
+            for stream, expected, what in (
+                ("errors", app.errors, "errors in app.jsonl"),
+                ("ai_responses", app.ai, "with gen_ai.* in app.jsonl"),
+            ):
+                if stream not in files:
+                    continue
+                records = files[stream].records
+                hop = Hop(
+                    f"app.jsonl -> {stream}.jsonl",
+                    what,
+                    sum(expected.values()),
+                    "in the file",
+                    sum(records.values()),
+                    services=_pair(expected, records),
+                    service_names=(what, "in the file"),
+                    span=self._restarted,
+                )
+                hops.append(self._compare(hop, missing=self._newer(), surplus=self._newer()))
+        return hops
 
     def _spans(self) -> list[Hop]:
         """The way from end to end, past counters that may lack something."""
@@ -545,7 +553,6 @@ _INSIDE = "in the application"
 _COLLECTOR_COUNTERS = frozenset(
     {"accepted", "counted", "counted as error or fatal", "sent or failed", "written", "passed", *_passed_names()}
 )
-_NOTHING = Hop("", "", None, "", None)
 
 
 def _judge(hop: Hop, parts: Iterable[Part], rest: int, *, hint: str) -> Hop:

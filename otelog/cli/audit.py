@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from otelog.audit.checks import Hop, Verdict, find_worst, narrow, reconcile
-from otelog.audit.reading import OTLP_PORTS, Reader, Reading, Sources
+from otelog.audit.reading import Reader, Reading, Sources
 from otelog.cli.audit_screen import list_services, show_audit, to_json
 from otelog.cli.filters import to_moment
+from otelog.cli.stack.files import StackError
+from otelog.cli.stack.settings import DEFAULT_FOLDER, PORTS, State, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +52,13 @@ class AuditError(click.ClickException):
 @click.option("--prometheus", metavar="URL", help="Prometheus, for what counters had before a restart (:9090).")
 @click.option("--folder", type=click.Path(path_type=Path), help="The folder of the Collector's files.")
 @click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    help="The folder of `otelog stack`: what was started from there is meant.",
+)
+@click.option(
     "--otlp-port", "otlp_ports", multiple=True, help="The Collector's port, if not 4317 or 4318; may be repeated."
 )
 @click.option(
@@ -76,6 +85,7 @@ def audit(
     loki: str | None,
     prometheus: str | None,
     folder: Path | None,
+    data_dir: Path,
     otlp_ports: tuple[str, ...],
     since: datetime | None,
     service: str | None,
@@ -90,8 +100,14 @@ def audit(
 
     Exits with 0 if every difference is explained, 1 if one is not, 2 if the books could not be looked at.
     """
+    try:
+        state = read_state(data_dir)
+    except StackError as error:
+        raise AuditError(str(error)) from error
     sources = find_sources(
         os.environ,
+        state,
+        data_dir,
         applications=applications,
         collector=collector,
         loki=loki,
@@ -133,6 +149,8 @@ def audit(
 
 def find_sources(
     environ: Mapping[str, str],
+    state: State | None = None,
+    data_dir: Path = DEFAULT_FOLDER,
     *,
     applications: str | None = None,
     collector: str | None = None,
@@ -141,10 +159,12 @@ def find_sources(
     folder: Path | None = None,
     otlp_ports: tuple[str, ...] = (),
 ) -> Sources:
-    """Returns where the books are: by the options, else by the environment, else at the ports of a native stack.
+    """Returns where the books are: by the options, the environment, the stack that was started, or the default ports.
 
     Args:
         environ: The environment, with the variables that the Collector's configuration reads, too.
+        state: What is known of a stack that was started.
+        data_dir: The folder of that stack.
         applications: Address of the applications' metrics, with or without ``http://``.
         collector: Address of the Collector's own metrics.
         loki: Loki's address.
@@ -152,16 +172,25 @@ def find_sources(
         folder: The Collector's folder, or that of its files.
         otlp_ports: Where the Collector listens.
     """
+    ports = PORTS if state is None else state.settings.ports
     host = environ.get("OTELOG_COLLECTOR_METRICS_HOST", "localhost")
-    port = environ.get("OTELOG_COLLECTOR_METRICS_PORT", "8888")
+    port = environ.get("OTELOG_COLLECTOR_METRICS_PORT", str(ports["collector-metrics"]))
+    # What runs with Docker keeps its files in a volume.
+    files = Path("otelog-collector") if state is None or state.mode != "native" else data_dir / "collector" / "data"
     listening = [environ.get(f"OTELOG_COLLECTOR_{protocol}", "") for protocol in ("GRPC", "HTTP")]
     return Sources(
-        applications=_to_url(applications or environ.get("OTELOG_COLLECTOR_APPLICATIONS") or "localhost:8889"),
+        applications=_to_url(
+            applications or environ.get("OTELOG_COLLECTOR_APPLICATIONS") or f"localhost:{ports['applications']}"
+        ),
         collector=_to_url(collector or f"{host}:{port}"),
-        loki=_to_url(loki or environ.get("OTELOG_LOKI") or "localhost:3100"),
-        prometheus=_to_url(prometheus or environ.get("OTELOG_PROMETHEUS") or "localhost:9090"),
-        folder=_find_folder(folder or Path(environ.get("OTELOG_COLLECTOR_FOLDER") or "otelog-collector")),
-        otlp_ports=frozenset(otlp_ports or {one.rpartition(":")[2] for one in listening if one} or OTLP_PORTS),
+        loki=_to_url(loki or environ.get("OTELOG_LOKI") or f"localhost:{ports['loki']}"),
+        prometheus=_to_url(prometheus or environ.get("OTELOG_PROMETHEUS") or f"localhost:{ports['prometheus']}"),
+        folder=_find_folder(folder or Path(environ.get("OTELOG_COLLECTOR_FOLDER") or files)),
+        otlp_ports=frozenset(
+            otlp_ports
+            or {one.rpartition(":")[2] for one in listening if one}
+            or {str(ports[name]) for name in ("otlp-grpc", "otlp-http")}
+        ),
     )
 
 
@@ -213,6 +242,10 @@ def _count(reading: Reading) -> int:
 
 
 def _add_notes(reading: Reading, sources: Sources, since: datetime | None) -> None:
+    if reading.books.applications is not None:
+        silent = [name for name, one in list_services(reading.books).items() if one["created"] is None]
+        if silent:
+            reading.notes.append(f"no ledger was seen of {', '.join(silent)}: what they lost themselves is not known")
     if "prometheus" in reading.missing or sources.prometheus is None:
         reading.notes.append(
             "without Prometheus counters are since the start of their process"
