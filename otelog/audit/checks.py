@@ -507,7 +507,9 @@ class _Reconciliation:
         accepted = self._accepted()
         if accepted is None or self._exported is None:
             return self._resent
-        return min(self._resent, max(0, accepted - self._strangers() - sum(self._exported.values())))
+        more = accepted - self._strangers() - sum(self._exported.values())
+        # Where some are missing already, or not counted, nobody knows how many of the others came twice.
+        return self._resent if more < 0 or self._restarted else min(self._resent, more)
 
     def _count_errors(self) -> dict[str, int] | None:
         if self._books.counted is None:
