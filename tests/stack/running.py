@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -160,6 +161,8 @@ class Sender:
     def __init__(
         self, endpoint: str, name: str, count: int, options: dict[str, Any] | None = None, rate: float = 0
     ) -> None:
+        self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115 (it is closed with the process)
+        self.errors = ""
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -175,12 +178,11 @@ class Sender:
             # The tests' own environment turns the metrics off, and here they are what is looked at.
             env={name: value for name, value in os.environ.items() if name != "OTEL_METRICS_EXPORTER"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         assert self._process.stdout is not None
         self._process.stdout.readline()
-        self.errors = ""
 
     @property
     def pid(self) -> int:
@@ -189,12 +191,30 @@ class Sender:
     def finish(self, *, stop: bool = False) -> dict[str, Any]:
         """Wait for its end, after asking for it if `stop` says so, and return its books."""
         if stop:
-            self._process.terminate()
-        output, self.errors = self._process.communicate(timeout=SENDER_SECONDS)
+            self.stop()
+        output, _ = self._process.communicate(timeout=SENDER_SECONDS)
+        self._end()
         assert self._process.returncode == 0, self.errors
         books: dict[str, Any] = json.loads(output)
         return books
 
+    def stop(self) -> None:
+        """Ask for its end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def said(self) -> str:
+        """What it has written to standard error so far."""
+        self._errors.seek(0)
+        return self._errors.read()
+
     def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """Idempotent, also after its end."""
+        if not self._errors.closed:
+            self._process.kill()
+            self._process.communicate()
+            self._end()
+
+    def _end(self) -> None:
+        self.errors = self.said()
+        self._errors.close()
