@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +117,7 @@ def audit(
     )
     reader = Reader(
         sources,
-        since_ns=None if since is None else round(since.timestamp() * 1e9),
+        since_ns=None if since is None else _to_ns(since),
         ai_loggers=_find_ai_loggers(os.environ),
     )
     try:
@@ -263,6 +263,11 @@ def _progress(size_bytes: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("reading the files", total=size_bytes)
         yield lambda read: progress.advance(task, read)
+
+
+def _to_ns(moment: datetime) -> int:
+    # As a float, a time of today is not exact to the microsecond.
+    return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * 1000
 
 
 def _to_url(address: str) -> str:
