@@ -1,7 +1,7 @@
 """The records in the Collector's files, counted by service.
 
-A file holds one OTLP/JSON document a batch. Parsing takes twice as long, so a document is counted by the keys in it: what
-an application writes is in there as string values only, in which a quote is always escaped, so ``"body":`` is a key
+A file holds one OTLP/JSON document a batch. Parsing takes twice as long, so a document is counted by its keys: what an
+application writes is in there as string values only, in which a quote is always escaped, so ``"body":`` is a key
 wherever it stands. The Collector writes one for every record, and ``"resource":`` for every resource; a document of
 another's making is parsed.
 """

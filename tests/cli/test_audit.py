@@ -20,7 +20,8 @@ from otelog.cli.stack.settings import PORTS, Settings, State
 from tests.support import find_free_ports
 
 OTLP = 'otel_component_name="otlp/0",otel_component_type="otlp_http_log_exporter",server_port="4318"'
-OTHER = 'otel_component_name="console/0",otel_component_type="console"'
+# Another Collector, of which nothing is seen here.
+OTHER = 'otel_component_name="otlp/1",otel_component_type="otlp_http_log_exporter",server_port="9999"'
 
 
 class Server:
