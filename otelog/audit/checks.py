@@ -146,8 +146,8 @@ def reconcile(books: Books) -> list[Hop]:
     """Compare each hop's figures with those of the hop before it.
 
     A figure that only a source has which was not seen is taken from the nearest one before it that was; a hop without
-    any is NOT_SEEN. After a restart of the Collector its counters may lack what came after its last scrape: what
-    that makes differ is UNCERTAIN, and what the applications exported is compared with what the files and Loki have.
+    any is NOT_SEEN. After a restart of the Collector or Loki, counters may lack what came after the last scrape: what that
+    makes differ is UNCERTAIN, and what the applications exported is compared with what the files and Loki have.
     """
     return _Reconciliation(books).run()
 
@@ -158,7 +158,9 @@ class _Reconciliation:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._collector = books.collector
-        self._restarted = books.collector is not None and books.collector.restarts > 0
+        self._collector_restarts = books.collector.restarts if books.collector else 0
+        self._loki_restarts = books.loki.restarts if books.loki else 0
+        self._restarted = self._collector_restarts > 0 or self._loki_restarts > 0
         self._counted = (
             None if books.counted is None else {name: sum(by.values()) for name, by in books.counted.items()}
         )
@@ -173,10 +175,7 @@ class _Reconciliation:
         hops = [*self._inside_applications(), self._to_collector(), self._to_counts()]
         hops += [self._to_loki_exporter(), self._to_loki(), self._inside_loki(), *self._to_files()]
         if self._restarted:
-            hops = [
-                replace(hop, verdict=Verdict.UNCERTAIN, hint=self._restart_hint()) if _may_lack(hop) else hop
-                for hop in hops
-            ]
+            hops = [self._doubt(hop) for hop in hops]
             spans = [*self._spans(), *self._between_files()]
             # What went in at one end came out at the other: so it is the counters that lack something.
             if any(span.verdict is not Verdict.NOT_SEEN for span in spans) and all(
@@ -189,10 +188,18 @@ class _Reconciliation:
     def _exporters(self) -> Mapping[str, Exporter]:
         return self._collector.exporters if self._collector else {}
 
-    def _restart_hint(self) -> str:
-        times = self._collector.restarts if self._collector else 0
-        often = f"{times} times" if times > 1 else "once"
-        return f"the Collector has begun again {often}, and what it counted after its last scrape is not known"
+    def _doubt(self, hop: Hop) -> Hop:
+        """Make a difference uncertain that may be due to counters, which lack what came after their last scrape."""
+        side = hop.before_name if hop.rest < 0 else hop.after_name
+        for who, times, names in (
+            ("the Collector", self._collector_restarts, _COLLECTOR_COUNTERS),
+            ("Loki", self._loki_restarts, _LOKI_COUNTERS),
+        ):
+            if hop.rest and times and side in names:
+                often = f"{times} times" if times > 1 else "once"
+                hint = f"{who} has begun again {often}, and what it counted after its last scrape is not known"
+                return replace(hop, verdict=Verdict.UNCERTAIN, hint=hint)
+        return hop
 
     # The stretches, in the order of the way.
 
@@ -293,8 +300,8 @@ class _Reconciliation:
             # Whatever a request came to, Loki has counted its lines if it could read it.
             missing=[Part("send_failed, and Loki never read them", exporter.failed if exporter else 0, Kind.LOST)],
             # The Collector has no count of its attempts: each that Loki has read more is one.
-            surplus=[Part("sent again by the Collector", _UNBOUNDED, Kind.AGAIN)],
-            hint="Loki was given what it says it never read; has it been restarted?",
+            surplus=[*self._newer(), Part("sent again by the Collector", _UNBOUNDED, Kind.AGAIN)],
+            hint="Loki says that it never read what it was given",
         )
 
     def _inside_loki(self) -> Hop:
@@ -509,7 +516,7 @@ class _Reconciliation:
             return self._resent
         more = accepted - self._strangers() - sum(self._exported.values())
         # Where some are missing already, or not counted, nobody knows how many of the others came twice.
-        return self._resent if more < 0 or self._restarted else min(self._resent, more)
+        return self._resent if more < 0 or self._collector_restarts else min(self._resent, more)
 
     def _count_errors(self) -> dict[str, int] | None:
         if self._books.counted is None:
@@ -551,6 +558,7 @@ class _Reconciliation:
 
 
 _UNBOUNDED = 2**62
+_LOKI_COUNTERS = frozenset({"received"})
 _INSIDE = "in the application"
 _COLLECTOR_COUNTERS = frozenset(
     {"accepted", "counted", "counted as error or fatal", "sent or failed", "written", "passed", *_passed_names()}
@@ -570,14 +578,8 @@ def _judge(hop: Hop, parts: Iterable[Part], rest: int, *, hint: str) -> Hop:
 
 
 def _blame_counters(hop: Hop) -> Hop:
-    part = Part("lost by the counters of a Collector that ended before it was scraped", hop.rest, Kind.UNSEEN)
+    part = Part("lost by counters whose process ended before they were scraped", hop.rest, Kind.UNSEEN)
     return replace(hop, parts=(*hop.parts, part), rest=0, verdict=Verdict.EXPLAINED, hint="")
-
-
-def _may_lack(hop: Hop) -> bool:
-    """Returns whether a difference of this hop may be due to a Collector's counter that lacks something."""
-    side = hop.before_name if hop.rest < 0 else hop.after_name
-    return bool(hop.rest) and side in _COLLECTOR_COUNTERS
 
 
 def _pair(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> dict[str, tuple[int, int]]:

@@ -286,6 +286,16 @@ def test_what_a_killed_collector_had_counted_is_proven_by_both_ends(truth: Truth
     assert any(part.kind is Kind.UNSEEN for hop in hops for part in hop.parts) or truth.resent >= unscraped
 
 
+@given(truth=truths(), unscraped=st.integers(1, 100))
+def test_what_a_killed_loki_had_counted_is_proven_by_both_ends(truth: Truth, unscraped: int) -> None:
+    books = write_books(replace(truth, retried=0, rate_limited=0, failed_of_batch=0))
+    assert books.loki is not None and books.loki.received is not None
+    lacking = replace(books.loki, received=max(0, books.loki.received - unscraped))
+    assert unexplained(reconcile(replace(books, loki=lacking))) != []
+    hops = reconcile(replace(books, loki=replace(lacking, restarts=1)))
+    assert unexplained(hops) == []
+
+
 @given(truth=truths())
 def test_a_killed_collector_excuses_no_record_that_the_files_lack(truth: Truth) -> None:
     books = write_books(replace(truth, resent=0, refused_late=0))
