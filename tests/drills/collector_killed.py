@@ -6,7 +6,7 @@ from tests.drills.drill import Figures, finish, sending, wait_for_traffic
 from tests.stack.running import RunningStack
 
 
-def run(stack: RunningStack, *, kills: int, rate: float = 12_000) -> Figures:
+def run(stack: RunningStack, *, kills: int, rate: float = 6_000) -> Figures:
     """Returns the figures."""
     stack.up()
     with sending(stack, rate) as senders:
