@@ -146,8 +146,8 @@ def reconcile(books: Books) -> list[Hop]:
     """Compare each hop's figures with those of the hop before it.
 
     A figure that only a source has which was not seen is taken from the nearest one before it that was; a hop without
-    any is NOT_SEEN. After a restart of the Collector or Loki, counters may lack what came after the last scrape: what that
-    makes differ is UNCERTAIN, and what the applications exported is compared with what the files and Loki have.
+    any is NOT_SEEN. After a restart of the Collector or Loki, counters may lack what came after the last scrape: what
+    that makes differ is UNCERTAIN, and what the applications exported is compared with what the files and Loki have.
     """
     return _Reconciliation(books).run()
 
