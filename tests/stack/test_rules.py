@@ -185,7 +185,9 @@ def test_an_instance_that_appears_loses_and_ends_is_told_to_the_webhook(tmp_path
     with listening() as (url, received), run_servers(tmp_path, url) as servers:
         wait_until(lambda: servers.value("sum(up)") == TARGETS, SECONDS, what="Prometheus to see its targets")
         wait_until(lambda: servers.value("count(prometheus_rule_group_iterations_total > 2)"), SECONDS)
-        assert get_json(f"{servers.prometheus}/api/v1/alerts")["data"]["alerts"] == []
+        # Before the first targets are known one may be pending for a moment; none may fire.
+        alerts = get_json(f"{servers.prometheus}/api/v1/alerts")["data"]["alerts"]
+        assert [alert for alert in alerts if alert["state"] == "firing"] == []
 
         # It reports once, when it ends: nobody has seen its counters at zero.
         with run_application("otlp", "checkout", servers, OTEL_METRIC_EXPORT_INTERVAL="600000") as books:
