@@ -52,11 +52,20 @@ class ComposeStack:
 
     Args:
         files: The stack's files.
+        folder: Where a file for it may be left.
         settings: What is asked for.
         environ: The environment for `docker`.
+
+    Raises:
+        StackError: A setting is not for Docker, or its file is not there.
     """
 
-    def __init__(self, files: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, files: Path, folder: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+        if settings.scrape:
+            raise StackError(
+                "--scrape is for native processes; with Docker, write the application's address into a file "
+                f"applications-NAME.yaml in {files / 'collector' / 'targets'}"
+            )
         self._command = ["docker", "compose", "--project-name", PROJECT, "--file", str(files / "docker-compose.yml")]
         self._environ = dict(environ)
         for name, port in settings.ports.items():
@@ -68,6 +77,12 @@ class ComposeStack:
             self._environ["OTELOG_TLS_KEY"] = _existing(settings.key)
             if settings.client_ca:
                 self._environ["OTELOG_TLS_CLIENT_CA"] = _existing(settings.client_ca)
+        if settings.webhook:
+            # Its address may hold a secret: a file is not shown with the container's environment.
+            webhook = folder.resolve() / "webhook-url"
+            webhook.write_text(f"{settings.webhook}\n", encoding="utf-8")
+            webhook.chmod(0o600)
+            self._environ["OTELOG_WEBHOOK_FILE"] = str(webhook)
         self._command += ["--profile", "alerting"]
 
     def up(self) -> None:
