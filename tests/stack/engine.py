@@ -388,9 +388,7 @@ def _check_containers(engine: Engine) -> None:
     """
     (port,) = find_free_ports(1)
     where = ("--network", "probe", "--name", "probe-server", "--publish", f"127.0.0.1:{port}:80")
-    look = (
-        "for _ in $(seq 50); do wget -q -O /dev/null http://probe-server/busybox && exit; sleep 0.2; done; exit 1"
-    )
+    look = "for _ in $(seq 50); do wget -q -O /dev/null http://probe-server/busybox && exit; sleep 0.2; done; exit 1"
     try:
         engine.docker("network", "create", "probe")
         engine.docker("run", "--detach", *where, "busybox:1.37.0", "httpd", "-f", "-h", "/bin")
