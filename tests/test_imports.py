@@ -57,10 +57,13 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_fork",
             "_lane",
             "_state",
+            "_loki_http",
+            "_loki_pages",
         }
     ),
-    frozenset({"_way_out", "_carrier", "_handoff", "_fan_out"}),
+    frozenset({"_way_out", "_carrier", "_handoff", "_fan_out", "_loki_tail"}),
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
+    frozenset({"loki"}),
     frozenset({"_destinations"}),
     frozenset({"logger", "handler", "_direct", "_track", "providers"}),
     frozenset({"__init__"}),
@@ -91,6 +94,7 @@ HEAVY_LIBRARIES = (
     "prometheus_client",
     "requests",
     "rich",
+    "websockets",
     "yaml",
 )
 # The command line passes its whole environment on to the processes that it starts.

@@ -17,6 +17,7 @@ _COMMANDS = {
     "dev": ("otelog.cli.dev", "dev", "cli"),
     "query": ("otelog.cli.query", "query", "cli"),
     "stack": ("otelog.cli.stack.commands", "stack", "stack"),
+    "tail": ("otelog.cli.tail", "tail", "cli"),
 }
 
 
