@@ -53,7 +53,7 @@ def main() -> int:
                 if name == "cost":
                     facts = machine_facts()
                     where = f"{facts['cores']} cores ({facts['processor']}), {facts['system']}, {facts['python']}"
-                    text = cost.table(*cost.run(stack))
+                    text = cost.table(*cost.run(stack), cost.compare_callers(stack))
                     (RESULTS / "stack.md").write_text(f"{today}: {where}. {text}", encoding="utf-8")
                     print(text)
                     continue

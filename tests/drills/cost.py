@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from tests.drills.drill import OWN, PATIENT, SENDERS, accepted, finish, sending, wait_for_traffic
-from tests.stack.running import RunningStack
+from tests.stack.running import RunningStack, Sender
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,17 @@ def run(stack: RunningStack, *, rate: float = 10_000, seconds: float = 60) -> tu
     ]
 
 
-def table(rate: float, costs: list[Cost]) -> str:
+def compare_callers(stack: RunningStack, *, records: int = 100_000, rate: float = 10_000) -> tuple[float, float]:
+    """Returns the processor time of one call in microseconds, with a Collector and without one, the pacing included."""
+    stack.up()
+    with_collector = Sender(stack.endpoint, "caller", records, rate=rate).finish()
+    stack.kill("collector")
+    without = Sender(stack.endpoint, "caller", records, {"shutdown_timeout": 1.0}, rate).finish()
+    assert with_collector["lost"] == 0 < without["lost"]
+    return with_collector["caller_cpu"] / records * 1e6, without["caller_cpu"] / records * 1e6
+
+
+def table(rate: float, costs: list[Cost], callers: tuple[float, float]) -> str:
     """The costs in Markdown."""
     lines = [
         f"At {rate:,.0f} records a second of {SENDERS} processes, all outputs on:",
@@ -67,6 +77,12 @@ def table(rate: float, costs: list[Cost]) -> str:
     for cost in costs:
         disk = f"{cost.disk:,.0f}" if cost.disk else ""
         lines.append(f"| {cost.name} | {cost.cores:.2f} | {cost.memory / 1e6:,.0f} | {disk} |")
+    there, absent = callers
+    lines += [
+        "",
+        f"A call at 10,000 a second takes {there:.1f} µs of its thread's processor time with the Collector there, and "
+        f"{absent:.1f} µs without one (× {absent / there:.2f}), with what the test's own pacing takes.",
+    ]
     return "\n".join(lines) + "\n"
 
 
