@@ -54,7 +54,8 @@ def read_error_message(headers: Mapping[str, str], body: bytes) -> str:
     Source: OTLP, "Failures".
     """
     kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "").lower()
-    if "protobuf" in kind:
+    # Loki does not say that what it sends is protobuf.
+    if "protobuf" in kind or kind.startswith("application/octet-stream"):
         try:
             return _tidy(
                 b"".join(value for number, value in _read_fields(body) if number == 2 and isinstance(value, bytes))

@@ -1,8 +1,9 @@
-"""`otelog query`: find records in log files."""
+"""`otelog query`: find records in Loki or in log files."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,15 +12,22 @@ import click
 
 from otelog.cli.filters import Filters, Record, filter_options
 from otelog.cli.log_files import LogFileError, find_files
+from otelog.cli.loki_filters import build_query, find_labels, is_metric, to_ns
+from otelog.cli.loki_records import to_record
+from otelog.cli.loki_source import choose, loki_options
 from otelog.cli.readable import describe, safe
 from otelog.cli.search import Search, count_by
+from otelog.loki import LokiClient, LokiError, Sample
 from otelog.sinks._settings import STREAMS
 
 DEFAULT_FOLDER = Path("otelog-dev")
+LOKI_SECONDS = 3600
+"""How far back Loki is asked without --since."""
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, metavar="[LOGQL | FILES...]")
+@loki_options
 @filter_options(times=True)
 @click.option(
     "--stream",
@@ -34,9 +42,13 @@ DEFAULT_FOLDER = Path("otelog-dev")
 @click.option("--count", is_flag=True, help="How many there are, and nothing else.")
 @click.option("--group-by", metavar="FIELD", multiple=True, help="How many there are by a field; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
 def query(
-    files: tuple[Path, ...],
+    context: click.Context,
+    words: tuple[str, ...],
     *,
+    loki: str,
+    loki_token_file: Path | None,
     filters: Filters,
     streams: tuple[str, ...],
     last: int | None,
@@ -44,30 +56,93 @@ def query(
     group_by: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Find records in FILES, or in the log files of a folder: otelog's own, and the Collector's.
+    """Find records in Loki by LOGQL, in FILES, or in the log files of a folder: otelog's own, and the Collector's.
+
+    LOGQL such as '{service_name="checkout"} |= "paid"' is narrowed by the filters; a metric query such as
+    'sum(count_over_time({service_name="checkout"}[5m]))' gives numbers. Loki is asked for the last hour, unless
+    --since says otherwise. Without an argument it is asked if one answers, and the folder otelog-dev is read otherwise.
 
     A FIELD is a key of the line (level, logger, service, ...) or an attribute. Files may be packed (.gz, .zst). In a
     folder app.log and its rotated files are meant; an error is in errors.log as well, and would be counted twice. Large
     files are searched by DuckDB where that is installed (otelog[query]).
     """
+    client, logql, files = choose(context, words, loki=loki, loki_token_file=loki_token_file, folder=DEFAULT_FOLDER)
+    if client is not None:
+        with client:
+            try:
+                _ask_loki(client, logql, filters, last=last, count=count, group_by=group_by, as_json=as_json)
+            except LokiError as error:
+                raise click.ClickException(str(error)) from error
+        return
     try:
         search = Search(find_files(files or [DEFAULT_FOLDER], streams), filters)
         if group_by or count:
             counts = (
                 search.group(group_by) if last is None else count_by(deque(search.records(), maxlen=last), group_by)
             )
-            if group_by:
-                _print_groups(counts, group_by, as_json=as_json)
-            else:
-                click.echo(sum(counts.values()))
+            _print_counts(counts, group_by, as_json=as_json)
         else:
-            found: Iterable[Record] = search.records() if last is None else deque(search.records(), maxlen=last)
-            for record in found:
-                click.echo(json.dumps(record, ensure_ascii=False) if as_json else describe(record))
+            found = search.records() if last is None else deque(search.records(), maxlen=last)
+            _print_records(found, as_json=as_json)
     except LogFileError as error:
         raise click.ClickException(str(error)) from error
     if search.unreadable:
         click.echo(f"{search.unreadable:,} lines are no records", err=True)
+
+
+def _ask_loki(
+    client: LokiClient,
+    logql: str | None,
+    filters: Filters,
+    *,
+    last: int | None,
+    count: bool,
+    group_by: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    if logql is not None and is_metric(logql):
+        if filters or last is not None or count or group_by:
+            raise click.UsageError("a metric query has its time and filters in itself; --json alone goes with it")
+        _print_samples(client.query_instant(logql), as_json=as_json)
+        return
+    text = build_query(logql, filters)
+    end = time.time_ns() if filters.until is None else to_ns(filters.until)
+    start = end - LOKI_SECONDS * 1_000_000_000 if filters.since is None else to_ns(filters.since)
+    names = find_labels(group_by)
+    if (count or group_by) and last is None and names is not None:
+        counts = client.count_by(text, names, start=start, end=end)
+        _print_counts(counts, group_by, as_json=as_json)
+        return
+    if last is None:
+        found: Iterable[Record] = map(to_record, client.query_range(text, start=start, end=end, direction="forward"))
+    else:
+        latest = list(client.query_range(text, start=start, end=end, limit=last))
+        found = map(to_record, reversed(latest))
+    if count or group_by:
+        _print_counts(count_by(found, group_by), group_by, as_json=as_json)
+    else:
+        _print_records(found, as_json=as_json)
+
+
+def _print_records(records: Iterable[Record], *, as_json: bool) -> None:
+    for record in records:
+        click.echo(json.dumps(record, ensure_ascii=False) if as_json else describe(record))
+
+
+def _print_counts(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> None:
+    if fields:
+        _print_groups(counts, fields, as_json=as_json)
+    else:
+        click.echo(sum(counts.values()))
+
+
+def _print_samples(samples: Iterable[Sample], *, as_json: bool) -> None:
+    for sample in sorted(samples, key=lambda one: (-one.value, sorted(one.labels.items()))):
+        if as_json:
+            click.echo(json.dumps({**sample.labels, "value": sample.value}, ensure_ascii=False))
+        else:
+            labels = " ".join(f"{safe(name)}={safe(value)}" for name, value in sorted(sample.labels.items()))
+            click.echo(f"{sample.value:>12,.12g}  {labels}".rstrip())
 
 
 def _print_groups(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> None:

@@ -229,4 +229,7 @@ def test_an_installed_wheel_has_the_files(tmp_path: Path) -> None:
     done = subprocess.run([*command, code], env=stack.environ, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()) == tmp_path / "installed" / "otelog" / "cli" / "stack" / "files"
     names = {path.name for path in (Path(done.stdout.strip()) / "collector").rglob("*.yaml")}
+    files = tmp_path / "installed" / "otelog" / "cli" / "stack" / "files"
+    assert (files / "docker-compose.yml").is_file()
+    assert (files / "dashboards" / "otelog-ledger.json").is_file()
     assert names >= {"otelcol.yaml", "token.yaml", "tls.yaml", "loki.yaml", "prometheus.yaml", "alertmanager.yaml"}
