@@ -90,6 +90,8 @@ def _wait_for(servers: Servers, books: dict[str, dict[str, Any]]) -> None:
         "sum(otelog_collector_log_records_total)": delivered,
         "sum(otelcol_receiver_accepted_log_records_total)": delivered,
         "sum(loki_discarded_samples_total)": len(books),
+        "count(otelcol_exporter_send_failed_log_records_total)": 1,
+        "sum(otelcol_exporter_queue_size)": 0,
         'count(count by (job) (ALERTS{alertname="OtelogRecordsLost",alertstate="firing"}))': len(books),
     }
 
