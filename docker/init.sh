@@ -67,7 +67,7 @@ copy $DEMO demo-ca demo-secrets/ca.pem
 copy $DEMO demo-certificate demo-secrets/certificate.pem
 copy $DEMO demo-key demo-secrets/key.pem
 
-# Alertmanager looks for the file webhook-url beside its configuration.
+# Alertmanager looks for the file webhook-url in its working directory, beside its configuration.
 cat /etc/otelog/collector/alertmanager.yaml > alertmanager-config/alertmanager.yaml.new
 publish $ALERTMANAGER alertmanager-config/alertmanager.yaml
 copy $ALERTMANAGER webhook-url alertmanager-config/webhook-url
