@@ -220,8 +220,10 @@ def send(
 ) -> Any:
     """Run the sender; returns its books and what it wrote on standard error."""
     done = subprocess.run(
-        [sys.executable, str(SENDER), f"{loki.url}/otlp", name, str(folder), str(count), str(long_line)]
-        + ["bisect" if bisect else ""],
+        [
+            *(sys.executable, str(SENDER), f"{loki.url}/otlp", name, str(folder), str(count), str(long_line)),
+            "bisect" if bisect else "",
+        ],
         capture_output=True,
         text=True,
         check=False,
