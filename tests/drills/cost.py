@@ -78,11 +78,11 @@ def table(rate: float, costs: list[Cost], callers: tuple[float, float]) -> str:
         disk = f"{cost.disk:,.0f}" if cost.disk else ""
         lines.append(f"| {cost.name} | {cost.cores:.2f} | {cost.memory / 1e6:,.0f} | {disk} |")
     there, absent = callers
-    lines += [
-        "",
+    said = (
         f"A call at 10,000 a second takes {there:.1f} µs of its thread's processor time with the Collector there, and "
-        f"{absent:.1f} µs without one (× {absent / there:.2f}), with what the test's own pacing takes.",
-    ]
+        f"{absent:.1f} µs without one ({absent / there:.2f} of it), with what the test's own pacing takes."
+    )
+    lines += ["", said]
     return "\n".join(lines) + "\n"
 
 
