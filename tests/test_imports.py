@@ -67,6 +67,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_destinations"}),
     frozenset({"logger", "handler", "_direct", "_track", "providers"}),
     frozenset({"__init__"}),
+    frozenset({"audit"}),
     frozenset({"flask", "structlog", "loguru", "prometheus", "testing", "cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_retry")

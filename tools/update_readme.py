@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BENCH_TABLES = {
     "bench": ROOT / "benchmarks" / "results" / "table.md",
+    "stack-cost": ROOT / "benchmarks" / "results" / "stack.md",
     "bench-sinks": ROOT / "benchmarks" / "results" / "sinks" / "table.md",
 }
 

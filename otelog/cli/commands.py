@@ -11,6 +11,7 @@ from otelog import __version__
 
 # name: (module, attribute, extra that holds what the module imports)
 _COMMANDS = {
+    "audit": ("otelog.cli.audit", "audit", "cli"),
     "config": ("otelog.cli.config", "config", "cli"),
     "demo": ("otelog.cli.demo", "demo", "demo"),
     "dev": ("otelog.cli.dev", "dev", "cli"),

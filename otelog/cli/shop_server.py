@@ -49,7 +49,8 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m otelog.cli.shop_server", description=main.__doc__)
     parser.add_argument("--endpoint", required=True, help="base URL of the OTLP/HTTP receiver")
-    parser.add_argument("--port", type=int, default=0, help="port of the shop on 127.0.0.1; 0 means any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the shop; in a container 0.0.0.0")
+    parser.add_argument("--port", type=int, default=0, help="port of the shop; 0 means any free one")
     options = parser.parse_args()
 
     signal.signal(signal.SIGTERM, _leave)
@@ -61,7 +62,7 @@ def main() -> None:
         endpoint=options.endpoint,
         resource_attributes={"service.instance.id": instance},
     )
-    server = waitress.server.create_server(create_shop(), host="127.0.0.1", port=options.port, threads=THREADS)
+    server = waitress.server.create_server(create_shop(), host=options.host, port=options.port, threads=THREADS)
     control = ThreadingHTTPServer(("127.0.0.1", 0), type("Control", (_Control,), {"instance": instance}))
     control.daemon_threads = True
     threading.Thread(target=control.serve_forever, name="shop-control", daemon=True).start()

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from otelog.cli.filters import Filters
-from otelog.cli.loki_filters import build_query, find_label, find_labels, is_logql, is_metric, to_ns
+from otelog.cli.loki_filters import ALL, build_query, find_label, find_labels, is_logql, is_metric, to_ns
 from otelog.cli.loki_records import to_record
 from otelog.loki import Entry
 
@@ -41,8 +41,7 @@ def test_logql_is_told_from_the_names_of_files(word: str, logql: bool, metric: b
         (Filters(where=(("9 lives.n", "x"),)), '{service_name=~".+"} | key_9_lives_n="x"'),
         (
             Filters(level=17),
-            '{service_name=~".+"} | (severity_number>=17 or '
-            '(severity_number="" and detected_level=~"error|fatal|critical"))',
+            f'{ALL} | (severity_number>=17 or (severity_number="" and detected_level=~"error|fatal|critical"))',
         ),
     ],
 )

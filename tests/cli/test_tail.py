@@ -25,7 +25,13 @@ from tests.support import find_free_ports, wait_until
 
 
 def line(message: str, **more: Any) -> str:
-    record = {"timestamp": "2026-11-24T20:00:00+00:00", "level": "INFO", "logger": "shop", "message": message, **more}
+    record = {
+        "timestamp": "2026-11-24T20:00:00.000000+00:00",
+        "level": "INFO",
+        "logger": "shop",
+        "message": message,
+        **more,
+    }
     return json.dumps(record) + "\n"
 
 
@@ -169,18 +175,14 @@ def test_several_rotations_at_once_lose_nothing(tmp_path: Path) -> None:
             append(app, f"end of {number}\n")
             app.rename(tmp_path / f"app.20261124-200000-000{number}.log")
             app.write_text(f"beginning of {number + 1}\n")
-        assert (
-            read()
-            == [
-                "end of 1",
-                "beginning of 4",
-                "beginning of 2",
-                "end of 2",
-                "beginning of 3",
-                "end of 3",
-            ]
-            or sorted(read()) == []
-        )
+        assert read() == [
+            "end of 1",
+            "beginning of 2",
+            "end of 2",
+            "beginning of 3",
+            "end of 3",
+            "beginning of 4",
+        ]
 
 
 def test_a_rotated_file_that_was_removed_is_read_to_its_end_and_let_go(tmp_path: Path) -> None:

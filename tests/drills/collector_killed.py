@@ -6,12 +6,12 @@ from tests.drills.drill import Figures, finish, sending, wait_for_traffic
 from tests.stack.running import RunningStack
 
 
-def run(stack: RunningStack, *, kills: int, rate: float = 2000) -> Figures:
+def run(stack: RunningStack, *, kills: int, rate: float = 6_000) -> Figures:
     """Returns the figures."""
     stack.up()
     with sending(stack, rate) as senders:
         for _ in range(kills):
-            wait_for_traffic(stack, int(rate))
+            wait_for_traffic(stack, int(rate / 2))
             stack.kill("collector")
             stack.up()
         wait_for_traffic(stack, int(rate))

@@ -12,7 +12,7 @@ QUEUE = "otelcol_exporter_queue_size"
 
 
 def run(stack: RunningStack, *, seconds: float, rate: float = 1000) -> tuple[Figures, int, dict[str, Counter[str]]]:
-    """Returns the figures, the longest queue that Prometheus has seen, and what was in the files before Loki was back."""
+    """Returns the figures, the longest queue that Prometheus has seen, and what was in the files without Loki."""
     stack.up()
     with sending(stack, rate) as senders:
         wait_for_traffic(stack, int(2 * rate))

@@ -8,8 +8,8 @@ from tests.support import wait_until
 
 LIMITS = {
     "OTELOG_LOKI_RATE_MB": "1",
-    # More than one request, or it would never be taken.
-    "OTELOG_LOKI_BURST_MB": "2",
+    # More than one request can hold (4 MiB, and what Loki adds), or it would never be taken.
+    "OTELOG_LOKI_BURST_MB": "8",
 }
 """For the environment of the stack."""
 

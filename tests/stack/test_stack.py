@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import trustme
 
 from tests.stack.conftest import build
-from tests.stack.running import ROOT, RunningStack
+from tests.stack.running import ROOT, RunningStack, Sender
 
 SERVERS = {"collector", "loki", "prometheus", "alertmanager"}
 # A program that says it is new, is up, and never answers; or that ends at once.
@@ -97,6 +98,35 @@ def test_another_option_starts_anew_only_what_it_concerns(stack: RunningStack, t
     assert {name for name in SERVERS if second[name]["pid"] != first[name]["pid"]} == {"collector"}
     # What was chosen once holds until `down`.
     assert "nothing was changed" in stack.up()
+
+
+def test_senders_need_the_token_and_a_certificate_that_was_asked_for(stack: RunningStack, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("client@example.org")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server.private_key_pem.write_to_path(tmp_path / "server.key")
+    server.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    (tmp_path / "token").write_text("secret")
+    said = stack.up(
+        *("--token-file", str(tmp_path / "token"), "--tls-client-ca", str(tmp_path / "ca.pem")),
+        *("--tls-certificate", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key")),
+    )
+    endpoint = stack.endpoint.replace("http://", "https://")
+    assert endpoint in said
+    whole = {
+        "certificate_file": str(tmp_path / "ca.pem"),
+        "client_certificate_file": str(tmp_path / "client.pem"),
+        "headers": {"authorization": "Bearer secret"},
+        "export_timeout_millis": 500,
+    }
+    lacking = [{name: value for name, value in whole.items() if name != left_out} for left_out in list(whole)[1:3]]
+    for options in lacking:
+        books = Sender(endpoint, "shop", 10, options).finish()
+        assert (books["exported"], books["lost"]) == (0, 10)
+    books = Sender(endpoint, "shop", 10, {**whole, "export_timeout_millis": 30_000}).finish()
+    assert (books["exported"], books["lost"]) == (10, 0)
+    assert stack.sum("collector-metrics", "otelcol_receiver_accepted_log_records_total") == 10
 
 
 def test_logs_are_the_servers_own(stack: RunningStack) -> None:
@@ -229,4 +259,7 @@ def test_an_installed_wheel_has_the_files(tmp_path: Path) -> None:
     done = subprocess.run([*command, code], env=stack.environ, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()) == tmp_path / "installed" / "otelog" / "cli" / "stack" / "files"
     names = {path.name for path in (Path(done.stdout.strip()) / "collector").rglob("*.yaml")}
+    files = tmp_path / "installed" / "otelog" / "cli" / "stack" / "files"
+    assert (files / "docker-compose.yml").is_file()
+    assert (files / "dashboards" / "otelog-ledger.json").is_file()
     assert names >= {"otelcol.yaml", "token.yaml", "tls.yaml", "loki.yaml", "prometheus.yaml", "alertmanager.yaml"}

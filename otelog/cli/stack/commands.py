@@ -74,7 +74,7 @@ class _Stack:
 
     @property
     def compose(self) -> ComposeStack:
-        return ComposeStack(self.files, self.state.settings, os.environ)
+        return ComposeStack(self.files, self.folder, self.state.settings, os.environ)
 
 
 def _read(folder: Path) -> _Stack:
@@ -340,12 +340,14 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for server in servers:
         process = native.find_process(server.name)
-        ready = answers(server.ready)
         if found.state.mode == "docker":
-            text = states.pop(server.name, "not there")
+            # The Collector's image can run nothing but the Collector: a neighbour looks whether it is well.
+            text = states.get({"collector": "collector-health"}.get(server.name, server.name), "not there")
+            ready = text == "running (healthy)"
         elif process is None:
             ready, text = False, "ended by itself" if server.name in found.state.servers else "not started"
         else:
+            ready = answers(server.ready)
             text = "ready" if ready else "does not answer"
         rows.append(
             {
@@ -363,7 +365,7 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
             {
                 "name": "grafana",
                 "state": states["grafana"],
-                "ready": "healthy" in states["grafana"],
+                "ready": states["grafana"] == "running (healthy)",
                 "url": f"http://127.0.0.1:{port}",
                 "about": "the dashboards",
                 "pid": None,

@@ -52,27 +52,37 @@ class ComposeStack:
 
     Args:
         files: The stack's files.
+        folder: Where a file for it may be left.
         settings: What is asked for.
         environ: The environment for `docker`.
+
+    Raises:
+        StackError: A setting is not for Docker, or its file is not there.
     """
 
-    def __init__(self, files: Path, settings: Settings, environ: Mapping[str, str]) -> None:
-        self._command = ["docker", "compose", "--project-name", PROJECT]
-        names = ["docker-compose.yml"]
+    def __init__(self, files: Path, folder: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+        if settings.scrape:
+            raise StackError(
+                "--scrape is for native processes; with Docker, write the application's address into a file "
+                f"applications-NAME.yaml in {files / 'collector' / 'targets'}"
+            )
+        self._command = ["docker", "compose", "--project-name", PROJECT, "--file", str(files / "docker-compose.yml")]
         self._environ = dict(environ)
         for name, port in settings.ports.items():
             self._environ[f"OTELOG_PORT_{name.upper().replace('-', '_')}"] = str(port)
         if settings.token_file:
-            names.append("docker-compose.token.yml")
             self._environ["OTELOG_TOKEN_FILE"] = _existing(settings.token_file)
         if settings.certificate and settings.key:
-            names.append("docker-compose.tls.yml")
             self._environ["OTELOG_TLS_CERTIFICATE"] = _existing(settings.certificate)
             self._environ["OTELOG_TLS_KEY"] = _existing(settings.key)
             if settings.client_ca:
                 self._environ["OTELOG_TLS_CLIENT_CA"] = _existing(settings.client_ca)
-        for name in names:
-            self._command += ["--file", str(files / name)]
+        if settings.webhook:
+            # Its address may hold a secret: a file is not shown with the container's environment.
+            webhook = folder.resolve() / "webhook-url"
+            webhook.write_text(f"{settings.webhook}\n", encoding="utf-8")
+            webhook.chmod(0o600)
+            self._environ["OTELOG_WEBHOOK_FILE"] = str(webhook)
         self._command += ["--profile", "alerting"]
 
     def up(self) -> None:

@@ -194,7 +194,8 @@ def remove_data(folder: Path) -> None:
         for name in ("collector", "loki", "prometheus", "alertmanager", "output"):
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
-        (folder / "lock").unlink(missing_ok=True)
+        for name in ("lock", "webhook-url"):
+            (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             folder.rmdir()
     except OSError as error:

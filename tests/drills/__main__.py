@@ -1,0 +1,74 @@
+"""All drills, longer than the tests have time for, and what the stack costs; ``python -m tests.drills``.
+
+Dated rows are appended to ``benchmarks/results/drills.md``; the costs replace ``benchmarks/results/stack.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import astuple
+from datetime import datetime, timezone
+from pathlib import Path
+
+from benchmarks.machine import machine_facts
+from tests.drills import collector_absent, collector_killed, cost, loki_down, loki_refuses
+from tests.drills.drill import Figures
+from tests.stack.running import RunningStack
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+HEAD = """# Fault drills on the real servers
+
+Written by `make soak`. Records, over all senders: created and lost by the applications' ledgers, acknowledged by the
+Collector, resent by the applications, different ones held by Loki and how many it counts once more, different ones in
+app.jsonl and how many stand there once more, and the most that waited in the Collector for Loki.
+
+| date | drill | created | acknowledged | lost | resent | unknown | in Loki | twice | in files | twice | queued |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+"""
+DRILLS: dict[str, Callable[[RunningStack], Figures]] = {
+    "Loki killed, away for two minutes": lambda stack: loki_down.run(stack, seconds=120, rate=2000)[0],
+    "Loki answers 429": lambda stack: loki_refuses.run(stack, records=100_000)[0],
+    "Collector killed 5 times": lambda stack: collector_killed.run(stack, kills=5),
+    "Collector killed 20 times": lambda stack: collector_killed.run(stack, kills=20),
+    "no Collector at first": lambda stack: collector_absent.run(stack, losses=2).figures,
+}
+
+
+def main() -> int:
+    """Run them, and return 1 if one of them lost what it had acknowledged."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=[*DRILLS, "cost"], action="append", help="this one only; may be repeated")
+    wanted = parser.parse_args().only or [*DRILLS, "cost"]
+    today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    rows, status = RESULTS / "drills.md", 0
+    for name in wanted:
+        print(f"{name} ...", flush=True)
+        environ = loki_refuses.LIMITS if name == "Loki answers 429" else {}
+        with tempfile.TemporaryDirectory(prefix="otelog-drill-") as folder:
+            stack = RunningStack(Path(folder) / "stack", environ)
+            try:
+                if name == "cost":
+                    facts = machine_facts()
+                    where = f"{facts['cores']} cores ({facts['processor']}), {facts['system']}, {facts['python']}"
+                    text = cost.table(*cost.run(stack), cost.compare_callers(stack))
+                    (RESULTS / "stack.md").write_text(f"{today}: {where}. {text}", encoding="utf-8")
+                    print(text)
+                    continue
+                figures = DRILLS[name](stack)
+            finally:
+                stack.run("down", "--volumes", check=False)
+        if not rows.exists():
+            rows.write_text(HEAD, encoding="utf-8")
+        row = f"| {today} | {name} | " + " | ".join(f"{value:,}" for value in astuple(figures)) + " |\n"
+        with rows.open("a", encoding="utf-8") as file:
+            file.write(row)
+        print(row, end="")
+        status |= figures.held < figures.exported or figures.created != figures.exported + figures.lost
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

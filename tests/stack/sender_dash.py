@@ -1,0 +1,99 @@
+"""An application that loses some of its records, and prints its books as one JSON line.
+
+python sender_dash.py WAY SERVICE
+
+WAY is "otlp", its ledger goes to the Collector; or "scrape", it has a /metrics of its own and a second exporter, which
+writes files into its working directory, and it waits for the end of its standard input before it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from opentelemetry import trace
+
+import otelog
+
+NAMESPACE = "shop"
+INFO, ERRORS, UNWANTED = 10, 3, 2
+TOO_LONG_FOR_LOKI = 300 * 1024
+TOO_LARGE_TO_SEND = 600 * 1024
+
+
+def main(way: str, service: str) -> None:
+    to_collector = {"type": "otlp", "filter": is_wanted}
+    to_files = {"type": "file", "folder": ".", "max_queue_size": 1_000_000}
+    otelog.configure(
+        service_name=service,
+        resource_attributes={"service.namespace": NAMESPACE},
+        exporters=[to_collector] if way == "otlp" else [to_collector, to_files],
+        max_queue_size=16,
+        max_request_bytes=512 * 1024,
+    )
+    port = 0
+    if way == "scrape":
+        port = serve_metrics()
+    log = otelog.get_logger("sender")
+    with trace.get_tracer("sender").start_as_current_span("work"):
+        for number in range(INFO):
+            log.info("record %s", number)
+        settle()
+        for number in range(ERRORS):
+            log.error("failure %s", number)
+        settle()
+    for _ in range(UNWANTED):
+        log.info("unwanted")
+    settle()
+    log.warning("long " + "x" * TOO_LONG_FOR_LOKI)
+    settle()
+    log.warning("large " + "x" * TOO_LARGE_TO_SEND)
+    settle()
+    lost = otelog.stats().lost
+    while otelog.stats().lost == lost:
+        for _ in range(100):
+            log.info("burst")
+    settle()
+    if way == "otlp":
+        otelog.shutdown(timeout=20.0)
+    stats = otelog.stats()
+    reasons = (stats.refused, stats.removed, stats.dropped)
+    on_the_way = sum(stats.refused.values()) + stats.removed["invalid"] + sum(stats.exporters["otlp"].dropped.values())
+    books = {
+        "created": stats.created,
+        "delivered": stats.exporters["otlp"].exported,
+        "filtered": stats.exporters["otlp"].filtered,
+        "lost": stats.lost,
+        "lost_on_the_way": on_the_way,
+        "reasons": {reason: count for counts in reasons for reason, count in counts.items() if count},
+        "port": port,
+    }
+    print(json.dumps(books), flush=True)
+    if way == "scrape":
+        sys.stdin.read()
+
+
+def is_wanted(record: Any) -> bool:
+    return bool(record.log_record.body != "unwanted")
+
+
+def settle() -> None:
+    """Send what is queued: no record but those of the burst may find the queue full."""
+    otelog.flush(timeout=20.0)
+    stats = otelog.stats()
+    assert stats.queued == stats.waiting == stats.in_flight == 0, stats
+
+
+def serve_metrics() -> int:
+    from prometheus_client import start_http_server
+
+    import otelog.prometheus
+
+    otelog.prometheus.publish()
+    server, _ = start_http_server(0, "127.0.0.1")
+    return int(server.server_port)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

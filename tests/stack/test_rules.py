@@ -1,0 +1,215 @@
+"""The alert rules: by promtool's unit tests, and once through a real Prometheus and a real Alertmanager."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.stack.binaries_dash import find_binary
+from tests.stack.sender_dash import NAMESPACE
+from tests.stack.servers_dash import ROOT, get_json, run_application, run_servers
+from tests.support import wait_until
+from tools.dashboards import promql
+
+RULES = ROOT / "collector" / "rules" / "otelog.yaml"
+UNIT_TESTS = ROOT / "tests" / "rules" / "otelog.yaml"
+SECONDS = 40.0
+TARGETS = 5
+ALERTS = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+}
+COUNTERS = {
+    "OtelogRecordsLost": [promql.select(promql.LOST, promql.A_LOSS)],
+    "OtelogCollectorRefuses": [f"otelcol_receiver_{outcome}_log_records_total" for outcome in ("refused", "failed")],
+    "OtelogCollectorLoses": [f"otelcol_exporter_{verb}_failed_log_records_total" for verb in ("send", "enqueue")],
+    "OtelogLokiDiscards": ["loki_discarded_samples_total"],
+}
+
+
+def promtool(*arguments: str) -> None:
+    """Run promtool; it has to be content."""
+    done = subprocess.run([str(find_binary("promtool")), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing_wrong_in_the_rules() -> None:
+    promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+
+
+def test_each_alert_fires_when_it_must_and_is_silent_when_it_must() -> None:
+    promtool("test", "rules", str(UNIT_TESTS))
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_is_tested_both_ways(name: str) -> None:
+    seen = set()
+    for group in yaml.safe_load(UNIT_TESTS.read_text(encoding="utf-8"))["tests"]:
+        seen |= {bool(one.get("exp_alerts")) for one in group.get("alert_rule_test", []) if one["alertname"] == name}
+        for one in group.get("promql_expr_test", []):
+            if f'"{name}"' in one["expr"]:
+                seen.add(bool(one.get("exp_samples")))
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
+    assert ALERTS[name]["labels"]["severity"] in {"critical", "warning"}
+    assert set(ALERTS[name]["annotations"]) == {"summary", "description"}
+    assert len(ALERTS[name]["annotations"]["description"]) > 100
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_an_alert_counts_as_the_dashboard_does(name: str) -> None:
+    def squeeze(text: str) -> str:
+        return re.sub(r"\s+", "", text)
+
+    for counter in COUNTERS[name]:
+        assert squeeze(promql.count(counter, "10m")) in squeeze(ALERTS[name]["expr"])
+
+
+def test_what_the_panels_count_is_exact(tmp_path: Path) -> None:
+    """Each way that a counter may go, and what `count` makes of its last ten minutes."""
+    ways = {
+        "grown": ("100x80 103x20", 3),
+        "standing": ("100x120", 0),
+        "new": ("_x81 5x20", 5),
+        "ended": ("_x80 5x2 stale", 5),
+        "ended, grown": ("100x60 103x10 stale", 3),
+        "restarted": ("7x80 0x20", 0),
+        "restarted just behind the window's beginning": ("7x60 2x40", 2),
+    }
+    text = {
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "name": "count",
+                "interval": "15s",
+                "input_series": [
+                    {"series": f'counter_total{{way="{way}"}}', "values": values} for way, (values, _) in ways.items()
+                ],
+                "promql_expr_test": [
+                    {
+                        # 100 steps: the window begins with step 60, which is not in it.
+                        "expr": promql.count("counter_total", "10m"),
+                        "eval_time": "25m",
+                        "exp_samples": [
+                            {"labels": f'{{way="{way}"}}', "value": value} for way, (_, value) in ways.items()
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "count.json"
+    path.write_text(json.dumps(text), encoding="utf-8")
+    promtool("test", "rules", str(path))
+
+
+def test_what_a_dead_instance_has_left_is_told_apart_from_what_waits(tmp_path: Path) -> None:
+    """The Collector shows the last report of an instance for a day: `dead` has 9 in its queue, and reports no more."""
+    job = 'job="shop/checkout"'
+    series = {
+        f'otelog_collector_reports_total{{{job},instance="collector:8889",service_instance_id="dead"}}': "1+1x5 6x20",
+        f'otelog_collector_reports_total{{{job},instance="collector:8889",service_instance_id="alive"}}': "1+1x25",
+        f'otelog_collector_reports_total{{{job},instance="collector:8889",service_instance_id="new"}}': "_x19 1",
+        f'otel_sdk_processor_log_queue_size{{{job},instance="dead"}}': "9x25",
+        f'otel_sdk_processor_log_queue_size{{{job},instance="alive"}}': "2x25",
+        f'otel_sdk_processor_log_queue_size{{{job},instance="new"}}': "_x19 1",
+        'otelog_log_records_queue_size{job="desk",instance="desk:8000"}': "4x25",
+    }
+    by_otlp, by_scrape = promql.select(promql.WAITING_BY_OTLP), promql.select(promql.WAITING_BY_SCRAPE)
+    questions = (
+        ("5m", promql.waiting(by_otlp, by_scrape), 9 + 2 + 4),
+        ("19m", promql.waiting(by_otlp, by_scrape), 2 + 1 + 4),
+        ("19m", promql.left_behind(by_otlp), 9),
+    )
+    text = {
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "name": "waiting",
+                "interval": "1m",
+                "input_series": [{"series": one, "values": values} for one, values in series.items()],
+                "promql_expr_test": [
+                    {"expr": f"sum({expr})", "eval_time": time, "exp_samples": [{"labels": "{}", "value": value}]}
+                    for time, expr, value in questions
+                ]
+                + [{"expr": f"sum({promql.left_behind(by_otlp)})", "eval_time": "5m"}],
+            }
+        ],
+    }
+    path = tmp_path / "waiting.json"
+    path.write_text(json.dumps(text), encoding="utf-8")
+    promtool("test", "rules", str(path))
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A webhook: its URL, and the alerts that it was sent."""
+    alerts: list[dict[str, Any]] = []
+
+    class Webhook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            alerts.extend(json.loads(body)["alerts"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", alerts
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_an_instance_that_appears_loses_and_ends_is_told_to_the_webhook(tmp_path: Path) -> None:
+    with listening() as (url, received), run_servers(tmp_path, url) as servers:
+        wait_until(lambda: servers.value("sum(up)") == TARGETS, SECONDS, what="Prometheus to see its targets")
+
+        def alerts() -> list[Any]:
+            found: list[Any] = get_json(f"{servers.prometheus}/api/v1/alerts")["data"]["alerts"]
+            return found
+
+        # Before the first scrapes a target is missing; that is pending, and gone with the next evaluation.
+        wait_until(lambda: not alerts(), SECONDS, what="all rules to be silent")
+
+        # It reports once, when it ends: nobody has seen its counters at zero.
+        with run_application("otlp", "checkout", servers, OTEL_METRIC_EXPORT_INTERVAL="600000") as books:
+            pass
+        lost = f"{NAMESPACE}/checkout has lost {{}} log records: {{}}".format
+        wanted = {
+            ("OtelogRecordsLost", "queue_full"): lost(books["reasons"]["queue_full"], "queue_full"),
+            ("OtelogRecordsLost", "too_large"): lost(1, "too_large"),
+            ("OtelogLokiDiscards", "line_too_long"): "Loki has discarded 1 log lines: line_too_long",
+        }
+
+        def told() -> dict[tuple[str, str], str]:
+            return {
+                (alert["labels"]["alertname"], alert["labels"].get("reason", "")): alert["annotations"]["summary"]
+                for alert in received
+            }
+
+        wait_until(lambda: wanted.keys() <= told().keys(), SECONDS, what=f"the webhook to be told {list(wanted)}")
+        assert {key: told()[key] for key in wanted} == wanted
+        assert {alert["status"] for alert in received} == {"firing"}
+        assert servers.value("sum(prometheus_rule_evaluation_failures_total)") == 0
+        assert {name for name, _ in told()} <= {"OtelogRecordsLost", "OtelogLokiDiscards", "OtelogCollectorLoses"}

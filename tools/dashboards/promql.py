@@ -1,0 +1,98 @@
+"""Expressions of the dashboards: what a counter has counted exactly, who is alive, and which metrics there are.
+
+An application's ledger comes by one of two ways: over OTLP through the Collector (``otel_sdk_*``, ``otelog_log_*``),
+or by its own /metrics (``otelog_log_records_*``). A selector here names both, so one panel serves both. An application
+that uses both ways at once is counted twice.
+"""
+
+from __future__ import annotations
+
+CREATED = "otel_sdk_log_created_total|otelog_log_records_created_total"
+DELIVERED = "otel_sdk_exporter_log_exported_total|otelog_log_records_exported_total"
+LOST = "otelog_log_(records_)?(refused|dropped|removed)_total"
+REMOVED = "otelog_log_(records_)?(removed|filtered)_total"
+RESENT = "otelog_log_(records_)?resent_total"
+OUTCOME_UNKNOWN = "otelog_log_(records_)?outcome_unknown_total"
+QUEUE_SIZE = "otel_sdk_processor_log_queue_size|otelog_log_records_queue_size"
+QUEUE_CAPACITY = "otel_sdk_processor_log_queue_capacity|otelog_log_records_queue_capacity"
+WAITING_BY_OTLP = "otel_sdk_processor_log_queue_size|otelog_log_waiting|otel_sdk_exporter_log_inflight"
+WAITING_BY_SCRAPE = "otelog_log_records_(queue_size|waiting)"
+REPORTS = "otelog_collector_reports_total"
+COLLECTED = "otelog_collector_log_records_total"
+
+SERVICE = 'job=~"(.+/)?($service)"'
+"""A job is ``namespace/name``, or the name alone."""
+
+INSTANCE = 'instance=~"$instance"'
+
+TO_COLLECTOR = 'error_type="",otel_component_type=~"(.*otlp.*)?",exporter=~"(otlp.*)?"'
+"""Of what is exported: what succeeded, and not to files or the console."""
+
+A_LOSS = 'reason!~"filtered|sampled|deduplicated"'
+NO_LOSS = 'reason=~"(filtered|sampled|deduplicated)?"'
+"""Removed on purpose, by the application or by an exporter's own filter, which gives no reason."""
+
+FIRST_HOP = 'otel_component_type=~"(.*otlp.*|.+_processor)?",exporter=~"(otlp.*)?"'
+"""The queue, and what lies between it and the Collector; not files nor the console."""
+
+ALIVE_WINDOW = "5m"
+"""An instance that has not reported for so long is taken for dead; it reports once a minute by default."""
+
+
+def select(names: str, *matchers: str) -> str:
+    """A selector of all series that have one of these names, a regular expression."""
+    return f"{{{','.join((f'__name__=~{chr(34)}{names}{chr(34)}', *matchers))}}}"
+
+
+def of_services(names: str, *matchers: str) -> str:
+    """The same, of the services chosen."""
+    return select(names, SERVICE, *matchers)
+
+
+def of_instances(names: str, *matchers: str) -> str:
+    """The same, of the services and instances chosen."""
+    return select(names, SERVICE, INSTANCE, *matchers)
+
+
+def count(counter: str, window: str) -> str:
+    """How far each series of a counter has come within a window, exactly, also one that is born or ends in it.
+
+    `increase` and `rate` are of no use here: they extrapolate, and do not see what a new series begins with, which is
+    all that a short program has to tell. Only for a series that was set back within the window (a program restarted
+    under the same name) `increase` is still the best.
+
+    Args:
+        counter: A selector.
+        window: A duration, or a variable of Grafana.
+    """
+    grown = f"max_over_time({counter}[{window}])"
+    return (
+        f"(increase({counter}[{window}]) and resets({counter}[{window}]) > 0 "
+        f"or {grown} - {counter} offset {window} >= 0 or {grown})"
+    )
+
+
+def by_service(expression: str, *labels: str) -> str:
+    """Sum by the service's name as Loki has it, and by other labels."""
+    named = f'label_replace({expression}, "service", "$2", "job", "(.+/)?(.+)")'
+    return f"sum by ({', '.join(('service', *labels))}) ({named})"
+
+
+def alive(window: str = ALIVE_WINDOW) -> str:
+    """The instances that have reported to the Collector within a window, by job and instance."""
+    now, before = REPORTS, f"{REPORTS} offset {window}"
+    # A series that has only just come, and one that was set back, have reported, too.
+    return f'label_replace({now} != {before} or {now} unless {before}, "instance", "$1", "service_instance_id", "(.+)")'
+
+
+def waiting(by_otlp: str, by_scrape: str) -> str:
+    """Records that wait in living applications.
+
+    The Collector goes on showing the last report of an instance that has died; a target of a scrape just vanishes.
+    """
+    return f"({by_otlp} and on (job, instance) {alive()} or {by_scrape})"
+
+
+def left_behind(by_otlp: str) -> str:
+    """Records that waited in instances that have not reported since."""
+    return f"({by_otlp} unless on (job, instance) {alive()})"
