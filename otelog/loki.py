@@ -141,7 +141,10 @@ class LokiClient:
             raise self._no_answer() from error
 
     def count(self, query: str, *, start: int, end: int) -> int:
-        """Returns how many entries a query has from `start` up to, but not including, `end`; to the nanosecond.
+        """Returns how many entries Loki counts from `start` up to, but not including, `end`; to the nanosecond.
+
+        Of entries that came twice, as in a request that was sent again, Loki may keep and count both, though
+        `query_range` gives one.
 
         Raises:
             LokiError: Loki refused or did not answer.
