@@ -1,4 +1,4 @@
-"""Logs as an application would, straight to Loki and to files, and prints its books as one JSON line.
+"""Logs as an application would, straight to Loki, and to files if there is a folder; prints its books as one JSON line.
 
 python loki_sender.py ENDPOINT NAME FOLDER COUNT LONG_LINE_BYTES BISECT
 """
@@ -15,9 +15,13 @@ import otelog
 
 
 def main(endpoint: str, name: str, folder: str, count: int, long_line_bytes: int, bisect: bool) -> None:
-    options = {"exporter": otelog.OTLPLogExporter(endpoint=f"{endpoint}/v1/logs", bisect_bad_request=True)}
-    where = options if bisect else {"endpoint": endpoint, "exporters": ["otlp", "file"], "file_folder": folder}
-    otelog.configure(service_name=name, **where)
+    if bisect:
+        exporter = otelog.OTLPLogExporter(endpoint=f"{endpoint}/v1/logs", bisect_bad_request=True)
+        otelog.configure(service_name=name, exporter=exporter)
+    elif folder:
+        otelog.configure(service_name=name, endpoint=endpoint, exporters=["otlp", "file"], file_folder=folder)
+    else:
+        otelog.configure(service_name=name, endpoint=endpoint, when_full="block", block_timeout=60.0)
     log = otelog.get_logger("shop.orders")
     with trace.get_tracer(__name__).start_as_current_span("work") as span:
         context = span.get_span_context()
@@ -47,4 +51,4 @@ def main(endpoint: str, name: str, folder: str, count: int, long_line_bytes: int
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6] == "bisect")
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6] == "True")

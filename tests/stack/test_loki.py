@@ -65,15 +65,15 @@ def test_all_entries_come_once_though_pages_end_in_a_nanosecond_of_several_strea
     name, start = f"pages-{direction}", a_second_ago()
     wanted = 0
     for stream in ("a", "b", "c"):
-        # 2,100 entries of 700 moments, 12,000 of one moment, 2,100 of 700 moments more.
+        # 2,100 entries of 700 moments, 7,500 of one moment, 2,100 of 700 moments more.
         values = [(start + n, f"before {n}", {}) for n in range(700)]
-        values += [(start + 1000, f"same {n}" if n % 2 else f"é😀\n{n}", {}) for n in range(4000)]
+        values += [(start + 1000, f"same {n}" if n % 2 else f"é😀\n{n}", {}) for n in range(2500)]
         values += [(start + 2000 + n, "after", {}) for n in range(700)]
         loki.push(values, service_name=name, part=stream)
         wanted += len(values)
     # Equal but for their metadata.
-    loki.push([(start + 1001, "equal", {"id": f"x{n}"}) for n in range(6000)], service_name=name)
-    wanted += 6000
+    loki.push([(start + 1001, "equal", {"id": f"x{n}"}) for n in range(5500)], service_name=name)
+    wanted += 5500
     found = list(
         client.query_range(f'{{service_name="{name}"}} # all', start=start, end=start + MS, direction=direction)
     )
@@ -170,7 +170,7 @@ def test_a_burst_that_the_live_stream_cannot_carry_comes_whole(loki: LokiServer,
         lines = [entry.line for entry in take(tail, count)]
         assert Counter(lines) == Counter(f"line {n}" for n in range(count))
         assert tail.recovered > 0, "so few that the live stream carried them all: this tests nothing"
-        assert notices == (["too much for the live stream: Loki has left entries out; they follow"] if notices else [])
+        assert set(notices) <= {"too much for the live stream: Loki has left entries out; they follow"}
 
 
 def test_only_as_much_of_the_past_as_is_wanted(loki: LokiServer, client: LokiClient) -> None:
@@ -216,14 +216,19 @@ def test_a_tail_of_a_bad_query_ends_at_once(client: LokiClient) -> None:
 
 
 def send(
-    loki: LokiServer, name: str, folder: Path, *, count: int = 20, long_line: int = 0, bisect: bool = False
+    loki: LokiServer,
+    name: str,
+    folder: Path | None = None,
+    *,
+    count: int = 20,
+    long_line: int = 0,
+    bisect: bool = False,
+    **environ: str,
 ) -> Any:
     """Run the sender; returns its books and what it wrote on standard error."""
     done = subprocess.run(
-        [
-            *(sys.executable, str(SENDER), f"{loki.url}/otlp", name, str(folder), str(count), str(long_line)),
-            "bisect" if bisect else "",
-        ],
+        [sys.executable, SENDER, f"{loki.url}/otlp", name, str(folder or ""), str(count), str(long_line), str(bisect)],
+        env={**os.environ, "OTEL_METRICS_EXPORTER": "none", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -241,9 +246,9 @@ def entries_of(client: LokiClient, name: str) -> list[Entry]:
     return list(found)
 
 
-def test_records_arrive_whole_and_are_counted_exactly(loki: LokiServer, client: LokiClient, tmp_path: Path) -> None:
+def test_records_arrive_whole_and_are_counted_exactly(loki: LokiServer, client: LokiClient) -> None:
     count = 20_000
-    books, said = send(loki, "direct", tmp_path, count=count)
+    books, said = send(loki, "direct", count=count)
     assert (books["delivered"], said) == (True, "")
     assert (books["created"], books["exporters"]["otlp"]["exported"]) == (count + 4, count + 4)
     entries = entries_of(client, "direct")
@@ -267,24 +272,30 @@ def test_records_arrive_whole_and_are_counted_exactly(loki: LokiServer, client: 
 
 
 def test_a_batch_that_loki_answers_with_400_is_rejected_in_the_books_and_kept_but_for_the_bad_record(
-    loki: LokiServer, client: LokiClient, tmp_path: Path
+    loki: LokiServer, client: LokiClient
 ) -> None:
-    books, said = send(loki, "too-long", tmp_path, long_line=300_000)
+    books, said = send(loki, "too-long", long_line=300_000)
     otlp = books["exporters"]["otlp"]
     assert (books["created"], otlp["exported"], otlp["dropped"]["rejected"]) == (25, 0, 25)
     assert "max entry size" in said
     assert len(entries_of(client, "too-long")) == 24
 
 
-def test_with_bisection_the_books_and_loki_agree_to_the_record(
-    loki: LokiServer, client: LokiClient, tmp_path: Path
-) -> None:
-    books, _ = send(loki, "bisected", tmp_path, long_line=300_000, bisect=True)
+def test_with_bisection_the_books_and_loki_agree_to_the_record(loki: LokiServer, client: LokiClient) -> None:
+    books, _ = send(loki, "bisected", long_line=300_000, bisect=True)
     (otlp,) = books["exporters"].values()
     assert (books["created"], otlp["exported"], otlp["dropped"]["rejected"]) == (25, 24, 1)
     assert otlp["resent"] > 0
     # What was sent again is equal to what was there, and kept once.
     assert len(entries_of(client, "bisected")) == 24
+
+
+def test_metrics_that_loki_does_not_take_are_told_of_once(loki: LokiServer) -> None:
+    environ = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "10"}
+    books, said = send(loki, "with-metrics", count=20_000, **environ)
+    assert books["exporters"]["otlp"]["exported"] == 20_004
+    (line,) = said.splitlines()
+    assert line.endswith("/otlp/v1/metrics answered 404; OTEL_METRICS_EXPORTER=none turns them off")
 
 
 def test_a_request_of_more_than_four_megabytes_is_taken(loki: LokiServer, client: LokiClient) -> None:
@@ -346,17 +357,16 @@ def query(*words: object, code: int = 0) -> list[str]:
 def test_filters_find_the_same_in_loki_as_in_files(
     loki: LokiServer, filed: tuple[Path, dict[str, Any]], words: list[str]
 ) -> None:
+    # Which service it is, the application's own files do not say.
     service = [] if "--service" in words else ["--service", "filed"]
     in_loki = [*words, *service, "--loki", loki.url]
     there = [json.loads(line) for line in query(*in_loki, "--json")]
-    here = [json.loads(line) for line in query(filed[0], *words, *service, "--json")]
+    here = [json.loads(line) for line in query(filed[0], *words, "--json")]
     keys = ("timestamp", "level", "logger", "message", "module", "function", "line", "trace_id", "span_id")
     assert [[one[key] for key in keys] for one in there] == [[one[key] for key in keys] for one in here]
     assert query(*in_loki, "--count") == [str(len(here))]
     grouped = ["--group-by", "level", "--group-by", "logger"]
-    assert query(*in_loki, *grouped) == query(filed[0], *words, *service, *grouped)
-    readable = [line.split(" service.name=")[0] for line in query(*in_loki)]
-    assert readable == [line.split(" service.name=")[0] for line in query(filed[0], *words, *service)]
+    assert query(*in_loki, *grouped) == query(filed[0], *words, *grouped)
 
 
 def test_a_trace_is_found_by_the_beginning_of_its_id(loki: LokiServer, filed: tuple[Path, dict[str, Any]]) -> None:
