@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from otelog.loki import LokiClient
+
 ROOT = Path(__file__).resolve().parents[2]
 UP_SECONDS = 1500
 SENDER_SECONDS = 600
@@ -119,6 +121,14 @@ class RunningStack:
         query = f"sum by ({by}) (count_over_time({selector}[{minutes}m]))"
         answer = json.loads(self.read("loki", "/loki/api/v1/query", query=query, time=str(time.time_ns() + 10**9)))
         return {item["metric"].get(by, ""): int(item["value"][1]) for item in answer["data"]["result"]}
+
+    def different(self, selector: str = '{service_name=~".+"}') -> dict[str, int]:
+        """How many different records of the last hour Loki holds, by service; a record is its number."""
+        now = time.time_ns()
+        with LokiClient(f"http://127.0.0.1:{self.ports['loki']}", timeout=60) as loki:
+            entries = loki.query_range(selector, start=now - 3600 * 10**9, end=now)
+            found = {(entry.labels["service_name"], entry.metadata["number"]) for entry in entries}
+        return dict(Counter(service for service, _ in found))
 
     def written(self) -> dict[str, Counter[str]]:
         """How many records are in each kind of file, by service."""
