@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.stack.load import expected, expected_in_files
-from tests.stack.running import RunningStack, Sender
+from tests.stack.running import ROOT, RunningStack, Sender
 from tests.support import wait_until
 
 PROCESSES, COUNT = 4, 250_000
@@ -24,6 +26,14 @@ def stack(tmp_path: Path) -> Iterator[RunningStack]:
     one.up()
     yield one
     one.down("--volumes")
+
+
+def test_an_event_keeps_its_name_in_loki(stack: RunningStack) -> None:
+    code = "import otelog, sys; otelog.configure(service_name='shop', endpoint=sys.argv[1]); "
+    code += "otelog.get_logger('shop').event('order.paid', order_id=7); sys.exit(not otelog.shutdown())"
+    subprocess.run([sys.executable, "-c", code, stack.endpoint], cwd=ROOT, check=True)
+    wait_until(lambda: stack.held() == {"shop": 1}, 30)
+    assert stack.held(by="event_name") == {"order.paid": 1}
 
 
 def test_a_million_records_of_four_processes_are_the_same_number_at_every_hop(stack: RunningStack) -> None:
