@@ -8,6 +8,7 @@ import gzip
 import importlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,10 @@ SUFFIXES = (".jsonl", ".json", ".log")
 """What log files are called, of those in a folder; ``.gz`` and ``.zst`` may follow, and a rotation's number or date."""
 
 
+# The files of collector/otelcol.yaml; what is rotated has the time in its name.
+_COLLECTOR_FILE = re.compile(r"(app|errors|ai_responses)(?:-\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
+
+
 class LogFileError(OtelogError):
     """A file cannot be read."""
 
@@ -39,8 +44,8 @@ def find_files(paths: Iterable[Path], streams: Iterable[str] = ("app",)) -> list
 
     Args:
         paths: Files, or folders whose log files are meant.
-        streams: Which kinds of the files that otelog rotates are meant in a folder, where a record may be in several;
-            all files of others are.
+        streams: Which kinds of the files of otelog, or of its Collector, are meant in a folder, where a record may be
+            in several; all files of others are.
 
     Raises:
         LogFileError: There is no such file, or a folder has none in it.
@@ -61,6 +66,9 @@ def _find_in_folder(folder: Path, streams: frozenset[str]) -> list[Path]:
     for name, file in files.items():
         ours = parse_name(name)
         if ours is None:
+            collectors = _COLLECTOR_FILE.fullmatch(name)
+            if collectors is not None and collectors[1] not in streams:
+                continue
             if any(f"{suffix}." in f"{name}." for suffix in SUFFIXES):
                 found.append(((0, file.stat().st_mtime, name), file))
             continue

@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 
 from otelog.cli.commands import otelog
 from otelog.cli.lines import render_lines
-from otelog.cli.log_files import read_otlp
+from otelog.cli.log_files import find_files, read_otlp
 from otelog.sinks._line import LINE_KEYS
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -233,6 +233,18 @@ def test_rotated_files_of_a_folder_are_read_oldest_first_and_each_record_once(tm
     assert messages(tmp_path, "--stream", "errors") == ["2"]
     assert sorted(messages(tmp_path, "--stream", "ai_responses", "--stream", "errors")) == ["2", "6"]
     assert messages(tmp_path / "errors.log") == ["2"]
+
+
+def test_of_the_collectors_folder_one_kind_of_files_is_meant_its_rotated_ones_too(tmp_path: Path) -> None:
+    for name in ("app", "app-2026-11-25T10-00-00.123", "errors", "errors-2026-11-25T10-00-00.123", "ai_responses"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n")
+    (tmp_path / "application.jsonl").write_text("{}\n")
+
+    def find(*streams: str) -> set[str]:
+        return {path.stem for path in find_files([tmp_path], streams)}
+
+    assert find("app") == {"app", "app-2026-11-25T10-00-00.123", "application"}
+    assert find("errors") == {"errors", "errors-2026-11-25T10-00-00.123", "application"}
 
 
 def test_a_folder_without_the_stream_says_so(tmp_path: Path) -> None:
