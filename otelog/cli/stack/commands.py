@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from otelog.cli.interruption import Stopping
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.compose import ComposeStack, find_engine
 from otelog.cli.stack.display import Display
@@ -95,21 +94,6 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP are as Ctrl-C: what was begun is undone."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _parse_ports(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
     ports = {}
     for value in values:
@@ -163,7 +147,7 @@ def up(
         if given[name]:
             # The next command may be given in another folder.
             given[name] = str(Path(given[name]).resolve())
-    with _clear_errors(), _ended_by_signals():
+    with _clear_errors(), Stopping() as stopping:
         files = find_files()
         make_folder(folder)
         with lock_folder(folder):
@@ -182,7 +166,7 @@ def up(
                 found.compose.up()
                 started = True
             else:
-                started = _up_natively(found, console)
+                started = _up_natively(found, console, stopping)
         found = _read(folder)
         _print_rows(_find_rows(found), console)
         if not started:
@@ -206,13 +190,13 @@ def _choose_mode(mode: Literal["docker", "native"] | None, before: State | None)
     return "native"
 
 
-def _up_natively(found: _Stack, console: Console) -> bool:
+def _up_natively(found: _Stack, console: Console, stopping: Stopping) -> bool:
     servers = found.servers
     with Display(console) as display:
         workshop = Workshop(found.files, os.environ, display.show_build)
         # Before anything is started: a build takes minutes.
         programs = {server.program: workshop.get(server.program) for server in servers}
-        native = NativeStack(found.folder, found.state, display.show_step)
+        native = NativeStack(found.folder, found.state, display.show_step, stopping.hold)
         return bool(native.up(servers, programs.__getitem__, os.environ))
 
 
@@ -325,7 +309,7 @@ def _check(found: _Stack, workshop: Workshop) -> None:
 @click.argument("names", nargs=-1, type=click.Choice(sorted(PROGRAMS)))
 def build(names: tuple[str, ...]) -> None:
     """Build programs ahead of time, all of the servers' unless NAMES are given, and print where they are."""
-    with _clear_errors(), _ended_by_signals(), Display(Console(stderr=True)) as display:
+    with _clear_errors(), Stopping(), Display(Console(stderr=True)) as display:
         workshop = Workshop(find_files(), os.environ, display.show_build)
         servers = ("otelog-collector", "loki", "prometheus", "alertmanager")
         places = [workshop.build(name) for name in names or servers]

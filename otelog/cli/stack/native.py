@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _SHOWN_LINES = 15
 Say = Callable[[str, str], None]
 """Told how it goes: the server, and what it is doing."""
 
+Hold = Callable[[], AbstractContextManager[None]]
+
 
 class NativeStack:
     """The processes of one folder. For one thread, under the folder's lock.
@@ -37,10 +40,12 @@ class NativeStack:
         folder: Where state, configurations, data and the servers' own output are.
         state: What is known already.
         say: Is told how it goes.
+        hold: Gives a block that no signal of who asks for an end interrupts.
     """
 
-    def __init__(self, folder: Path, state: State, say: Say) -> None:
+    def __init__(self, folder: Path, state: State, say: Say, hold: Hold = contextlib.nullcontext) -> None:
         self._folder = folder
+        self._hold = hold
         self._state = state
         self._say = say
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -67,13 +72,18 @@ class NativeStack:
         try:
             for server in wanted:
                 server.write()
-                self._start(server, digests[server.name], find(server.program), environ)
+                executable = find(server.program)
+                # What is started is known, or it would be left behind.
+                with self._hold():
+                    self._start(server, digests[server.name], executable, environ)
             self._wait_ready(wanted)
         except BaseException:
-            for server in reversed(wanted):
-                self._stop(server.name, server.stop_seconds)
-            if not self._state.servers:
-                forget_state(self._folder)
+            # A second Ctrl-C must not leave behind what the first one was to end.
+            with self._hold():
+                for server in reversed(wanted):
+                    self._stop(server.name, server.stop_seconds)
+                if not self._state.servers:
+                    forget_state(self._folder)
             raise
         return [server.name for server in wanted]
 
