@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -42,3 +43,14 @@ def find_free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def end_process(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """End a process, in an orderly way if it can within `seconds`. Idempotent."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(seconds)

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from otelog.cli.loki_filters import is_logql
 from otelog.exceptions import ConfigurationError
 from otelog.loki import LokiClient
+from otelog.sinks._settings import STREAMS
 
 DEFAULT_URL = "http://localhost:3100"
 PROBE_TIMEOUT = 2.0
@@ -30,6 +31,18 @@ class Source(NamedTuple):
     client: LokiClient | None
     logql: str | None
     files: list[Path]
+
+
+stream_option = click.option(
+    "--stream",
+    "streams",
+    type=click.Choice(STREAMS),
+    multiple=True,
+    default=("app",),
+    show_default=True,
+    help="Which files of a folder that otelog writes; may be repeated.",
+)
+"""Which kinds of a folder's files a command reads."""
 
 
 def loki_options(command: Callable[..., None]) -> Callable[..., None]:

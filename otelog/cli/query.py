@@ -14,11 +14,10 @@ from otelog.cli.filters import Filters, Record, filter_options
 from otelog.cli.log_files import LogFileError, find_files
 from otelog.cli.loki_filters import build_query, find_labels, is_metric, to_ns
 from otelog.cli.loki_records import to_record
-from otelog.cli.loki_source import choose, loki_options
+from otelog.cli.loki_source import choose, loki_options, stream_option
 from otelog.cli.readable import describe, safe
 from otelog.cli.search import Search, count_by
 from otelog.loki import LokiClient, LokiError, Sample
-from otelog.sinks._settings import STREAMS
 
 DEFAULT_FOLDER = Path("otelog-dev")
 LOKI_SECONDS = 3600
@@ -29,15 +28,7 @@ LOKI_SECONDS = 3600
 @click.argument("words", nargs=-1, metavar="[LOGQL | FILES...]")
 @loki_options
 @filter_options(times=True)
-@click.option(
-    "--stream",
-    "streams",
-    type=click.Choice(STREAMS),
-    multiple=True,
-    default=("app",),
-    show_default=True,
-    help="Which files of a folder that otelog writes; may be repeated.",
-)
+@stream_option
 @click.option("--last", type=click.IntRange(1), help="The last so many of what is found.")
 @click.option("--count", is_flag=True, help="How many there are, and nothing else.")
 @click.option("--group-by", metavar="FIELD", multiple=True, help="How many there are by a field; may be repeated.")

@@ -14,12 +14,11 @@ from otelog.cli.interruption import Interruption
 from otelog.cli.log_files import LogFileError
 from otelog.cli.loki_filters import build_query, is_metric, to_ns
 from otelog.cli.loki_records import to_record
-from otelog.cli.loki_source import choose, loki_options
+from otelog.cli.loki_source import choose, loki_options, stream_option
 from otelog.cli.query import DEFAULT_FOLDER
 from otelog.cli.readable import describe
 from otelog.exceptions import ConfigurationError
 from otelog.loki import LokiClient, LokiError
-from otelog.sinks._settings import STREAMS
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks at the files, and how long Ctrl-C may take."""
@@ -30,15 +29,7 @@ POLL_INTERVAL = 0.2
 @loki_options
 @click.option("--since", type=to_moment, metavar="TIME", help="Begin with what is there since: an age or ISO 8601.")
 @filter_options(times=False)
-@click.option(
-    "--stream",
-    "streams",
-    type=click.Choice(STREAMS),
-    multiple=True,
-    default=("app",),
-    show_default=True,
-    help="Which files of a folder that otelog writes; may be repeated.",
-)
+@stream_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def tail(

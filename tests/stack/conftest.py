@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import find_free_ports, wait_until
+from tests.support import end_process, find_free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -103,13 +103,7 @@ class Collector:
 
     def stop(self) -> None:
         """End the process, in an orderly way if it can; then its file is complete. Idempotent."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(STOP_SECONDS)
+        end_process(self._process, STOP_SECONDS)
 
 
 @pytest.fixture(scope="session")

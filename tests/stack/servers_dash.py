@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.binaries_dash import find_binary
-from tests.support import find_free_ports, wait_until
+from tests.support import end_process, find_free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SENDER = Path(__file__).with_name("sender_dash.py")
@@ -80,13 +80,7 @@ class _Program:
             return False
 
     def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(STOP_SECONDS)
+        end_process(self._process, STOP_SECONDS)
 
 
 @dataclass(frozen=True)
