@@ -211,6 +211,12 @@ class Port:
         """Put a row in although no slot was free: by the reserve, an eviction or a wait; else count it as refused."""
         source = row[1]
         queue = self.queue
+        if not size_units and queue.refuses_at_once and not queue.closed:
+            # Where a Collector is away, this is every call: it may cost no more than one that is accepted.
+            count = self.ledger.refuse_ordinary.get(source.severity_number)
+            if count is not None:
+                count()
+                return
         held, victim = queue.find_slot(is_urgent(source), may_block())
         if not held:
             if size_units:

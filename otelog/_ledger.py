@@ -16,7 +16,7 @@ from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
 
-from otelog._severity import SEVERITY_RANGES
+from otelog._severity import LEAST_URGENT, SEVERITY_RANGES, severity_range
 
 REFUSED_REASONS = ("queue_full", "already_shutdown", "reentrant")
 REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
@@ -150,6 +150,10 @@ class Ledger:
             (reason, severity): AtomicCounter() for reason in REFUSED_REASONS for severity in SEVERITY_RANGES
         }
         self._evicted = {severity: AtomicCounter() for severity in SEVERITY_RANGES}
+        self.refuse_ordinary = {
+            number: self._refused["queue_full", severity_range(number)].add for number in range(LEAST_URGENT)
+        }
+        """Counts one record below ERROR as refused because the queue was full, by severity number. Atomic."""
         self._version = 0
         self._depth = 0
         self._mover = 0

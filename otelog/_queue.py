@@ -19,6 +19,7 @@ from operator import length_hint
 from typing import Any
 
 from otelog._record import COLUMNS, SLOT_BYTES
+from otelog._severity import LEAST_URGENT
 from otelog.exceptions import ConfigurationError
 
 UNIT_BYTES = 4096
@@ -79,6 +80,8 @@ class RecordQueue:
         self.max_records = max_records
         self.max_bytes = max_bytes
         self.when_full = when_full
+        self.refuses_at_once = when_full == "drop_newest"
+        """Whether `find_slot` has nothing to offer to a record below ERROR."""
         self.block_timeout = block_timeout
         self.reserve_size = min(int(max_records * reserve), max_records - 1)
         self.usable = max_records - self.reserve_size
@@ -393,5 +396,5 @@ class _EvictingStore:
 
 def is_urgent(source: Any) -> bool:
     """Returns whether a record of this source (or `Special`) is at ERROR or above."""
-    urgent: bool = source.severity_number >= 17
+    urgent: bool = source.severity_number >= LEAST_URGENT
     return urgent
