@@ -52,12 +52,12 @@ $(VENV)/.demo: $(VENV)/.made $(PINS)
 
 $(VENV)/.test: $(VENV)/.made $(PINS)
 	@echo "venv: installing otelog with what the tests need"
-	@$(PIP) --editable '.[all,test,lint]'
+	@$(PIP) --editable '.[all,test,servers,lint]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.test $(PINS)
 	@echo "venv: installing the peers of the benchmark"
-	@$(PIP) --editable '.[all,test,lint,bench]'
+	@$(PIP) --editable '.[all,test,servers,lint,bench]'
 	@echo "venv: installing picologging (compiles for minutes where there is no wheel)"
 	@$(PIP) --editable '.[picologging]' || echo "venv: picologging does not install here, the benchmark goes without it"
 	@touch $@

@@ -65,10 +65,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
     frozenset({"loki"}),
     frozenset({"_destinations"}),
-    frozenset({"logger", "handler", "_direct", "_track", "providers"}),
+    frozenset({"logger", "handler", "_direct", "_attachment", "_track", "providers"}),
     frozenset({"__init__"}),
     frozenset({"audit"}),
-    frozenset({"flask", "structlog", "loguru", "prometheus", "testing", "cli"}),
+    frozenset({"doctor", "prometheus", "testing"}),
+    frozenset({"flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset({"cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_retry")
 IMPURE_LIBRARIES = {
