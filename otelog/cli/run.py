@@ -15,10 +15,19 @@ from opentelemetry.instrumentation import auto_instrumentation
 from otelog._config import explain
 from otelog.exceptions import ConfigurationError
 
-# As shells say it.
-NOT_EXECUTABLE, NOT_FOUND = 126, 127
-
 _OWN_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("LOGS", "METRICS", "TRACES"))
+
+
+class _NotExecutable(click.ClickException):
+    """COMMAND is there, but cannot be run; the exit code is the one that shells use."""
+
+    exit_code = 126
+
+
+class _NotFound(click.ClickException):
+    """There is no COMMAND; the exit code is the one that shells use."""
+
+    exit_code = 127
 
 
 # What stands behind the command's name is the command's.
@@ -49,7 +58,7 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
         # Python finds its virtual environment by the name that it is called by.
         os.execve(program, [program, *command[1:]], environ)
     except OSError as error:
-        raise _Refusal(f"{command[0]} cannot be run: {error.strerror}", NOT_EXECUTABLE) from error
+        raise _NotExecutable(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
 def _make_environment(
@@ -82,19 +91,11 @@ def _find_program(name: str) -> str:
     if re.fullmatch(r"python(3(\.\d+)?)?", name):
         return sys.executable
     if Path(name).is_dir():
-        raise _Refusal(f"{name} is a folder", NOT_EXECUTABLE)
+        raise _NotExecutable(f"{name} is a folder")
     if Path(name).is_file():
         advice = f": otelog run -- python {name}" if name.endswith(".py") else ""
-        raise _Refusal(f"{name} is not executable{advice}", NOT_EXECUTABLE)
-    raise _Refusal(f"{name} was not found, neither in {own} nor on PATH", NOT_FOUND)
-
-
-class _Refusal(click.ClickException):
-    """COMMAND cannot be run; the exit code says why."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+        raise _NotExecutable(f"{name} is not executable{advice}")
+    raise _NotFound(f"{name} was not found, neither in {own} nor on PATH")
 
 
 def _warn_of_missing_instrumentation() -> None:
