@@ -31,6 +31,7 @@ __all__ = [
     "resolve_exporter",
     "resolve_processor",
     "resolve_told_resource",
+    "wants_log_correlation",
 ]
 
 LOGS_PATH = "/v1/logs"
@@ -55,6 +56,11 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+def wants_log_correlation() -> bool:
+    """Returns whether OpenTelemetry's instrumentation of `logging` is told to put trace ids into records."""
+    return os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").strip().lower() == "true"
 
 
 class Settings(NamedTuple):

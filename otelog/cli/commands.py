@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": ("otelog.cli.demo", "demo", "demo"),
     "dev": ("otelog.cli.dev", "dev", "cli"),
     "query": ("otelog.cli.query", "query", "cli"),
+    "run": ("otelog.cli.run", "run", "run"),
     "stack": ("otelog.cli.stack.commands", "stack", "stack"),
     "tail": ("otelog.cli.tail", "tail", "cli"),
 }
