@@ -6,8 +6,12 @@ The checker is that of tools/real_apps, which is run on applications that nobody
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from tools.real_apps.checking import check_made, check_own_log
+import pytest
+
+from tools.real_apps.checking import check_ledgers, check_made, check_once, check_own_log, check_traces
+from tools.real_apps.receiving import Record
 from tools.real_apps.running import Plan, run
 from tools.real_apps.traffic import Target, Visit
 
@@ -63,3 +67,68 @@ def test_every_record_of_an_application_with_logging_of_its_own_has_its_requests
     for logger, count in (("payments", 60), ("late", 60 + 180)):
         assert check_own_log(outcome.report, lines, rf"^\[own\] {logger} ", logger) == count
     assert outcome.report.differences == []
+
+
+VISITS = [
+    Visit(Target("/a"), "a" * 32, "one at a time", 1_000_000, 2_000_000, 200),
+    Visit(Target("/b"), "b" * 32, "at once", 3_000_000, 5_000_000, 200),
+    Visit(Target("/c"), "c" * 32, "at once", 4_000_000, 6_000_000, 200),
+]
+
+
+def make_record(time_ns: int, trace: str, text: str = "", logger: str = "shop") -> Record:
+    return Record("one", time_ns, trace * 32, logger, "INFO", text)
+
+
+RIGHT = [
+    make_record(500_000, "", "before"),
+    make_record(1_500_000, "a", f"/a?otelog_trace={'a' * 32}"),
+    make_record(4_500_000, "b"),
+    make_record(4_600_000, "c"),
+    make_record(4_700_000, "", logger="jobs.hourly"),
+]
+
+
+def check(records: list[Record], ledger: dict[str, Any]) -> list[str]:
+    report = check_traces(VISITS, records, ["jobs"])
+    check_once(report, records)
+    check_ledgers(report, [ledger], records, len(records))
+    return report.differences
+
+
+def make_ledger(**changes: Any) -> dict[str, Any]:
+    return {"instance": "one", "created": 5, "exported": 5, "queued": 0, "in_flight": 0, "lost": {}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("place", "record", "said"),
+    [
+        (1, make_record(1_500_000, "", "alone"), "have no trace"),
+        (0, make_record(500_000, "", f"for {'b' * 32}"), "have no trace"),
+        (1, make_record(1_500_000, "d"), "the trace id of no request"),
+        (1, make_record(1_500_000, "b"), "before or after the request"),
+        (2, make_record(4_500_000, "b", f"for {'c' * 32}"), "another's in their text"),
+        (3, make_record(4_500_000, "b"), "came twice"),
+        (3, make_record(4_500_001, "b"), "were taken twice"),
+        (3, Record("two", 4_600_000, "c" * 32, "shop", "INFO", ""), "no ledger"),
+    ],
+)
+def test_the_checker_sees_a_record_that_is_wrong(place: int, record: Record, said: str) -> None:
+    assert check(RIGHT, make_ledger()) == []
+    wrong = [*RIGHT]
+    wrong[place] = record
+    assert any(said in difference for difference in check(wrong, make_ledger()))
+
+
+@pytest.mark.parametrize("changes", [{"created": 6}, {"exported": 4}, {"lost": {"queue_full": 1}}])
+def test_the_checker_sees_a_ledger_that_is_wrong(changes: dict[str, Any]) -> None:
+    assert check(RIGHT, make_ledger(**changes)) != []
+
+
+def test_the_checker_is_not_content_with_nothing() -> None:
+    assert check([], make_ledger(created=0, exported=0)) != []
+    assert check(RIGHT[:1] + RIGHT[4:], make_ledger(created=2, exported=2)) != []
+    report = check_traces(VISITS, RIGHT)
+    check_made(report, VISITS, RIGHT, lambda _: 1)
+    assert check_own_log(report, ["shop: a", "shop: b"], "^shop", "shop") == 2
+    assert len(report.differences) == 2

@@ -53,11 +53,10 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
 
 
 def find_requirements(checkout: Path) -> list[str]:
-    """What pip is told to install for an application: its requirements.txt, or its project's dependencies."""
+    """What pip is told to install for an application: its requirements.txt, or (Python 3.11) its project's."""
     if (checkout / "requirements.txt").is_file():
         return ["--requirement", "requirements.txt"]
-    if (checkout / "pyproject.toml").is_file():
-        # New in Python 3.11; the other form needs no more than otelog does.
+    if sys.version_info >= (3, 11) and (checkout / "pyproject.toml").is_file():
         import tomllib
 
         project = tomllib.loads((checkout / "pyproject.toml").read_text()).get("project", {})

@@ -14,6 +14,9 @@ from tools.real_apps.receiving import Record, open_far_end, open_ledgers
 from tools.real_apps.serving import HOST, Server
 from tools.real_apps.traffic import Target, Visit, send_all
 
+SERVERS = ("gunicorn.error",)
+"""Loggers of the server's own life: its workers say at any time that they have started, or what signal came."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -31,7 +34,7 @@ class Plan:
         threads: gunicorn's, of each worker.
         options: More of gunicorn's.
         collector: Whether the real Collector takes the records.
-        background: Loggers of threads that work for no request.
+        background: Loggers of threads that work for no request, beside `SERVERS`.
     """
 
     app: str
@@ -111,7 +114,7 @@ def run(
         end.finish()
         records = end.records()
         told = ledgers.ledgers.show()
-    report = check_traces(visits, records, plan.background)
+    report = check_traces(visits, records, (*SERVERS, *plan.background))
     if code != 0:
         report.differences.append(f"gunicorn ended with {code}")
     check_once(report, records)
