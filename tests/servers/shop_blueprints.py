@@ -49,7 +49,8 @@ def say(level: int, message: str, *arguments: Any, seen: bool = True, **keywords
 
 
 def tell(response: Response) -> Response:
-    response.headers["X-Records"] = str(g.get("records", 0))
+    # One more follows, when the connection is closed.
+    response.headers["X-Records"] = str(g.get("records", 0) + ("database" in g))
     return response
 
 
@@ -63,6 +64,7 @@ def database() -> sqlite3.Connection:
 def disconnect(_: BaseException | None) -> None:
     if "database" in g:
         g.database.close()
+        log.info("disconnected")
 
 
 @items.get("/<int:number>")

@@ -44,8 +44,8 @@ def test_every_record_of_blueprints_with_a_database_has_its_requests_trace(tmp_p
     check_made(outcome.report, outcome.visits, outcome.records, count_made)
     assert outcome.report.differences == []
     assert {visit.status for visit in outcome.visits} == {200, 404, 500}
-    # Connection and result each, and two more where it breaks: 12 rounds of both phases.
-    assert sum(outcome.report.in_requests.values()) == 2 * 12 * (2 + 2 + 2 + 2 + 3)
+    # Connection, result and end each, one more where it breaks: 12 rounds of both phases.
+    assert sum(outcome.report.in_requests.values()) == 2 * 12 * (3 + 3 + 3 + 3 + 4)
     assert outcome.report.by_logger["tests.servers.shop_blueprints"] > 0
     assert outcome.report.marked >= 120
 
