@@ -94,7 +94,7 @@ def show(outcome: Outcome, console: Console, own: int | None, seconds: float) ->
         hops.add_row(name, str(value))
     console.print(hops)
     for difference in report.differences:
-        console.print(f"[red]DIFFERENCE[/] {difference}", highlight=False)
+        console.print(f"DIFFERENCE: {difference}", style="red", markup=False)
     if not report.differences:
         console.print("[green]every record of every request has its trace, and all books agree[/]")
 
@@ -108,7 +108,7 @@ def main() -> int:
     try:
         targets = [Target.parse(text, marked=not chosen.no_marker) for text in chosen.path]
     except ValueError as error:
-        console.print(f"[red]{error}")
+        console.print(f"{error}", style="red", markup=False)
         return 2
     environ = dict(entry.split("=", 1) for entry in chosen.env)
     plan = Plan(
@@ -131,7 +131,7 @@ def main() -> int:
                 install(venv, checkout, chosen.install, status.update)
         run_setup(chosen.setup, venv, checkout, environ)
     except subprocess.CalledProcessError as error:
-        console.print(f"[red]{error}")
+        console.print(f"{error}", style="red", markup=False)
         return 2
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     began = time.monotonic()
@@ -146,7 +146,7 @@ def main() -> int:
                     lambda: progress.advance(task),
                 )
         except (RuntimeError, TimeoutError, FileNotFoundError) as error:
-            console.print(f"[red]{error}", highlight=False)
+            console.print(f"{error}", style="red", markup=False)
             return 2
         own = None
         if chosen.own_log:

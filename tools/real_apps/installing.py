@@ -40,7 +40,8 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
     if not python.exists():
         say(f"making {venv}")
         venv.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        # The pip that comes with Python 3.11 finds no way through OpenTelemetry's pins where a newer one does.
+        subprocess.run([sys.executable, "-m", "venv", "--upgrade-deps", str(venv)], check=True, capture_output=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     wanted = find_requirements(checkout)
     if wanted:
