@@ -5,15 +5,21 @@ The checker is that of tools/real_apps, which is run on applications that nobody
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from otelog.testing import OTLPServer
+from tests.support import end_process, find_free_ports, wait_until
 from tools.real_apps.checking import check_ledgers, check_made, check_once, check_own_log, check_traces
-from tools.real_apps.receiving import Record
+from tools.real_apps.receiving import Record, read_records
 from tools.real_apps.running import Plan, run
-from tools.real_apps.traffic import Target, Visit
+from tools.real_apps.traffic import Target, Visit, send
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,16 +44,18 @@ def test_every_record_of_blueprints_with_a_database_has_its_requests_trace(tmp_p
             targets=targets,
             environ={"SHOP_DATABASE": str(tmp_path / "shop.sqlite")},
             requests=60,
+            options=("--access-logfile", "-"),
         ),
         tmp_path,
     )
-    check_made(outcome.report, outcome.visits, outcome.records, count_made)
+    # gunicorn's own line, too.
+    check_made(outcome.report, outcome.visits, outcome.records, lambda visit: count_made(visit) + 1)
     assert outcome.report.differences == []
     assert {visit.status for visit in outcome.visits} == {200, 404, 500}
-    # Connection, result and end each, one more where it breaks: 12 rounds of both phases.
-    assert sum(outcome.report.in_requests.values()) == 2 * 12 * (3 + 3 + 3 + 3 + 4)
-    assert outcome.report.by_logger["tests.servers.shop_blueprints"] > 0
-    assert outcome.report.marked >= 120
+    # Connection, result, end and the server's line each, one more where it breaks: 12 rounds of both phases.
+    assert sum(outcome.report.in_requests.values()) == 2 * 12 * (4 + 4 + 4 + 4 + 5)
+    # The first and the last of them have the request's address in them.
+    assert outcome.report.marked >= 2 * 120
 
 
 def test_every_record_of_an_application_with_logging_of_its_own_has_its_requests_trace(tmp_path: Path) -> None:
@@ -67,6 +75,43 @@ def test_every_record_of_an_application_with_logging_of_its_own_has_its_requests
     for logger, count in (("payments", 60), ("late", 60 + 180)):
         assert check_own_log(outcome.report, lines, rf"^\[own\] {logger} ", logger) == count
     assert outcome.report.differences == []
+
+
+def test_the_line_of_flasks_own_server_has_its_requests_trace(tmp_path: Path) -> None:
+    (port,) = find_free_ports(1)
+    command = ["run", "--", "python", "-m", "flask", "--app", "tests.servers.shop_blueprints:create_app", "run"]
+    with OTLPServer() as server, (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "otelog.cli", *command, "--port", str(port)],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "SHOP_DATABASE": str(tmp_path / "shop.sqlite"),
+                "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
+                "OTEL_METRICS_EXPORTER": "none",
+            },
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            wait_until(lambda: answers(port), 30, what="flask run")
+            visit = send("127.0.0.1", port, Target("/items/1"), "one at a time")
+            server.wait_until(lambda: any(b"HTTP/1.1" in request.body for request in server.requests))
+        finally:
+            end_process(process, 20)
+        records = list(read_records(request.decode() for request in server.requests))
+    assert [record.logger for record in records if record.trace_id] == ["tests.servers.shop_blueprints"] * 3 + [
+        "werkzeug"
+    ]
+    assert check_traces([visit], records).differences == []
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 VISITS = [

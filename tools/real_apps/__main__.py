@@ -33,6 +33,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--app", required=True, metavar="MODULE:CALLABLE", help="as gunicorn has it")
     add("--path", action="append", required=True, metavar="[METHOD] PATH [FORM]", help="asked for in turn; repeatable")
+    add("--header", action="append", default=[], metavar="NAME: VALUE", help="sent with every request; repeatable")
     add("--setup", action="append", default=[], metavar="COMMAND", help="run first, in the checkout; repeatable")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="for the application; repeatable")
     add("--install", action="append", default=[], metavar="REQUIREMENT", help="also installed; repeatable")
@@ -106,7 +107,8 @@ def main() -> int:
     checkout = chosen.checkout.resolve()
     venv = (chosen.venv or default_venv(checkout)).absolute()
     try:
-        targets = [Target.parse(text, marked=not chosen.no_marker) for text in chosen.path]
+        headers = tuple((name.strip(), value.strip()) for name, _, value in (h.partition(":") for h in chosen.header))
+        targets = [Target.parse(text, marked=not chosen.no_marker, headers=headers) for text in chosen.path]
     except ValueError as error:
         console.print(f"{error}", style="red", markup=False)
         return 2

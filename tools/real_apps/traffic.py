@@ -29,22 +29,24 @@ class Target:
         method: The HTTP method.
         form: Sent as a form.
         marked: Whether the trace id goes into the query, too.
+        headers: More of the request's.
     """
 
     path: str
     method: str = "GET"
     form: str = ""
     marked: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def parse(cls, text: str, *, marked: bool = True) -> Target:
+    def parse(cls, text: str, *, marked: bool = True, headers: tuple[tuple[str, str], ...] = ()) -> Target:
         """Read ``/path``, ``POST /path`` or ``POST /path name=value&other=value``."""
         words = text.split(maxsplit=2)
         if words and words[0].startswith("/"):
             words.insert(0, "GET")
         if len(words) < 2 or not words[1].startswith("/"):
             raise ValueError(f"{text!r} is not [METHOD] /path [form]")
-        return cls(words[1], words[0].upper(), words[2] if len(words) > 2 else "", marked)
+        return cls(words[1], words[0].upper(), words[2] if len(words) > 2 else "", marked, headers)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -80,6 +82,7 @@ def send(host: str, port: int, target: Target, phase: Phase) -> Visit:
     if target.marked:
         path += ("&" if "?" in path else "?") + urlencode({MARKER: trace_id})
     headers = {
+        **dict(target.headers),
         "traceparent": f"00-{trace_id}-{span_id}-01",
         "User-Agent": f"otelog-real-apps/{trace_id}",
         # The server closes the connection when it has done everything, also what it logs after the answer.
