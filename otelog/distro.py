@@ -50,7 +50,7 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
         if entry_point.name == "flask":
             import flask
 
-            from otelog._request_context import keep_context
+            from otelog._flask_teardown import keep_context
 
             keep_context(flask.Flask)
         # It may have loaded a library that asks for handlers.
