@@ -121,6 +121,11 @@ def is_configured() -> bool:
     return _configured.settings is not None
 
 
+def settings_in_force() -> Settings | None:
+    """Returns the options that `configure` was called with, resolved; None before."""
+    return _configured.settings
+
+
 def ensure_handler() -> None:
     """Put the handler on the root logger again, if `configure` was told to have one there."""
     if _configured.settings is not None and _configured.settings.install_handler:
