@@ -19,6 +19,7 @@ class Finding:
         subject: What it is about, such as a logger's name or a variable.
         what: What was seen, one sentence.
         advice: What to do about it.
+        names: All loggers that it concerns, where these are loggers.
     """
 
     severity: Severity
@@ -26,6 +27,7 @@ class Finding:
     subject: str
     what: str
     advice: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Report:
                     "subject": finding.subject,
                     "what": finding.what,
                     "advice": finding.advice,
+                    "names": list(finding.names),
                 }
                 for area in self.areas
                 for finding in area.findings

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from logging.handlers import QueueHandler, QueueListener
 
-from otelog.doctor._findings import Area, Finding, list_names, make_area
+from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
 from otelog.doctor._ways import Way, find_gates, find_way, list_loggers
 
 _ROOT = "root"
-_OPENTELEMETRY = "opentelemetry."
+# They say what goes wrong while records are exported, which must not be exported.
+_OF_THE_WAY_ITSELF = ("opentelemetry.", "otelog.")
 
 
 def check_loggers(
@@ -39,16 +40,16 @@ def check_loggers(
     ]
     facts = [f"{len(reaching)} of {len(ways)} loggers reach otelog"]
     if aside:
-        facts.append(f"{list_names(aside)}: stays out, where OpenTelemetry speaks of its own exports")
+        facts.append(f"{list_names(aside)}: stays out, where it is told how exports go")
     return make_area("loggers", facts, findings)
 
 
 def _set_aside(ways: list[Way], listeners: Sequence[QueueListener]) -> tuple[list[Way], list[str]]:
-    """Returns the ways without those that OpenTelemetry keeps from otelog for a good reason, and their names."""
+    """Returns the ways without those that are kept from otelog for a good reason, and the names of these."""
     aside = [
         way
         for way in ways
-        if way.logger.name.startswith(_OPENTELEMETRY) and way.is_cut and not _reaches(way, listeners)
+        if way.logger.name.startswith(_OF_THE_WAY_ITSELF) and way.is_cut and not _reaches(way, listeners)
     ]
     return [way for way in ways if way not in aside], [_name(way.logger) for way in aside]
 
@@ -75,14 +76,22 @@ def _is_silenced(way: Way) -> bool:
 
 
 def _find_disabled(ways: list[Way]) -> Iterator[Finding]:
-    for way in ways:
-        if way.logger.disabled:
+    names = [_name(way.logger) for way in ways if way.logger.disabled]
+    own = [name for name in names if name.startswith(_OF_THE_WAY_ITSELF)]
+    groups: tuple[tuple[Severity, list[str]], ...] = (
+        ("error", [name for name in names if name not in own]),
+        ("note", own),
+    )
+    for severity, concerned in groups:
+        if concerned:
+            several = len(concerned) > 1
             yield Finding(
-                "error",
+                severity,
                 "logger.disabled",
-                _name(way.logger),
-                "is disabled: it makes no record at all",
+                list_names(concerned),
+                f"{'are' if several else 'is'} disabled: {'they make' if several else 'it makes'} no record at all",
                 "say disable_existing_loggers=False to dictConfig or fileConfig, or set the logger's disabled to False",
+                tuple(concerned),
             )
 
 
@@ -95,6 +104,7 @@ def _find_cut(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterator[F
             end.name,
             f"does not propagate and has a NullHandler alone: records of {list_names(names)} are meant to go nowhere",
             "nothing, if that is so",
+            tuple(names),
         )
     for end, names in _group([way for way in cut if not _is_silenced(way)], "end"):
         yield Finding(
@@ -103,6 +113,7 @@ def _find_cut(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterator[F
             end.name,
             f"has propagate=False and no handler of otelog's: records of {list_names(names)} end there",
             f"set propagate to True, or logging.getLogger({end.name!r}).addHandler(otelog.LoggingHandler())",
+            tuple(names),
         )
 
 
@@ -119,6 +130,7 @@ def _find_without_handler(ways: list[Way], listeners: Sequence[QueueListener], w
             "call otelog.configure() again after basicConfig(force=True), dictConfig or whatever has removed it"
             if wanted
             else "nothing, if install_handler=False is meant: otelog's own loggers need none",
+            tuple(names),
         )
 
 
@@ -136,6 +148,7 @@ def _find_queued(reaching: list[Way], listeners: Sequence[QueueListener]) -> Ite
             _name(end),
             f"records of {list_names(names)} come through a queue and its thread, where no caller's trace is known",
             "put otelog.LoggingHandler() in the place of the QueueHandler: it does not wait for anything",
+            tuple(names),
         )
 
 
@@ -168,6 +181,7 @@ def _find_high_levels(reaching: list[Way], root: logging.Logger, level: int) -> 
             _name(source),
             f"is at {shown}, configure() at {wanted}: what lies between is no record, for {list_names(names)}",
             f"logging.getLogger({'' if source is root else repr(source.name)}).setLevel({wanted!r}), if you want them",
+            tuple(names),
         )
 
 
@@ -185,14 +199,15 @@ def _find_high_handlers(reaching: list[Way]) -> Iterator[Finding]:
             type(handler).__name__,
             f"takes nothing below {logging.getLevelName(handler.level)}, which {list_names(names)} would log",
             "setLevel(logging.NOTSET) on the handler: the loggers' levels are enough",
+            tuple(names),
         )
 
 
 def _find_filters(reaching: list[Way]) -> Iterator[Finding]:
     seen: set[int] = set()
     for way in reaching:
-        # OpenTelemetry keeps its own loggers from saying the same thing again and again.
-        if way.logger.filters and not way.logger.name.startswith(_OPENTELEMETRY):
+        # OpenTelemetry's own filters keep it from saying the same thing again and again.
+        if way.logger.filters and not way.logger.name.startswith(_OF_THE_WAY_ITSELF):
             yield _filtered("logger.filter", _name(way.logger), way.logger.filters)
         for step in way.steps:
             if step.handler.filters and find_gates(step.handler, ()) and id(step.handler) not in seen:

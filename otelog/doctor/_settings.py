@@ -40,13 +40,13 @@ def check_settings(settings: Settings, variables: Mapping[str, str], from_enviro
     facts = [_describe(settings)]
     for name, target in list_targets(settings):
         if isinstance(target, ConfigurationError):
-            findings.append(refuse(target))
+            findings.append(refuse_settings(target))
         else:
             findings += _check_target(name, target)
     return make_area("settings", facts, findings)
 
 
-def refuse(error: ConfigurationError) -> Finding:
+def refuse_settings(error: ConfigurationError) -> Finding:
     """Returns the finding that settings cannot be used at all."""
     advice = "correct it; `otelog config show` says where each value comes from"
     return Finding("error", "settings.refused", "configure()", str(error), advice)

@@ -82,6 +82,11 @@ def is_foreign(handler: logging.Handler) -> bool:
     )
 
 
+def is_passed_over(handler: logging.Handler) -> bool:
+    """Returns whether otelog has a foreign handler pass over the records that come to otelog's own handler anyway."""
+    return getattr(handler.__dict__.get("emit"), "__module__", "").startswith("otelog.")
+
+
 def find_gates(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[Gate]:
     """Returns the gates of otelog's pipelines that a handler hands its records to, one for each time that it does.
 
