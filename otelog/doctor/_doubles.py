@@ -37,7 +37,7 @@ def _find_doubled(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterat
             groups.setdefault(key, (steps, []))[1].append(_name(way.logger))
     for steps, names in groups.values():
         places = list_names(f"{_describe(step.handler)} on {_name(step.owner)}" for step in steps)
-        foreign = [step for step in steps if not is_own(step.handler)]
+        foreign = [step for step in steps if is_foreign(step.handler)]
         times = "twice" if len(steps) == 2 else f"{len(steps)} times"
         yield Finding(
             "error",

@@ -38,7 +38,9 @@ def check_loggers(
         *_find_high_handlers(reaching),
         *_find_filters(reaching),
     ]
-    facts = [f"{len(reaching)} of {len(ways)} loggers reach otelog"]
+    facts = []
+    if not any(finding.severity == "error" for finding in findings):
+        facts.append(f"{len(reaching)} of {len(ways)} loggers reach otelog")
     if aside:
         facts.append(f"{list_names(aside)}: stays out, where it is told how exports go")
     return make_area("loggers", facts, findings)
