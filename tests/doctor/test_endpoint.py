@@ -5,11 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from typing import Any
 
-import grpc
 import pytest
 import trustme
 
@@ -20,19 +18,21 @@ from otelog.doctor._examination import examine_endpoints
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import to_dict
 from tests.support import find_free_ports
+from tests.test_grpc import GrpcServer
+from tests.test_grpc import Reply as GrpcReply
 
 PATIENCE = 10.0
 SOON = 0.3
 """Seconds for an endpoint that does not answer."""
 
 
-def examine(endpoint: str, timeout: float = PATIENCE, **options: Any) -> tuple[tuple[str, ...], list[Finding]]:
-    area = examine_endpoints(resolve({"endpoint": endpoint, "service_name": "shop", **options}, {}), timeout)
+def examine(endpoint: str, patience: float = PATIENCE, **options: Any) -> tuple[tuple[str, ...], list[Finding]]:
+    area = examine_endpoints(resolve({"endpoint": endpoint, "service_name": "shop", **options}, {}), patience)
     return area.facts, list(area.findings)
 
 
-def find_code(endpoint: str, timeout: float = PATIENCE, **options: Any) -> str:
-    facts, (finding,) = examine(endpoint, timeout, **options)
+def find_code(endpoint: str, patience: float = PATIENCE, **options: Any) -> str:
+    facts, (finding,) = examine(endpoint, patience, **options)
     assert facts == ()
     assert finding.severity == "error"
     assert finding.advice
@@ -61,31 +61,6 @@ def serve_tls(authority: trustme.CA, *names: str) -> OTLPServer:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     return OTLPServer(tls=context)
-
-
-@contextmanager
-def serve_grpc(answer: Callable[[Any], bytes]) -> Iterator[str]:
-    """A gRPC server, whose only method is any."""
-
-    class Any_(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-            return grpc.unary_unary_rpc_method_handler(lambda request, context: answer(context))
-
-    from concurrent.futures import ThreadPoolExecutor
-
-    threads = ThreadPoolExecutor(2)
-    server = grpc.server(threads, (Any_(),), options=[("grpc.so_reuseport", 0)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
-        threads.shutdown()
-
-
-def refuse(code: grpc.StatusCode) -> AbstractContextManager[str]:
-    return serve_grpc(lambda context: context.abort(code, "no"))
 
 
 def test_a_canary_that_is_taken_is_a_fact(server: OTLPServer) -> None:
@@ -211,8 +186,9 @@ def test_a_certificate_file_that_cannot_be_used_is_told() -> None:
 
 
 def test_a_canary_by_grpc_is_taken() -> None:
-    with serve_grpc(lambda context: b"") as endpoint:
-        facts, findings = examine(endpoint, protocol="grpc")
+    with GrpcServer() as server:
+        facts, findings = examine(server.endpoint, protocol="grpc")
+        assert server.bodies == ["otelog doctor was here"]
     assert findings == []
     assert "(gRPC) answered in " in facts[0]
 
@@ -220,20 +196,20 @@ def test_a_canary_by_grpc_is_taken() -> None:
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        (grpc.StatusCode.UNAUTHENTICATED, "endpoint.unauthorized"),
-        (grpc.StatusCode.PERMISSION_DENIED, "endpoint.unauthorized"),
-        (grpc.StatusCode.UNIMPLEMENTED, "endpoint.not_found"),
-        (grpc.StatusCode.UNAVAILABLE, "endpoint.unavailable"),
+        ("UNAUTHENTICATED", "endpoint.unauthorized"),
+        ("PERMISSION_DENIED", "endpoint.unauthorized"),
+        ("UNIMPLEMENTED", "endpoint.not_found"),
+        ("UNAVAILABLE", "endpoint.unavailable"),
     ],
 )
-def test_a_refusal_by_grpc_is_told_as_that_of_http(status: grpc.StatusCode, code: str) -> None:
-    with refuse(status) as endpoint:
-        assert find_code(endpoint, protocol="grpc") == code
+def test_a_refusal_by_grpc_is_told_as_that_of_http(status: str, code: str) -> None:
+    with GrpcServer([GrpcReply(code=status)]) as server:
+        assert find_code(server.endpoint, protocol="grpc") == code
 
 
 def test_http_to_a_grpc_port_is_told() -> None:
-    with serve_grpc(lambda context: b"") as endpoint:
-        assert find_code(endpoint) == "endpoint.grpc_port"
+    with GrpcServer() as server:
+        assert find_code(server.endpoint) == "endpoint.grpc_port"
 
 
 def test_grpc_to_an_http_port_is_told() -> None:

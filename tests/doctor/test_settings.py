@@ -89,7 +89,11 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str, s
         {"exporters": [{"type": "otlp", "level": "ERROR"}, {"type": "otlp", "name": "again"}]},
         [],
     ),
-    "the SDK's file": ({"OTEL_CONFIG_FILE": "sdk.yaml"}, {}, [("warning", "settings.sdk_config_file", "OTEL_CONFIG_FILE")]),
+    "the SDK's file": (
+        {"OTEL_CONFIG_FILE": "sdk.yaml"},
+        {},
+        [("warning", "settings.sdk_config_file", "OTEL_CONFIG_FILE")],
+    ),
     "the SDK's own handler": (
         {"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"},
         {},
@@ -132,7 +136,12 @@ def test_a_service_without_a_name_is_noted() -> None:
 
 
 def test_what_the_sdk_does_not_merge_is_named() -> None:
-    variables = {"OTEL_CONFIG_FILE": "x", "OTEL_SERVICE_NAME": "shop", "OTELOG_LEVEL": "INFO", "OTEL_PYTHON_DISTRO": "y"}
+    variables = {
+        "OTEL_CONFIG_FILE": "x",
+        "OTEL_SERVICE_NAME": "shop",
+        "OTELOG_LEVEL": "INFO",
+        "OTEL_PYTHON_DISTRO": "y",
+    }
     area = check_settings(resolve({}, SERVICE), variables)
     (finding,) = area.findings
     assert "merges none of OTEL_SERVICE_NAME into it" in finding.what
@@ -141,7 +150,9 @@ def test_what_the_sdk_does_not_merge_is_named() -> None:
 def test_an_exporter_of_its_own_is_a_target_by_its_name(tmp_path: Path) -> None:
     settings = resolve({"exporters": ["otlp", {"type": "otlp", "name": "far", "endpoint": REMOTE}, "console"]}, SERVICE)
     targets = dict(list_targets(settings))
-    assert {name: target.endpoint for name, target in targets.items() if not isinstance(target, ConfigurationError)} == {
+    assert {
+        name: target.endpoint for name, target in targets.items() if not isinstance(target, ConfigurationError)
+    } == {
         "otlp": "http://localhost:4318/v1/logs",
         "far": f"{REMOTE}/v1/logs",
     }
