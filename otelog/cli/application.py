@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from otelog.providers import configure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
 
 _FORM = "say module:callable or FILE.py:callable, such as shop:app or shop:create_app()"
 
@@ -65,15 +65,33 @@ def split_target(target: str) -> tuple[str, str, list[Any], dict[str, Any] | Non
     raise click.BadParameter(f"{target!r}: {_FORM}")
 
 
-def load_application(target: str) -> Any:
-    """Import an application, and call its factory if that is asked for.
+def check_target(target: str) -> None:
+    """Refuse what cannot be an application, before anything is set up or imported.
 
     Raises:
-        click.BadParameter: There is no such module, file or name.
+        click.BadParameter: It has another form, or there is no such module or file.
+    """
+    place = split_target(target)[0]
+    if _is_file(place):
+        if not Path(place).is_file():
+            raise click.BadParameter(f"there is no file {place}; {_FORM}")
+        sys.path.insert(0, str(Path(place).resolve().parent))
+        return
+    sys.path.insert(0, os.getcwd())
+    package = place.partition(".")[0]
+    if not package.isidentifier() or find_spec(package) is None:
+        raise click.BadParameter(f"there is no module {package!r} here; {_FORM}")
+
+
+def load_application(target: str) -> Any:
+    """Import an application that `check_target` has let pass, and call its factory if that is asked for.
+
+    Raises:
+        click.BadParameter: There is no such name in it.
         Exception: Whatever the application raises.
     """
     place, name, arguments, keywords = split_target(target)
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    module = importlib.import_module(Path(place).stem if _is_file(place) else place)
     try:
         found = getattr(module, name)
     except AttributeError:
@@ -81,18 +99,5 @@ def load_application(target: str) -> Any:
     return found if keywords is None else found(*arguments, **keywords)
 
 
-def _load_module(name: str) -> ModuleType:
-    sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise click.BadParameter(f"there is no module {error.name!r} here; {_FORM}") from None
-        raise
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise click.BadParameter(f"there is no file {path}; {_FORM}")
-    sys.path.insert(0, str(path.resolve().parent))
-    return importlib.import_module(path.stem)
+def _is_file(place: str) -> bool:
+    return place.endswith(".py")

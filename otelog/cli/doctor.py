@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from otelog._config import resolve
-from otelog.cli.application import load_application, set_up, split_target
+from otelog.cli.application import check_target, load_application, set_up
 from otelog.cli.doctor_screen import show_report
 from otelog.doctor import Area, Finding, Report
 from otelog.doctor._examination import examine_application, examine_endpoints, examine_process, examine_settings
@@ -67,7 +67,7 @@ def doctor(
     Exits with 0 if there is no error, 1 if there is one, 2 if it was asked the wrong way.
     """
     if app is not None:
-        split_target(app)
+        check_target(app)
     elif request is not None:
         raise click.UsageError("--request needs APP")
     keywords = {"config_file": config_file, "endpoint": endpoint}
@@ -80,7 +80,10 @@ def doctor(
     else:
         Console(highlight=False).print(show_report(report))
     wrong = not report.ok or (strict and report.count("warning") > 0)
-    _leave(ctx, EXIT_WRONG if wrong else 0)
+    code = EXIT_WRONG if wrong else 0
+    if app is not None:
+        _end_process(code)
+    ctx.exit(code)
 
 
 def _examine(keywords: dict[str, Any], app: str | None, request: str | None, timeout: float | None) -> Iterator[Area]:
@@ -125,11 +128,10 @@ def _load(app: str) -> tuple[Any, Area | None]:
         return None, Area("application", (), (finding,))
 
 
-def _leave(ctx: click.Context, code: int) -> None:
+def _end_process(code: int) -> None:
+    """End the process here if the application has threads that would keep it for ever."""
     here = threading.current_thread()
     if any(not thread.daemon and thread is not here for thread in threading.enumerate()):
-        # The application's own threads would keep the process for ever.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    ctx.exit(code)
