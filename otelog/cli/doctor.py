@@ -62,7 +62,8 @@ def doctor(
 
     Without APP: the settings of this environment, the packages, and the endpoint, which is sent one record. With APP
     (shop:app, shop:create_app() or FILE.py:app) the application is imported here as `otelog run` would have it, and
-    its loggers and handlers are followed; nothing that it logs leaves the process.
+    its loggers and handlers are followed; nothing that it logs leaves the process, unless it calls otelog.configure()
+    itself.
 
     Exits with 0 if there is no error, 1 if there is one, 2 if it was asked the wrong way.
     """

@@ -16,11 +16,16 @@ from otelog._options import GRPC
 from otelog._transport import Answer, TransportFailure
 from otelog.doctor._canary import make_request
 from otelog.doctor._findings import Area, Finding, make_area
+from otelog.doctor._settings import is_loopback
 from otelog.doctor._tls_probe import speaks_tls
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
 
-_START = "start one here: `otelog stack up`, or `otelog dev`; else set endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)"
+_START_HERE = (
+    "start a Collector: `otelog stack up`, or `otelog dev`; else set endpoint (OTEL_EXPORTER_OTLP_ENDPOINT): in a "
+    "container, localhost is the container itself"
+)
+_START_THERE = "is the Collector running there, and does it listen on more than its own loopback?"
 
 
 class _Cause(NamedTuple):
@@ -42,7 +47,7 @@ _CAUSES = (
     ),
     _Cause("is this a gRPC port", "grpc_port", "use the port for HTTP (4318), or protocol=grpc"),
     _Cause("is this an HTTP port", "http_port", "use the port for gRPC (4317), or protocol=http/protobuf"),
-    _Cause("Connection refused|Errno 111", "not_listening", _START),
+    _Cause("Connection refused|Errno 111", "not_listening", _START_THERE),
     _Cause(
         "name resolution|DNS resolution|not known|No address associated|getaddrinfo|gaierror",
         "unknown_host",
@@ -168,7 +173,8 @@ def _explain_failure(target: ExporterSettings, failure: TransportFailure, timeou
         return Finding(
             "error", "endpoint.no_answer", where, detail, "is this an OTLP endpoint? see the server's own log"
         )
-    return Finding("error", f"endpoint.{found.code}", where, detail, found.advice)
+    here = found.code == "not_listening" and is_loopback(urlsplit(target.endpoint).hostname or "")
+    return Finding("error", f"endpoint.{found.code}", where, detail, _START_HERE if here else found.advice)
 
 
 def _is_plain(target: ExporterSettings) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from otelog._config import LOGS_PATH, ExporterSettings, Settings
 from otelog._destinations import resolve_otlp
@@ -17,6 +18,9 @@ from otelog.exceptions import ConfigurationError
 _LOGS_ENDPOINT, _ENDPOINT = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 _GRPC_PORT, _HTTP_PORT = 4317, 4318
 _FILES = ("certificate_file", "client_certificate_file", "client_key_file")
+_VARIABLES = {variable for option in OPTIONS for variable in option.variables}
+# What the command line and the servers' configuration read.
+_OF_THE_STACK = tuple(f"OTELOG_{one}" for one in ("COLLECTOR", "LOKI", "PROMETHEUS", "ALERTMANAGER", "GRAFANA"))
 _DEFAULTS = {option.name: option.default for option in OPTIONS}
 
 
@@ -140,6 +144,28 @@ def _check_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
             f"is the SDK's file: otelog does not read it{also}",
             "say what otelog needs in OTELOG_CONFIG_FILE or variables, and take one way for both",
         )
+    named = dict(pair.partition("=")[::2] for pair in variables.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    service, other = variables.get("OTEL_SERVICE_NAME"), named.get("service.name")
+    if service and other and service.strip() != unquote(other.strip()):
+        yield Finding(
+            "warning",
+            "settings.service_name_contradicted",
+            "OTEL_SERVICE_NAME",
+            f"is {service!r}, and OTEL_RESOURCE_ATTRIBUTES says {other!r}: the former is in force",
+            "say it once",
+        )
+    for variable in sorted(variables.keys() - _VARIABLES):
+        # Only ours: of OpenTelemetry's nobody knows all.
+        if not variable.startswith("OTELOG_") or variable.startswith(_OF_THE_STACK):
+            continue
+        if near := get_close_matches(variable, _VARIABLES, n=1, cutoff=0.85):
+            yield Finding(
+                "warning",
+                "settings.unknown_variable",
+                variable,
+                "is not known, and does nothing",
+                f"did you mean {near[0]}?",
+            )
     if variables.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "").strip().lower() == "true":
         yield Finding(
             "warning",
@@ -194,7 +220,7 @@ def _check_times(settings: Settings) -> Iterator[Finding]:
             "timeout",
             f"of one request is {settings.timeout:g} s, longer than export_timeout_millis "
             f"({settings.export_timeout_millis:g}): nothing is ever sent again",
-            "let export_timeout_millis be three times as long",
+            "give the former in seconds, also in the environment, or let the latter be three times as long",
         )
 
 
@@ -236,7 +262,7 @@ def _check_target(name: str, target: ExporterSettings) -> Iterator[Finding]:
             f"has {list_names(option for option, _ in files)}, but {parts.scheme}:// is not encrypted: they do nothing",
             "use https://, or leave them out",
         )
-    loopback = _is_loopback(parts.hostname or "")
+    loopback = is_loopback(parts.hostname or "")
     if secure and loopback and not target.certificate_file:
         yield Finding(
             "note",
@@ -256,7 +282,8 @@ def _check_target(name: str, target: ExporterSettings) -> Iterator[Finding]:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Returns whether a host's name or address is this machine's own loopback."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -15,9 +15,8 @@ from otelog._capture import Gate
 from otelog.handler import LoggingHandler
 from otelog.processor import BatchLogRecordProcessor
 
-# Their classes have one name in two packages, and importing either may warn or fail.
-_FOREIGN_NAME = "LoggingHandler"
-_FOREIGN_MODULES = ("opentelemetry.sdk._logs", "opentelemetry.instrumentation.logging")
+# The SDK's class and that of the instrumentation have one name, and importing either may warn or fail.
+_FOREIGN_NAME, _FOREIGN_PACKAGE = "LoggingHandler", "opentelemetry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,8 @@ def is_own(handler: logging.Handler) -> bool:
 def is_foreign(handler: logging.Handler) -> bool:
     """Returns whether it is an OpenTelemetry handler that is not otelog's."""
     return not is_own(handler) and any(
-        one.__name__ == _FOREIGN_NAME and one.__module__.startswith(_FOREIGN_MODULES) for one in type(handler).__mro__
+        one.__name__ == _FOREIGN_NAME and one.__module__.partition(".")[0] == _FOREIGN_PACKAGE
+        for one in type(handler).__mro__
     )
 
 

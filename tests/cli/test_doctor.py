@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told_with_its_advice() -> None:
     (port,) = find_free_ports(1)
     said = " ".join(ask("--endpoint", f"http://127.0.0.1:{port}", code=1).split())
     assert "[endpoint.not_listening]" in said
-    assert "-> start one here: `otelog stack up`" in said
+    assert "-> start a Collector: `otelog stack up`" in said
     assert said.endswith("1 error, 0 warnings: begin with endpoint.not_listening.")
 
 

@@ -137,6 +137,14 @@ def test_a_port_that_nobody_listens_on_is_told_with_how_to_start_something_there
     assert "otelog stack up" in finding.advice
 
 
+def test_nothing_is_started_for_another_machine() -> None:
+    # Linux takes this address for loopback, and nobody else does.
+    (port,) = find_free_ports(1)
+    _, (finding,) = examine(f"http://0.0.0.0:{port}")
+    assert finding.code == "endpoint.not_listening"
+    assert "otelog stack up" not in finding.advice
+
+
 def test_a_host_that_is_not_known_is_told() -> None:
     assert find_code("http://nowhere.invalid:4318") == "endpoint.unknown_host"
 

@@ -99,6 +99,17 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str, s
         {},
         [("warning", "settings.auto_logging", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED")],
     ),
+    "two names of the service": (
+        {"OTEL_RESOURCE_ATTRIBUTES": "team=a,service.name=till"},
+        {},
+        [("warning", "settings.service_name_contradicted", "OTEL_SERVICE_NAME")],
+    ),
+    "one name of the service in two places": ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=shop"}, {}, []),
+    "a variable of another name": (
+        {"OTELOG_WHEN_FUL": "block", "OTELOG_COLLECTOR_HTTP": "localhost:4318", "OTEL_BSP_SCHEDULE_DELAY": "1"},
+        {},
+        [("warning", "settings.unknown_variable", "OTELOG_WHEN_FUL")],
+    ),
     "a value that is not allowed": (
         {"OTELOG_BLOCK_TIMEOUT": "soon"},
         {},
