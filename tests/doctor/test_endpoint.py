@@ -189,6 +189,25 @@ def test_plain_http_to_a_tls_port_is_told(authority: trustme.CA) -> None:
         assert find_code(server.endpoint.replace("https:", "http:")) == "endpoint.tls_expected"
 
 
+def test_a_tls_port_that_answers_plain_http_with_a_refusal_is_told_too(authority: trustme.CA) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def serve(listener: socket.socket) -> None:
+        # As servers written in Go do.
+        with listener.accept()[0] as plain:
+            plain.recv(65536)
+            plain.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+        with context.wrap_socket(listener.accept()[0], server_side=True):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        assert find_code(f"http://127.0.0.1:{listener.getsockname()[1]}") == "endpoint.tls_expected"
+        thread.join()
+
+
 def test_a_certificate_file_that_cannot_be_used_is_told() -> None:
     assert find_code("https://127.0.0.1:1", certificate_file=__file__) == "endpoint.unusable"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,22 @@ def test_every_area_of_a_configured_process_is_looked_at(server: OTLPServer) -> 
 def test_the_canary_is_not_in_the_applications_books(server: OTLPServer) -> None:
     examine()
     assert len(server.records) == 1
+    assert otelog.stats().created == 0
+
+
+def test_what_other_libraries_log_of_the_canary_is_not_in_the_books_either(
+    server: OTLPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, looked_up = socket.getaddrinfo, []
+
+    def look_up_and_log(*arguments: Any, **keywords: Any) -> Any:
+        logging.getLogger("resolver").error("look-up")
+        looked_up.append(arguments)
+        return look_up(*arguments, **keywords)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_and_log)
+    examine()
+    assert looked_up
     assert otelog.stats().created == 0
 
 
