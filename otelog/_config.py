@@ -32,6 +32,7 @@ __all__ = [
     "resolve_exporter",
     "resolve_processor",
     "resolve_told_resource",
+    "wants_log_correlation",
 ]
 
 LOGS_PATH = "/v1/logs"
@@ -66,6 +67,11 @@ def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if name.startswith(("OTEL_", "OTELOG_")) and value.strip()}
+
+
+def wants_log_correlation() -> bool:
+    """Returns whether OpenTelemetry's instrumentation of `logging` is told to put trace ids into records."""
+    return os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").strip().lower() == "true"
 
 
 class Settings(NamedTuple):
@@ -111,6 +117,7 @@ class Settings(NamedTuple):
     max_attributes: int
     max_attribute_length: int | None
     install_handler: bool
+    capture_non_propagating: bool
     replace_console_handler: bool
     direct_logging: bool
     handle_sigterm: bool

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
-from otelog.providers import configure
+from otelog.providers import configure, keep_last_resort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,16 +31,21 @@ def set_up(keywords: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: A setting cannot be used.
     """
+    keep_last_resort()
     options: dict[str, Any] = {**keywords, "replace_console_handler": False}
     configure(**options, exporters=[InMemoryLogRecordExporter()])  # type: ignore[no-untyped-call]
+    try:
+        distro = importlib.import_module("otelog.distro").OtelogDistro()
+    except ImportError:
+        # What is missing is among the findings.
+        return
     turned_off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
-    # The instrumentation of logging would add another handler.
-    off = {"logging", *(name.strip() for name in turned_off.split(","))}
+    off = {name.strip() for name in turned_off.split(",")}
     for entry in entry_points(group="opentelemetry_instrumentor"):
         if entry.name in off or "*" in off:
             continue
         try:
-            entry.load()().instrument(raise_exception_on_conflict=True)
+            distro.load_instrumentor(entry, raise_exception_on_conflict=True)
         except Exception:
             # Most often the library is not there; what matters of the rest is among the findings.
             continue

@@ -17,6 +17,7 @@ _COMMANDS = {
     "dev": ("otelog.cli.dev", "dev", "cli"),
     "doctor": ("otelog.cli.doctor", "doctor", "cli"),
     "query": ("otelog.cli.query", "query", "cli"),
+    "run": ("otelog.cli.run", "run", "run"),
     "stack": ("otelog.cli.stack.commands", "stack", "stack"),
     "tail": ("otelog.cli.tail", "tail", "cli"),
 }

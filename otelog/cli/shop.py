@@ -53,7 +53,7 @@ def create_shop() -> Flask:
     order_ids = itertools.count(1001)
     stock = dict.fromkeys(CATALOGUE, 40)
     shop = Flask("shop")
-    FlaskInstrumentor().instrument_app(shop, excluded_urls="health")  # type: ignore[no-untyped-call]
+    FlaskInstrumentor().instrument_app(shop, excluded_urls="health")
 
     def work(seconds: float) -> None:
         time.sleep(chance.uniform(0.5, 1.5) * seconds)

@@ -114,7 +114,9 @@ def _find_cut(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterator[F
             "logger.not_propagating",
             end.name,
             f"has propagate=False and no handler of otelog's: records of {list_names(names)} end there",
-            f"set propagate to True, or logging.getLogger({end.name!r}).addHandler(otelog.LoggingHandler())",
+            "let capture_non_propagating be true, or set propagate to True"
+            if end.handlers
+            else f"set propagate to True, or logging.getLogger({end.name!r}).addHandler(otelog.LoggingHandler())",
             tuple(names),
         )
 

@@ -62,7 +62,12 @@ def test_an_unknown_command_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("module", "arguments", "extra"),
-    [("click", [], "otelog[cli]"), ("rich", ["dev"], "otelog[cli]"), ("flask", ["demo"], "otelog[demo]")],
+    [
+        ("click", [], "otelog[cli]"),
+        ("rich", ["dev"], "otelog[cli]"),
+        ("flask", ["demo"], "otelog[demo]"),
+        ("opentelemetry.instrumentation", ["run", "python"], "otelog[run]"),
+    ],
 )
 def test_a_missing_extra_is_told_with_what_to_install(module: str, arguments: list[str], extra: str) -> None:
     # None in sys.modules is how Python itself marks a module that cannot be imported; the finder hides it too.
@@ -70,7 +75,7 @@ def test_a_missing_extra_is_told_with_what_to_install(module: str, arguments: li
 import importlib.abc, sys
 class Hidden(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] == {module!r}:
+        if f"{{name}}.".startswith({module + "."!r}):
             raise ModuleNotFoundError(f"No module named {{name}}", name=name)
 sys.meta_path.insert(0, Hidden())
 from otelog.cli import main

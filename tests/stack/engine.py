@@ -25,6 +25,7 @@ from pathlib import Path
 
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.files import StackError
+from tests.debian import PackagesUnavailableError, cache_folder, unpack_packages
 from tests.support import find_free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,11 +58,6 @@ WANTED = ("dockerd", "containerd", "runc", "docker-proxy", "docker-init", "iptab
 
 class EngineUnavailableError(Exception):
     """There can be no engine here; the message says why."""
-
-
-def cache_folder() -> Path:
-    """Where unpacked packages and wheels are kept, by the XDG rules."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog"
 
 
 class Engine:
@@ -230,8 +226,6 @@ def find_programs() -> Programs:
     missing = programs.missing()
     if not missing:
         return programs
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise EngineUnavailableError(f"no {', '.join(missing)} on PATH, and this is no Debian that has them")
     tree = _unpack_packages()
     libraries = tree / "usr" / "lib" / sysconfig.get_config_var("MULTIARCH")
     programs = Programs(
@@ -244,33 +238,14 @@ def find_programs() -> Programs:
 
 
 def _unpack_packages() -> Path:
-    asked = subprocess.run(["apt-cache", "policy", *PACKAGES], capture_output=True, text=True, check=False)
-    cache = cache_folder() / "engine"
-    tree = cache / hashlib.sha256(asked.stdout.encode()).hexdigest()[:16]
-    if tree.exists():
-        return tree
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as name:
-        folder = Path(name)
-        new = folder / "tree"
-        done = subprocess.run(
-            # In this folder apt's own user may not write; it need not.
-            ["apt-get", "-o", "APT::Sandbox::User=root", "download", *PACKAGES],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise EngineUnavailableError(f"Debian's packages cannot be downloaded: {done.stderr.strip()[-500:]}")
-        for package in folder.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", str(package), str(new)], check=True)
+    def complete(tree: Path) -> None:
         # Installed, it would be a link through /etc. A container's name server needs it, in the container's namespace.
-        (new / "usr/sbin/iptables").symlink_to("xtables-nft-multi")
-        with contextlib.suppress(OSError):
-            # Another run may have been quicker.
-            new.rename(tree)
-    return tree
+        (tree / "usr/sbin/iptables").symlink_to("xtables-nft-multi")
+
+    try:
+        return unpack_packages("engine", PACKAGES, complete)
+    except PackagesUnavailableError as error:
+        raise EngineUnavailableError(str(error)) from error
 
 
 def find_compose() -> Path:
