@@ -9,6 +9,7 @@ from otelog._config import ExporterSettings, Settings, list_variables, resolve
 from otelog.doctor._doubles import check_handlers
 from otelog.doctor._endpoint import check_endpoints
 from otelog.doctor._findings import Area, Finding, Report, make_area
+from otelog.doctor._flask_applications import check_instrumentation, find_applications, is_flask
 from otelog.doctor._limits import check_limits
 from otelog.doctor._loggers import check_loggers
 from otelog.doctor._packages import check_packages, look_at_packages
@@ -20,7 +21,7 @@ from otelog.providers import settings_in_force, stats
 
 
 def examine(*, canary: bool = True, timeout: float = 5.0) -> Report:
-    """Examine this process: settings, packages, providers, loggers, handlers, endpoint and limits.
+    """Examine this process: settings, packages, providers, loggers, handlers, limits, Flask, and the endpoint.
 
     It changes nothing, and is meant for a shell or a health page of a running application; `otelog doctor` calls it
     for one that it has imported. With the canary it waits for the endpoint's answer in the calling thread.
@@ -42,7 +43,8 @@ def examine(*, canary: bool = True, timeout: float = 5.0) -> Report:
             settings = resolve({})
         except ConfigurationError as error:
             return Report((*areas, make_area("settings", [], [refuse_settings(error)])))
-    return Report((*areas, *examine_settings(settings), *examine_process(settings), *_ask(settings, canary, timeout)))
+    areas += [*examine_settings(settings), *examine_process(settings), *_examine_applications()]
+    return Report((*areas, *_ask(settings, canary, timeout)))
 
 
 def examine_settings(settings: Settings) -> Iterator[Area]:
@@ -93,10 +95,26 @@ def examine_application(app: object, request: str | None) -> Area:
         app: Flask's, or another.
         request: A path to ask it for, with its own test client; None: nothing is asked.
     """
-    # Late: it brings the tools for tests along.
-    from otelog.doctor._application import check_application
+    facts: list[str] = []
+    findings: list[Finding] = []
+    if is_flask(app):
+        findings += check_instrumentation(app, facts)
+    else:
+        kind = type(app)
+        facts.append(f"{kind.__module__}.{kind.__qualname__} is not Flask's: its requests are not looked at")
+    if request is not None:
+        # Late: it brings the tools for tests along.
+        from otelog.doctor._request import check_request
 
-    return check_application(app, request)
+        findings += check_request(app, request, facts)
+    return make_area("application", facts, findings)
+
+
+def _examine_applications() -> Iterator[Area]:
+    facts: list[str] = []
+    findings = [finding for app in find_applications() for finding in check_instrumentation(app, facts)]
+    if facts or findings:
+        yield make_area("application", facts, findings)
 
 
 def _ask(settings: Settings, canary: bool, timeout: float) -> Iterator[Area]:

@@ -233,21 +233,13 @@ def test_a_foreign_handler_that_leads_to_otelog_doubles_every_record(processor: 
     assert codes(tree.examine()) == [("error", "handlers.foreign", "root")]
 
 
-def test_a_foreign_handler_that_otelog_has_pass_over_its_records_doubles_none(
-    processor: BatchLogRecordProcessor,
-) -> None:
-    tree = Tree()
-    provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(processor)
-    foreign = InstrumentationHandler(logger_provider=provider)
-
-    def pass_over(record: logging.LogRecord) -> None:
-        """Stands for otelog's own."""
-
-    pass_over.__module__ = "otelog._attachment"
-    foreign.emit = pass_over  # type: ignore[method-assign]
-    tree.root.handlers = [LoggingHandler(processor=processor), foreign]
-    assert codes(tree.examine()) == [("warning", "handlers.passed_over", "root")]
+@pytest.mark.usefixtures("own_loggers")
+def test_a_foreign_handler_that_otelog_has_pass_over_its_records_doubles_none() -> None:
+    root = logging.getLogger()
+    with configured():
+        root.addHandler(InstrumentationHandler())
+        area = check_handlers(root)
+    assert codes(list(area.findings)) == [("warning", "handlers.passed_over", "root")]
 
 
 def test_a_foreign_handler_alone_that_leads_to_otelog_is_as_good(processor: BatchLogRecordProcessor) -> None:

@@ -1,4 +1,4 @@
-"""Whether a Flask application is instrumented, and whether a record inside a request has the request's trace."""
+"""Whether a record inside a request has the request's trace, by a request to the application itself."""
 
 from __future__ import annotations
 
@@ -9,48 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from otelog.doctor._canary import SCOPE
-from otelog.doctor._findings import Area, Finding, list_names, make_area
+from otelog.doctor._findings import Finding, list_names
+from otelog.doctor._flask_applications import is_flask
 from otelog.testing import capture_logs
 
-_INSTRUMENTED = "_is_instrumented_by_opentelemetry"
 
-
-def check_application(app: object, request: str | None = None) -> Area:
-    """Look at an application, and make a request to it if there is a path for one.
+def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
+    """Make a request by the application's own test client; its records are kept from the pipeline meanwhile.
 
     Args:
-        app: Any; what can be said of others than Flask's is little.
-        request: The path that is asked for by the application's own test client. Its records are kept from the
-            pipeline meanwhile.
+        app: Any; others than Flask's cannot be asked.
+        path: What is asked for.
+        facts: Where what is well is added.
     """
-    kind = type(app)
-    facts: list[str] = []
-    findings: list[Finding] = []
-    if not _is_flask(app):
-        facts.append(f"{kind.__module__}.{kind.__qualname__} is not Flask's: its requests are not looked at")
-    elif getattr(app, _INSTRUMENTED, False):
-        facts.append("Flask is instrumented: each request is a span")
-    else:
-        findings.append(
-            Finding(
-                "error",
-                "application.not_instrumented",
-                f"{kind.__module__}.{kind.__qualname__}",
-                "is not instrumented: records inside a request have no trace id",
-                "start it with `otelog run`, or FlaskInstrumentor().instrument_app(app)",
-            )
-        )
-    if request is not None:
-        findings += _check_request(app, request, facts)
-    return make_area("application", facts, findings)
-
-
-def _is_flask(app: object) -> bool:
-    return any(one.__name__ == "Flask" and one.__module__.partition(".")[0] == "flask" for one in type(app).__mro__)
-
-
-def _check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
-    if not _is_flask(app):
+    if not is_flask(app):
         yield Finding(
             "error",
             "application.no_test_client",
