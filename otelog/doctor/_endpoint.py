@@ -16,8 +16,8 @@ from otelog._options import GRPC
 from otelog._transport import Answer, TransportFailure
 from otelog.doctor._canary import make_request
 from otelog.doctor._findings import Area, Finding, make_area
+from otelog.doctor._probes import Port, speaks_http2_alone, speaks_tls
 from otelog.doctor._settings import is_loopback
-from otelog.doctor._tls_probe import speaks_tls
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
 
@@ -34,6 +34,15 @@ class _Cause(NamedTuple):
     advice: str
 
 
+_GRPC_PORT = _Cause("is this a gRPC port", "grpc_port", "use the port for HTTP (4318), or protocol=grpc")
+_HTTP_PORT = _Cause(
+    "is this an HTTP port|Received http2 header with status",
+    "http_port",
+    "use the port for gRPC (4317), or protocol=http/protobuf",
+)
+_UNKNOWN = _Cause("", "no_answer", "is this an OTLP endpoint? see the server's own log")
+# Behind these may be another protocol: it is worth a look.
+_UNCERTAIN = ("no_answer", "client_certificate", "http_port", "grpc_port")
 # What the transports say, from the most particular to the most general.
 _CAUSES = (
     _Cause("does not speak TLS here", "not_tls", "use http://, or the port that speaks TLS"),
@@ -45,8 +54,8 @@ _CAUSES = (
         "client_certificate",
         "set client_certificate_file and client_key_file to what this server trusts",
     ),
-    _Cause("is this a gRPC port", "grpc_port", "use the port for HTTP (4318), or protocol=grpc"),
-    _Cause("is this an HTTP port", "http_port", "use the port for gRPC (4317), or protocol=http/protobuf"),
+    _GRPC_PORT,
+    _HTTP_PORT,
     _Cause("Connection refused|Errno 111", "not_listening", _START_THERE),
     _Cause(
         "name resolution|DNS resolution|not known|No address associated|getaddrinfo|gaierror",
@@ -153,37 +162,38 @@ def _explain_answer(target: ExporterSettings, answer: Answer, timeout: float) ->
     if 300 <= answer.status < 400:
         where = answer.headers.get("Location", "")
         code, advice = "redirected", f"redirects are not followed: set the endpoint to {where or 'where it leads'}"
+    elif answer.rpc_status is not None and re.search(_HTTP_PORT.pattern, said):
+        # What answered is no gRPC server.
+        code, advice = _HTTP_PORT.code, _HTTP_PORT.advice
     elif answer.status in _BUSY:
         code, advice = "unavailable", "the server is there, but not ready: see its own log, and what it exports to"
     else:
         code, advice = _STATUSES.get(answer.status, ("refused", "see the server's own log"))
-    if answer.status == 400 and _is_plain(target) and _speaks_tls(target, timeout):
+    if answer.status == 400 and _is_plain(target) and speaks_tls(_port_of(target, timeout)):
         return _expect_tls(target)
     return Finding("error", f"endpoint.{code}", _show(target), what, advice)
 
 
 def _explain_failure(target: ExporterSettings, failure: TransportFailure, timeout: float) -> Finding:
-    found = next((cause for cause in _CAUSES if re.search(cause.pattern, failure.detail)), None)
-    settled = found is not None and found.code in ("not_listening", "unknown_host", "timeout")
-    if _is_plain(target) and not settled and _speaks_tls(target, timeout):
-        return _expect_tls(target)
-    where = _show(target)
-    detail = re.sub(r"^https?://\S+: ", "", failure.detail)
-    if found is None:
-        return Finding(
-            "error", "endpoint.no_answer", where, detail, "is this an OTLP endpoint? see the server's own log"
-        )
-    here = found.code == "not_listening" and is_loopback(urlsplit(target.endpoint).hostname or "")
-    return Finding("error", f"endpoint.{found.code}", where, detail, _START_HERE if here else found.advice)
+    cause = next((cause for cause in _CAUSES if re.search(cause.pattern, failure.detail)), _UNKNOWN)
+    what = re.sub(r"^https?://\S+: ", "", failure.detail)
+    if cause.code in _UNCERTAIN:
+        if _is_plain(target) and speaks_tls(_port_of(target, timeout)):
+            return _expect_tls(target)
+        secure = not _is_plain(target)
+        if target.protocol != GRPC and speaks_http2_alone(_port_of(target, timeout), secure=secure):
+            cause, what = _GRPC_PORT, "speaks HTTP/2 alone, as gRPC does, and was asked by HTTP/1.1"
+    here = cause.code == "not_listening" and is_loopback(urlsplit(target.endpoint).hostname or "")
+    return Finding("error", f"endpoint.{cause.code}", _show(target), what, _START_HERE if here else cause.advice)
 
 
 def _is_plain(target: ExporterSettings) -> bool:
     return urlsplit(target.endpoint).scheme == "http"
 
 
-def _speaks_tls(target: ExporterSettings, timeout: float) -> bool:
+def _port_of(target: ExporterSettings, timeout: float) -> Port:
     parts = urlsplit(target.endpoint)
-    return speaks_tls(parts.hostname or "", parts.port or 80, timeout)
+    return Port(parts.hostname or "", parts.port or (80 if _is_plain(target) else 443), timeout)
 
 
 def _expect_tls(target: ExporterSettings) -> Finding:

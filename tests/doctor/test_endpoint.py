@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -61,6 +63,24 @@ def serve_tls(authority: trustme.CA, *names: str) -> OTLPServer:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     return OTLPServer(tls=context)
+
+
+@contextmanager
+def serving(*talks: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A server that does to one connection after the other what no `Reply` can; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+
+        def serve() -> None:
+            for talk in talks:
+                with suppress(OSError), listener.accept()[0] as plain:
+                    plain.settimeout(PATIENCE)
+                    talk(plain)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
 
 
 def test_a_canary_that_is_taken_is_a_fact(server: OTLPServer) -> None:
@@ -193,19 +213,33 @@ def test_a_tls_port_that_answers_plain_http_with_a_refusal_is_told_too(authority
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 
-    def serve(listener: socket.socket) -> None:
+    def refuse(plain: socket.socket) -> None:
         # As servers written in Go do.
-        with listener.accept()[0] as plain:
-            plain.recv(65536)
-            plain.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
-        with context.wrap_socket(listener.accept()[0], server_side=True):
-            pass
+        plain.recv(65536)
+        plain.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        assert find_code(f"http://127.0.0.1:{listener.getsockname()[1]}") == "endpoint.tls_expected"
-        thread.join()
+    def shake_hands(plain: socket.socket) -> None:
+        context.wrap_socket(plain, server_side=True).close()
+
+    with serving(refuse, shake_hands) as port:
+        assert find_code(f"http://127.0.0.1:{port}") == "endpoint.tls_expected"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_server_that_asks_who_we_are_is_told(authority: trustme.CA, authority_file: str, known: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with (
+        OTLPServer(tls=context) as server,
+        authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.tempfile() as pair,
+    ):
+        options = {"certificate_file": authority_file, **({"client_certificate_file": pair} if known else {})}
+        if known:
+            assert examine(server.endpoint, **options)[1] == []
+        else:
+            assert find_code(server.endpoint, **options) == "endpoint.client_certificate"
 
 
 def test_a_certificate_file_that_cannot_be_used_is_told() -> None:
@@ -239,20 +273,44 @@ def test_http_to_a_grpc_port_is_told() -> None:
         assert find_code(server.endpoint) == "endpoint.grpc_port"
 
 
-def test_grpc_to_an_http_port_is_told() -> None:
-    def answer(listener: socket.socket) -> None:
-        client = listener.accept()[0]
-        client.recv(1000)
-        client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        client.close()
-        # The look whether TLS is spoken there.
-        listener.accept()[0].close()
+def test_a_grpc_port_that_cuts_http_off_is_told_too() -> None:
+    def reset(plain: socket.socket) -> None:
+        # As servers written in Go do, more often than not.
+        plain.recv(10)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer, args=(listener,))
-        thread.start()
-        assert find_code(f"http://127.0.0.1:{listener.getsockname()[1]}", protocol="grpc") == "endpoint.http_port"
-        thread.join()
+    def greet(plain: socket.socket) -> None:
+        plain.sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        plain.recv(65536)
+
+    with serving(reset, reset, greet) as port:
+        assert find_code(f"http://127.0.0.1:{port}") == "endpoint.grpc_port"
+
+
+def test_http_to_a_grpc_port_with_tls_is_told(authority: trustme.CA, authority_file: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context.set_alpn_protocols(["h2"])
+
+    def shake_hands(plain: socket.socket) -> None:
+        context.wrap_socket(plain, server_side=True).close()
+
+    with serving(shake_hands, shake_hands, shake_hands) as port:
+        assert find_code(f"https://127.0.0.1:{port}", certificate_file=authority_file) == "endpoint.grpc_port"
+
+
+def test_grpc_to_an_http_port_is_told() -> None:
+    def answer(plain: socket.socket) -> None:
+        plain.recv(1000)
+        plain.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(answer, socket.socket.close) as port:
+        assert find_code(f"http://127.0.0.1:{port}", protocol="grpc") == "endpoint.http_port"
+
+
+def test_what_a_web_server_says_by_grpc_is_told_as_its_port() -> None:
+    with GrpcServer([GrpcReply(code="UNIMPLEMENTED", details="Received http2 header with status: 404")]) as server:
+        assert find_code(server.endpoint, protocol="grpc") == "endpoint.http_port"
 
 
 def test_nobody_listens_for_grpc_either() -> None:
