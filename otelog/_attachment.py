@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from otelog import _consoles
+from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
 from otelog._state import GATE
 from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
@@ -88,12 +88,13 @@ class Attachment:
                 handler.emit = emit  # type: ignore[method-assign]
         self._passing.clear()
         _consoles.restore()
+        _access_context.uninstall()
 
     def check(self) -> None:
         """Look at every logger: who empties a list of handlers in place is not seen. Idempotent."""
         for logger in _list_loggers():
             self.tend(logger)
-        _consoles.spare()
+        _look_after_libraries()
 
     def tend(self, logger: logging.Logger) -> None:
         """Put the handler at the end of this logger's way, if it is wanted there and missing."""
@@ -181,6 +182,11 @@ def has_ours(logger: logging.Logger) -> bool:
     return has_handler(logger, GATE)
 
 
+def _look_after_libraries() -> None:
+    _consoles.spare()
+    _access_context.install()
+
+
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:
     # A list of its own: an application may have given the same one to another logger.
     with logging._lock:  # type: ignore[attr-defined]
@@ -235,6 +241,8 @@ def _set_attribute(self: logging.Logger, name: str, value: Any) -> None:
             here.leave(self)
         here.check()
     else:
+        # The list of a new logger, too: a library that was loaded meanwhile is about to log for the first time.
+        _look_after_libraries()
         here.tend(self)
         here.tend(logging.root)
 
