@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "explain",
     "fill_environment",
+    "list_variables",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
@@ -56,6 +57,16 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns OpenTelemetry's and otelog's variables, of those that are set; an empty one is unset.
+
+    Args:
+        environ: the environment; by default that of the process.
+    """
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if name.startswith(("OTEL_", "OTELOG_")) and value.strip()}
 
 
 def wants_log_correlation() -> bool:

@@ -125,6 +125,11 @@ def is_configured() -> bool:
     return _configured.settings is not None
 
 
+def settings_in_force() -> Settings | None:
+    """Returns the options that `configure` was called with, resolved; None before."""
+    return _configured.settings
+
+
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
     if _configured.attachment is not None:
