@@ -170,6 +170,19 @@ def test_the_checker_sees_a_ledger_that_is_wrong(changes: dict[str, Any]) -> Non
     assert check(RIGHT, make_ledger(**changes)) != []
 
 
+def test_the_checker_counts_messages_that_came_with_another_request() -> None:
+    a, b = Target("/a"), Target("/b")
+    visits = [
+        Visit(a, "a" * 32, "one at a time", 1, 10, 200),
+        Visit(b, "b" * 32, "one at a time", 11, 20, 200),
+        Visit(a, "c" * 32, "at once", 21, 30, 200),
+        Visit(b, "d" * 32, "at once", 21, 30, 200),
+    ]
+    right = [make_record(5, "a", "paid 1"), make_record(15, "b", "looked 1")]
+    assert check_traces(visits, [*right, make_record(25, "c", "paid 2"), make_record(25, "d", "new")]).strangers == 0
+    assert check_traces(visits, [*right, make_record(25, "c", "looked 2")]).strangers == 1
+
+
 def test_the_checker_is_not_content_with_nothing() -> None:
     assert check([], make_ledger(created=0, exported=0)) != []
     assert check(RIGHT[:1] + RIGHT[4:], make_ledger(created=2, exported=2)) != []

@@ -87,6 +87,7 @@ def show(outcome: Outcome, console: Console, own: int | None, seconds: float) ->
         (f"held by the {outcome.far_end}", len(outcome.records)),
         *((f"in requests, {phase}", count) for phase, count in report.in_requests.items()),
         ("of these, known by the trace id in their text", report.marked),
+        ("at once, with a message of other requests only", report.strangers),
         ("of no request", report.outside),
     ]
     if own is not None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tools.real_apps.receiving import Record
-from tools.real_apps.traffic import Phase, Visit
+from tools.real_apps.traffic import Phase, Target, Visit
 
 TWICE_NS = 1_000
 """Two equal records of a process that are no further apart are one call that came by two ways: two take longer."""
 
 SHOWN = 5
+_NUMBER = re.compile(r"[0-9a-f]{8,}|\d+")
 _TRACE_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
@@ -25,6 +26,8 @@ class Report:
     Args:
         in_requests: Records with a request's trace, by phase.
         marked: Those among them that have the request's address or agent in them.
+        strangers: Records at once whose message, but for its numbers, came one at a time with other targets only. A
+            first request to a worker explains some; many are records with another request's trace.
         outside: Records that belong to no request: the start, the end, threads of the application's own.
         by_logger: Records by logger.
         differences: Each in words; empty if all holds.
@@ -32,6 +35,7 @@ class Report:
 
     in_requests: Counter[Phase] = field(default_factory=Counter)
     marked: int = 0
+    strangers: int = 0
     outside: int = 0
     by_logger: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
@@ -78,6 +82,7 @@ def check_traces(visits: Sequence[Visit], records: Sequence[Record], background:
             without.append(record)
         else:
             report.outside += 1
+    report.strangers = _count_strangers(known, records)
     report.add("records were made in a request, but have no trace", without)
     report.add("records have the trace id of no request", foreign)
     report.add("records were made before or after the request that they say they belong to", late)
@@ -86,6 +91,20 @@ def check_traces(visits: Sequence[Visit], records: Sequence[Record], background:
     if not sum(report.in_requests.values()):
         report.differences.append("no record at all was made in a request: there is nothing that could be wrong")
     return report
+
+
+def _count_strangers(known: Mapping[str, Visit], records: Iterable[Record]) -> int:
+    usual: dict[str, set[Target]] = {}
+    at_once: list[tuple[str, Target]] = []
+    for record in records:
+        visit = known.get(record.trace_id)
+        if visit is not None:
+            message = _NUMBER.sub("#", f"{record.logger} {record.text}")
+            if visit.phase == "at once":
+                at_once.append((message, visit.target))
+            else:
+                usual.setdefault(message, set()).add(visit.target)
+    return sum(message in usual and target not in usual[message] for message, target in at_once)
 
 
 class _Windows:

@@ -106,7 +106,7 @@ class Server:
 
     def said(self) -> str:
         """The end of what it and the application have printed."""
-        return self.output.read_text(errors="replace")[-4000:]
+        return self.output.read_text(errors="replace")[-20000:]
 
     def stop(self) -> int:
         """End it with SIGTERM, and wait until all its processes have ended; returns its exit code. Idempotent.
