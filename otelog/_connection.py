@@ -14,6 +14,9 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+# First the package. Whoever asks for a module of it holds that one's import lock while the package is imported; and
+# a thread of the application that is importing the package wants just that lock, and would be left with half a module.
+import urllib3  # noqa: F401
 from urllib3.connection import HTTPConnection
 from urllib3.util.wait import wait_for_write
 

@@ -79,3 +79,36 @@ def test_a_fork_does_not_wait_for_ever_and_both_sides_go_on_importing(tmp_path: 
         "print('done')\n"
     )
     assert run(program, tmp_path) == "done\n"
+
+
+def test_an_application_that_imports_urllib3_meanwhile_is_not_disturbed() -> None:
+    # It is in the middle of the package when the exporter's thread wants one of its modules.
+    program = """
+import sys, threading
+import otelog
+from otelog._loading import load_module
+
+failures = []
+def load():
+    try:
+        load_module("otelog._connection")
+    except BaseException as error:
+        failures.append(error)
+thread = threading.Thread(target=load)
+
+def pause(event, arguments):
+    if event == "import" and arguments[0] == "urllib3.connectionpool" and not thread.ident:
+        thread.start()
+        while not is_waiting(sys._current_frames().get(thread.ident)):
+            pass
+
+def is_waiting(frame):
+    return frame is not None and frame.f_code.co_name == "acquire" and "importlib" in frame.f_code.co_filename
+
+assert "urllib3" not in sys.modules
+sys.addaudithook(pause)
+import urllib3
+thread.join()
+print(failures)
+"""
+    assert run(program, Path()) == "[]\n"
