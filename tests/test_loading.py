@@ -112,3 +112,15 @@ thread.join()
 print(failures)
 """
     assert run(program, Path()) == "[]\n"
+
+
+def test_under_otelog_run_it_is_there_before_the_application_imports_anything() -> None:
+    # Whatever the application then asks for first, no other thread is in the middle of it.
+    program = (
+        "import sys\n"
+        "from otelog.distro import OtelogConfigurator\n"
+        "assert 'urllib3' not in sys.modules\n"
+        "OtelogConfigurator().configure()\n"
+        "print('urllib3.connection' in sys.modules)\n"
+    )
+    assert run(program, Path()) == "True\n"
