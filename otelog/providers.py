@@ -136,6 +136,12 @@ def ensure_handler() -> None:
         _configured.attachment.check()
 
 
+def shield_loggers() -> None:
+    """Have dictConfig and fileConfig not disable the loggers that there are now, whatever they do to existing ones."""
+    if _configured.attachment is not None:
+        _configured.attachment.shield()
+
+
 def keep_last_resort() -> None:
     """Have a `configure` that comes leave on the console what `logging` writes there for want of any handler."""
     _configured.last_resort = True
