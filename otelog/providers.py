@@ -125,6 +125,12 @@ def is_configured() -> bool:
     return _configured.settings is not None
 
 
+def is_running() -> bool:
+    """Returns whether the pipeline of `configure` takes records and has its thread."""
+    processor = _configured.processor if is_configured() else None
+    return processor is not None and processor.is_running
+
+
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
     if _configured.attachment is not None:
