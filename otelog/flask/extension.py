@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import flask
-from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
-from otelog._diagnostics import warn
 from otelog.exceptions import ConfigurationError
 from otelog.flask.health import health_app, watch_exports
 from otelog.flask.metrics_view import metrics_app, publish_ledger
 from otelog.flask.middleware import RequestMiddleware
 from otelog.flask.options import FlaskSettings, resolve
 from otelog.flask.server_lines import drop_doubled_exceptions, silence_request_lines
+from otelog.flask.spans import instrument
 from otelog.flask.trace_ids import accept_offers
 from otelog.providers import configure, is_configured
 
@@ -82,7 +81,7 @@ class FlaskLogging:
         entries = _make_entries(settings)
         if not is_configured():
             configure()
-        _instrument(app, settings)
+        instrument(app, settings.excluded_urls)
         middleware = RequestMiddleware(app.wsgi_app, app.name, settings, entries)
         app.extensions[EXTENSION_NAME] = _Installed(settings, middleware)
         _place_before_request(app, middleware)
@@ -120,27 +119,6 @@ def _make_entries(settings: FlaskSettings) -> dict[str, WSGIApplication]:
         watch_exports()
         entries[settings.health] = health_app
     return entries
-
-
-def _instrument(app: Flask, settings: FlaskSettings) -> None:
-    if getattr(app, "_is_instrumented_by_opentelemetry", False):
-        if settings.excluded_urls is not None:
-            warn(
-                "flask:excluded_urls",
-                "excluded_urls says nothing to an application that is instrumented already;"
-                " OTEL_PYTHON_FLASK_EXCLUDED_URLS does",
-            )
-        return
-    FlaskInstrumentor().instrument_app(app, excluded_urls=settings.excluded_urls)  # type: ignore[no-untyped-call]
-    # First of all, so that what another function raises or logs is in the span; and ended last.
-    for functions, own in (
-        (app.before_request_funcs, "_before_request"),
-        (app.teardown_request_funcs, "_teardown_request"),
-    ):
-        for_all: list[Any] = functions[None]
-        function = getattr(app, own)
-        for_all.remove(function)
-        for_all.insert(0, function)
 
 
 def _place_before_request(app: Flask, middleware: RequestMiddleware) -> None:

@@ -18,6 +18,7 @@ from otelog.flask.errors import is_logged_by_flask, record_exception
 from otelog.flask.exchange import CURRENT, Exchange
 from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
 from otelog.flask.server_lines import mark, unmark
+from otelog.flask.spans import end_span
 from otelog.flask.trace_ids import OFFERED, Offer
 from otelog.providers import ensure_handler, is_configured
 
@@ -92,12 +93,10 @@ class RequestMiddleware:
         try:
             parts = self._application(environ, self._wrap_start(exchange, start_response))
         except BaseException as error:
-            detach(token)
             self._fail_outside(exchange, error)
             raise
-        else:
-            detach(token)
         finally:
+            detach(token)
             CURRENT.reset(current)
             OFFERED.reset(offered)
         return self._watch_body(exchange, parts)
@@ -166,6 +165,8 @@ class RequestMiddleware:
     def _fail_outside(self, exchange: Exchange, error: BaseException) -> None:
         """Note what has left the application, and end the exchange: there will be no body."""
         try:
+            # First, since it belongs to the context that the application has left.
+            end_span(exchange.wsgi, error)
             exchange.leave()
             token = attach(exchange.context)
             try:
@@ -180,6 +181,13 @@ class RequestMiddleware:
         """Record what has left the application, in the current context, unless it is a word to stop."""
         try:
             exchange.error = error
+            end_span(exchange.wsgi, error)
+            self._record(exchange, error)
+        except Exception as failure:
+            _tell("an exception could not be recorded", failure)
+
+    def _record(self, exchange: Exchange, error: BaseException) -> None:
+        try:
             if isinstance(error, Exception) and not exchange.is_passed_on:
                 environ = exchange.wsgi
                 record_exception(self._logger_name, environ["REQUEST_METHOD"], find_path(environ), error)
@@ -234,7 +242,7 @@ class RequestMiddleware:
         try:
             exchange.error = exception
             if not is_logged_by_flask(sender):
-                self._fail(exchange, exception)
+                self._record(exchange, exception)
         except Exception as error:
             _tell("an exception could not be recorded", error)
 
