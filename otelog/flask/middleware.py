@@ -17,7 +17,7 @@ from otelog.flask.body import Body, hook_file
 from otelog.flask.errors import is_logged_by_flask, record_exception
 from otelog.flask.exchange import CURRENT, Exchange
 from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
-from otelog.flask.server_lines import mark, unmark
+from otelog.flask.server_lines import mark, mark_exception, unmark
 from otelog.flask.spans import end_span
 from otelog.flask.trace_ids import OFFERED, Offer
 from otelog.providers import ensure_handler, is_configured
@@ -167,6 +167,8 @@ class RequestMiddleware:
         try:
             # First, since it belongs to the context that the application has left.
             end_span(exchange.wsgi, error)
+            if self._silences_server:
+                mark_exception(error)
             exchange.leave()
             token = attach(exchange.context)
             try:

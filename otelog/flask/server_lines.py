@@ -47,9 +47,11 @@ class _WerkzeugLines(_RequestLines):
 
 class _GunicornLines(_RequestLines):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Drop a line whose request, which gunicorn hands over with it, is marked."""
+        """Drop a line whose request, which gunicorn hands over with it, or whose exception is marked."""
         atoms: Any = record.args
-        return not (isinstance(atoms, Mapping) and _GUNICORN_ATOM in atoms)
+        return not (
+            (isinstance(atoms, Mapping) and _GUNICORN_ATOM in atoms) or getattr(sys.exc_info()[1], _MARK, False)
+        )
 
 
 class _RecordedExceptions(logging.Filter):
@@ -114,6 +116,11 @@ def mark(environ: dict[str, Any]) -> None:
     environ[_MARK] = True
     if _WERKZEUG_SOCKET in environ:
         _werkzeug_lines.threads.add(get_ident())
+
+
+def mark_exception(error: BaseException) -> None:
+    """Say it of a request that has ended with an exception: gunicorn has lost hold of the environment by then."""
+    setattr(error, _MARK, True)
 
 
 def unmark(environ: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def test_anything_else_is_kept_as_a_field_cleaned_and_bounded(given: str, kept: 
 
 
 def test_a_sane_request_id_comes_back(ask: Any) -> None:
-    seen = ask({"X-Request-ID": "r-1/é".encode().decode("latin-1")[:3]})
+    seen = ask({"X-Request-ID": "r-1"})
     assert seen.headers["X-Request-ID"] == seen.attributes["request.id"] == "r-1"
 
 
