@@ -16,7 +16,7 @@ class Body:
     Args:
         parts: The application's body.
         exchange: The request's.
-        fail: Called in the request's context with what the body raises.
+        fail: Called with what the body raises.
         finish: Called when the body has ended, or will not be asked for more; perhaps more than once.
     """
 

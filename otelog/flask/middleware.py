@@ -170,21 +170,22 @@ class RequestMiddleware:
             if self._silences_server:
                 mark_exception(error)
             exchange.leave()
-            token = attach(exchange.context)
-            try:
-                self._fail(exchange, error)
-                self._finish(exchange)
-            finally:
-                detach(token)
+            self._fail(exchange, error)
+            self._finish(exchange)
         except Exception as failure:
             _tell("an exception could not be recorded", failure)
 
     def _fail(self, exchange: Exchange, error: BaseException) -> None:
-        """Record what has left the application, in the current context, unless it is a word to stop."""
+        """Record what has left the application, in the request's context, unless it is a word to stop."""
         try:
             exchange.error = error
             end_span(exchange.wsgi, error)
-            self._record(exchange, error)
+            # Flask may have left it already, while the exception was on its way.
+            token = attach(exchange.context)
+            try:
+                self._record(exchange, error)
+            finally:
+                detach(token)
         except Exception as failure:
             _tell("an exception could not be recorded", failure)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -13,6 +17,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from otelog.testing import CapturedLogs
 from tests.support import wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 20.0
 
 
@@ -106,3 +111,15 @@ def exceptions(logs: CapturedLogs) -> list[ReadableLogRecord]:
 
 def bodies(logs: CapturedLogs, name: str) -> list[Any]:
     return [one.log_record.body for one in logs.records if one.instrumentation_scope.name == name]
+
+
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, to its end, and return what it has written."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
+        cwd=ROOT,
+    )

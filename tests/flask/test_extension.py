@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
-import textwrap
 import weakref
-from pathlib import Path
 from typing import Any
 
 import flask
@@ -19,21 +15,9 @@ import otelog
 from otelog.flask import FlaskLogging
 from otelog.providers import is_configured
 from otelog.testing import CapturedLogs, OTLPServer
-from tests.flask.running import SECONDS, access_records, bodies
+from tests.flask.running import SECONDS, access_records, bodies, run_code
 
-ROOT = Path(__file__).resolve().parents[2]
 GIVEN = "0af7651916cd43dd8448eb211c80319c"
-
-
-def run_code(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=SECONDS,
-        cwd=ROOT,
-    )
 
 
 def get(app: flask.Flask, path: str = "/", **headers: str) -> Any:
