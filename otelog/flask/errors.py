@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import flask
 
+from otelog._attachment import is_foreign
 from otelog._state import GATE
 from otelog._values import type_names
-from otelog.handler import LoggingHandler
+from otelog.handler import LoggingHandler, way_of
 from otelog.providers import get_logger
 
 if TYPE_CHECKING:
@@ -55,24 +56,18 @@ def is_logged_by_flask(app: Flask) -> bool:
     return reaches_pipeline(app.logger, logging.ERROR)
 
 
-def reaches_pipeline(logger: logging.Logger | None, level: int) -> bool:
+def reaches_pipeline(logger: logging.Logger, level: int) -> bool:
     """Returns whether this logger's records of this level come to otelog, or to another OpenTelemetry handler."""
-    if logger is None or logger.disabled or not logger.isEnabledFor(level):
+    if logger.disabled or not logger.isEnabledFor(level):
         return False
-    while logger is not None:
-        if any(level >= handler.level and is_bridge(handler) for handler in logger.handlers):
-            return True
-        if not logger.propagate:
-            return False
-        logger = logger.parent
-    return False
+    return any(level >= handler.level and is_bridge(handler) for one in way_of(logger) for handler in one.handlers)
 
 
 def is_bridge(handler: logging.Handler) -> bool:
     """Returns whether a handler leads to the pipeline: ours, or the SDK's."""
     if isinstance(handler, LoggingHandler):
         return handler.gate is GATE
-    return type(handler).__module__.startswith("opentelemetry.")
+    return is_foreign(handler)
 
 
 def name_type(error: BaseException) -> str:

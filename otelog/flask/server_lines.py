@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import Any
 
 from otelog.flask.errors import is_bridge, is_recorded
+from otelog.handler import way_of
 
 _MARK = "otelog.recorded"
 """In the WSGI environment: otelog has a record of the request, and the server shall have no line."""
@@ -72,17 +73,11 @@ class _RecordedExceptions(logging.Filter):
 
 
 def _hand_to_others(record: logging.LogRecord) -> None:
-    logger: logging.Logger | None = logging.getLogger(record.name)
-    found = False
-    while logger is not None:
-        for handler in logger.handlers:
-            if record.levelno >= handler.level and not is_bridge(handler):
-                handler.handle(record)
-            found = True
-        if not logger.propagate:
-            break
-        logger = logger.parent
-    if not found and logging.lastResort is not None:
+    handlers = [handler for one in way_of(logging.getLogger(record.name)) for handler in one.handlers]
+    for handler in handlers:
+        if record.levelno >= handler.level and not is_bridge(handler):
+            handler.handle(record)
+    if not handlers and logging.lastResort is not None:
         logging.lastResort.handle(record)
 
 

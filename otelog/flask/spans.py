@@ -30,7 +30,7 @@ def instrument(app: Flask, excluded_urls: str | None) -> None:
                 " OTEL_PYTHON_FLASK_EXCLUDED_URLS does",
             )
         return
-    FlaskInstrumentor().instrument_app(app, excluded_urls=excluded_urls)  # type: ignore[no-untyped-call]
+    FlaskInstrumentor().instrument_app(app, excluded_urls=excluded_urls)
     # What the application's own functions log or raise is to be in the span: those that are registered already, too.
     _move_to_front(app.before_request_funcs[None], getattr(app, "_before_request", None))
     # The first is called last.
