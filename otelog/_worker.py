@@ -238,6 +238,11 @@ class Worker:
         if not self._has_thread():
             self._finish()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether records are taken, and there is a thread to deliver them."""
+        return not self.queue.closed and self._has_thread()
+
     def _has_thread(self) -> bool:
         thread = self._thread
         return thread is not None and thread.is_alive()

@@ -130,6 +130,12 @@ def settings_in_force() -> Settings | None:
     return _configured.settings
 
 
+def is_running() -> bool:
+    """Returns whether the pipeline of `configure` takes records and has its thread."""
+    processor = _configured.processor if is_configured() else None
+    return processor is not None and processor.is_running
+
+
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
     if _configured.attachment is not None:
