@@ -106,6 +106,7 @@ class Settings(NamedTuple):
     max_attributes: int
     max_attribute_length: int | None
     install_handler: bool
+    capture_non_propagating: bool
     replace_console_handler: bool
     direct_logging: bool
     handle_sigterm: bool

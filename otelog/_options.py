@@ -413,7 +413,13 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0,
         unit="characters",
     ),
-    Option("install_handler", FLAG, True, "Puts `LoggingHandler` on the root logger."),
+    Option("install_handler", FLAG, True, "Puts `LoggingHandler` on the root logger, and keeps it there."),
+    Option(
+        "capture_non_propagating",
+        FLAG,
+        True,
+        "Also takes the records of loggers with `propagate=False` that have handlers of their own.",
+    ),
     Option(
         "replace_console_handler",
         FLAG,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config import wants_log_correlation
-from otelog.providers import configure
+from otelog.providers import configure, ensure_handler, keep_last_resort
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -19,7 +19,11 @@ class OtelogConfigurator:
     """Calls `otelog.configure()`: environment and configuration file say the rest."""
 
     def configure(self, **_: Any) -> None:
-        """Set up the pipeline, the handler and the missing providers; see `otelog.configure` for what it raises."""
+        """Set up the pipeline, the handler and the missing providers; see `otelog.configure` for what it raises.
+
+        Nobody has asked for a change of what the application shows on its console.
+        """
+        keep_last_resort()
         configure()
 
 
@@ -43,3 +47,5 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             # An older one has no handler, and takes any keyword.
             kwargs["enable_log_auto_instrumentation"] = False
         super().load_instrumentor(entry_point, **kwargs)
+        # It may have loaded a library that asks for handlers.
+        ensure_handler()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+from collections.abc import Iterator
 from operator import itemgetter
 from threading import get_ident
 from typing import Any
@@ -56,6 +58,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: setattr(_here, "pid", os.getpid()))
 
 
+_CALL_HANDLERS = logging.Logger.callHandlers.__code__
+
+
 class LoggingHandler(logging.Handler):
     """Puts the standard library's log records into otelog's queue.
 
@@ -73,6 +78,7 @@ class LoggingHandler(logging.Handler):
         super().__init__(level)
         self.gate: Gate = GATE if processor is None else processor.gate
         self._processor = processor
+        self._since = time.time()
         self._sites: dict[tuple[Any, ...], Source] = {}
         self._levels: dict[tuple[str, int], Source] = {}
 
@@ -90,6 +96,8 @@ class LoggingHandler(logging.Handler):
                 return True
             values = record.__dict__
             message, arguments, exc_info, exc_text, stack, created, thread, process = _rest_of(values)
+            if thread != me and self._had_already(record):
+                return True
             key = _site_of(values)
             try:
                 source = self._sites[key]
@@ -153,6 +161,17 @@ class LoggingHandler(logging.Handler):
         except BaseException as error:
             self._take_broken(record, error)
         return True
+
+    def _had_already(self, record: logging.LogRecord) -> bool:
+        """Returns whether a queue's listener brings, in its own thread, what has come in the caller's.
+
+        There it had the caller's trace. What comes through its logger, or was made in another process or before this
+        handler was, is new.
+        """
+        if sys._getframe(2).f_code is _CALL_HANDLERS or record.process != _here.pid or record.created < self._since:
+            return False
+        logger = find_logger(record.name)
+        return logger is not None and any(has_handler(one, self.gate) for one in way_of(logger))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
@@ -246,3 +265,22 @@ def find_fields(values: dict[str, Any]) -> dict[str, Any] | None:
     What a formatter leaves there (``message``, ``asctime``) is not the user's.
     """
     return {key: value for key, value in values.items() if key not in NEVER_FIELDS} or None
+
+
+def find_logger(name: str) -> logging.Logger | None:
+    """Returns the logger of this name if there is one, without making it, and without a lock."""
+    found = logging.root if name == "root" else logging.Logger.manager.loggerDict.get(name)
+    return found if isinstance(found, logging.Logger) else None
+
+
+def way_of(logger: logging.Logger) -> Iterator[logging.Logger]:
+    """The logger, and those above it that its records come to."""
+    here: logging.Logger | None = logger
+    while here is not None:
+        yield here
+        here = here.parent if here.propagate else None
+
+
+def has_handler(logger: logging.Logger, gate: Gate) -> bool:
+    """Returns whether a handler that leads to this gate is on this very logger."""
+    return any(isinstance(handler, LoggingHandler) and handler.gate is gate for handler in logger.handlers)

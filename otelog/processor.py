@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ from otelog._worker import Worker
 if TYPE_CHECKING:
     from otelog._handoff import Route
     from otelog._way_out import WayOut
+
+TAKEN_BY: ContextVar[BatchLogRecordProcessor | None] = ContextVar("otelog-taken-by", default=None)
+"""The processor that has the record already which another library's handler is about to emit."""
 
 DEFAULT_SHUTDOWN_TIMEOUT = 30.0
 """Seconds; the specification's export timeout, which is also what the SDK's processor waits."""
@@ -118,7 +122,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Put a copy of the record into the queue. Never raises, waits or takes a lock; what is refused is counted."""
-        if get_ident() in own_threads and caused_by_ourselves():
+        if TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
             return
         port = self.gate.port
         port.ledger.created_by_sdk.add()

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import _logs, trace
+from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from otelog import _direct
+from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
@@ -50,7 +52,9 @@ class _Configured:
     """What `configure` has set up in this process."""
 
     processor: BatchLogRecordProcessor | None = None
-    handler: LoggingHandler | None = None
+    attachment: Attachment | None = None
+    last_resort: bool = False
+    """Whether the console of an application that installs no handler is to stay as it is."""
     settings: Settings | None = None
     level_before: int | None = None
     provider: LoggerProvider | None = None
@@ -103,7 +107,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
                 _remove_sigterm()
         # With the same options, too: dictConfig and the like may have taken it off.
         if settings.install_handler:
-            _install_handler()
+            _install_handler(settings)
         else:
             _remove_handler()
         if settings.replace_console_handler:
@@ -122,9 +126,14 @@ def is_configured() -> bool:
 
 
 def ensure_handler() -> None:
-    """Put the handler on the root logger again, if `configure` was told to have one there."""
-    if _configured.settings is not None and _configured.settings.install_handler:
-        _install_handler()
+    """Put the handler again where it belongs, if `configure` was told to install it."""
+    if _configured.attachment is not None:
+        _configured.attachment.check()
+
+
+def keep_last_resort() -> None:
+    """Have a `configure` that comes leave on the console what `logging` writes there for want of any handler."""
+    _configured.last_resort = True
 
 
 def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
@@ -277,19 +286,32 @@ def _set_root_level(level: int) -> None:
     root.setLevel(level)
 
 
-def _install_handler() -> None:
-    root = logging.getLogger()
-    if any(isinstance(handler, LoggingHandler) and handler.gate is GATE for handler in root.handlers):
-        # Ours, or one that the application has put there: a second one would double every record.
-        return
-    if _configured.handler is None:
-        _configured.handler = LoggingHandler()
-    root.addHandler(_configured.handler)
+def _install_handler(settings: Settings) -> None:
+    attachment = _configured.attachment
+    if attachment is None or attachment.non_propagating != settings.capture_non_propagating:
+        _remove_handler()
+        attachment = _configured.attachment = Attachment(
+            LoggingHandler(),
+            _find_processor,
+            non_propagating=settings.capture_non_propagating,
+            last_resort=_configured.last_resort,
+        )
+        attachment.install()
+    else:
+        attachment.check()
+
+
+def _find_processor(provider: Any) -> BatchLogRecordProcessor | None:
+    if isinstance(provider, ProxyLoggerProvider):
+        # Made before there was a provider; it asks for the one that is there now.
+        provider = _logs.get_logger_provider()
+    return _configured.processor if provider is _configured.hooked is not None else None
 
 
 def _remove_handler() -> None:
-    if _configured.handler is not None:
-        logging.getLogger().removeHandler(_configured.handler)
+    attachment, _configured.attachment = _configured.attachment, None
+    if attachment is not None:
+        attachment.uninstall()
 
 
 def _replace_console_handlers() -> None:
@@ -417,4 +439,4 @@ def reset() -> None:
     if _configured.level_before is not None:
         logging.getLogger().setLevel(_configured.level_before)
     GATE.port = UnconfiguredPort()
-    _configured.handler = _configured.settings = _configured.level_before = None
+    _configured.settings = _configured.level_before = None

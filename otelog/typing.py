@@ -47,6 +47,7 @@ class ConfigureOptions(TypedDict, total=False):
     max_attributes: int | None
     max_attribute_length: int | None
     install_handler: bool | None
+    capture_non_propagating: bool | None
     replace_console_handler: bool | None
     direct_logging: bool | None
     handle_sigterm: bool | None

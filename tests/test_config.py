@@ -131,6 +131,7 @@ CASES: dict[str, Case] = {
     "max_attributes": Case(0, "5", 5, BAD_COUNT, ("-1", "few")),
     "max_attribute_length": Case(0, "100", 100, BAD_COUNT, ("-1", "long")),
     "install_handler": Case(False, "false", False, BAD_FLAG),
+    "capture_non_propagating": Case(False, "false", False, BAD_FLAG),
     "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
     "handle_sigterm": Case(True, "true", True, BAD_FLAG),

@@ -65,7 +65,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
     frozenset({"loki"}),
     frozenset({"_destinations"}),
-    frozenset({"logger", "handler", "_direct", "_attachment", "_track", "providers"}),
+    frozenset({"logger", "handler", "_direct", "_attachment", "_consoles", "_track", "providers"}),
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),

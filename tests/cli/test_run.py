@@ -109,6 +109,26 @@ def test_opentelemetry_instrument_picks_otelog_up(server: OTLPServer, tmp_path: 
     assert all(record.trace_id.strip(b"\0") for record in server.records)
 
 
+def test_the_console_shows_what_it_shows_without_otelog(server: OTLPServer, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "shown.py",
+        """
+import logging
+from flask import Flask
+logging.getLogger("plain").warning("by logging")
+shop = Flask("shop")
+shop.logger.warning("by flask")
+logging.basicConfig(format="%(message)s")
+logging.getLogger("plain").warning("by the console")
+""",
+    )
+    done = run(server, tmp_path, "--", "python", "shown.py")
+    shown = [line.partition("] ")[2] or line for line in done.stderr.splitlines()]
+    assert shown == ["by logging", "WARNING in shown: by flask", "by the console"]
+    assert bodies(server) == {"by logging": 1, "by flask": 1, "by the console": 1}
+
+
 def test_calls_go_the_short_way(server: OTLPServer, tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.instrumentation.logging")
     code = "import logging; assert logging.getLogRecordFactory() is logging.LogRecord; logging.info('hello')"

@@ -33,10 +33,11 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class RunningStack:
-    """The native stack of one folder, on free ports."""
+    """The stack of one folder, on free ports; native unless `mode` is ``--docker``."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None, *, mode: str = "--native") -> None:
         self.folder = folder
+        self._mode = mode
         self.environ = {**os.environ, **(environ or {})}
         self.ports: dict[str, int] = {}
 
@@ -57,7 +58,7 @@ class RunningStack:
 
     def up(self, *arguments: str) -> str:
         """Start what does not run; returns what it printed."""
-        done = self.run("up", "--native", "--free-ports", *arguments)
+        done = self.run("up", self._mode, "--free-ports", *arguments)
         self.ports = json.loads((self.folder / "state.json").read_text())["settings"]["ports"]
         return done.stdout
 

@@ -28,6 +28,7 @@ import yaml
 
 from tests.stack.conftest import open_url
 from tests.stack.engine import Engine, EngineUnavailableError, find_compose, find_programs, make_images
+from tests.stack.running import RunningStack, Sender
 from tests.support import find_free_ports, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -462,3 +463,82 @@ def test_files_that_the_servers_cannot_read_stop_the_start(engine: Engine, tmp_p
         assert "collector/loki.yaml is not readable to all: chmod" in project.compose("logs", "init")
     finally:
         project.down()
+
+
+# What one command of `otelog stack` prints a row of, where Docker is.
+SERVERS = {"collector", "loki", "prometheus", "alertmanager", "grafana"}
+COMMAND_LABEL = "label=com.docker.compose.project=otelog"
+
+
+def find_started(engine: Engine) -> dict[str, str]:
+    """When each container of `otelog stack` was started, by its id."""
+    ids = engine.docker("ps", "--all", "--quiet", "--no-trunc", "--filter", COMMAND_LABEL).split()
+    found = json.loads(engine.docker("inspect", *ids)) if ids else []
+    service = "com.docker.compose.service"
+    # init runs at every start, in the same container.
+    return {one["Id"]: "" if one["Config"]["Labels"][service] == "init" else one["State"]["StartedAt"] for one in found}
+
+
+def ask_without_token(stack: RunningStack) -> int:
+    """The status of an empty request that brings no token."""
+    request = urllib.request.Request(f"{stack.endpoint}/v1/logs", b"{}", {"Content-Type": "application/json"})
+    try:
+        with open_url(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_otelog_stack_does_the_same_through_docker_from_up_to_down(engine: Engine, tmp_path: Path) -> None:
+    webhook = "http://127.0.0.1:9/a-secret-path"
+    token = tmp_path / "token"
+    token.write_text("s3cret-token")
+    stack = RunningStack(tmp_path / "stack", engine.environ, mode="--docker")
+    options = ("--port", "collector-health={}".format(*find_free_ports(1)))
+    try:
+        said = stack.up("--token-file", str(token), "--webhook", webhook, *options)
+        rows = {line.split()[0]: line for line in said.splitlines() if line}
+        assert all("running (healthy)" in rows[name] for name in SERVERS), said
+        assert stack.endpoint in rows["collector"]
+        started = find_started(engine)
+
+        # What was chosen once holds until `down`, and a second start changes nothing.
+        stack.up()
+        assert find_started(engine) == started
+
+        assert stack.run("status").returncode == 0
+        assert {name: one["state"] for name, one in stack.statuses().items()} == dict.fromkeys(
+            SERVERS, "running (healthy)"
+        )
+
+        assert ask_without_token(stack) == 401
+        accepted = Sender(stack.endpoint, "shop", 10, {"headers": {"authorization": "Bearer s3cret-token"}}).finish()
+        assert (accepted["exported"], accepted["lost"]) == (10, 0)
+        refused = Sender(stack.endpoint, "thief", 10).finish()
+        assert (refused["exported"], refused["lost"]) == (0, 10)
+        wait_until(lambda: stack.held() == {"shop": 10}, 30, what="the records in Loki, and no others")
+        volume = "otelog_alertmanager-config:/config:ro"
+        read = ("run", "--rm", "--network", "none", "--user", "65534:65534", "--volume", volume, "busybox:1.37.0")
+        assert engine.docker(*read, "cat", "/config/webhook-url").strip() == webhook
+        assert webhook not in engine.docker("inspect", *started)
+
+        assert "Everything is ready" in stack.run("logs", "--lines", "1000", "collector").stdout
+        config = yaml.safe_load(stack.run("config").stdout)
+        assert config["services"]["loki"]["ports"][0]["published"] == str(stack.ports["loki"])
+
+        impossible = stack.run("up", "--scrape", "127.0.0.1:1234", check=False)
+        assert impossible.returncode == 1
+        assert "--scrape is for native processes" in impossible.stderr
+        assert find_started(engine) == started
+
+        engine.docker("kill", "otelog-alertmanager-1")
+        assert stack.run("status", check=False).returncode == 1
+        # With a secret that is gone nothing starts, but all can be ended.
+        token.unlink()
+        assert f"{token} is not a file" in stack.run("up", check=False).stderr
+    finally:
+        stack.down("--volumes")
+    for kind in (("ps", "--all"), ("volume", "ls"), ("network", "ls")):
+        assert engine.docker(*kind, "--quiet", "--filter", COMMAND_LABEL) == "", kind
+    assert not stack.folder.exists()

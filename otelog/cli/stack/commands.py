@@ -162,8 +162,11 @@ def up(
             found = _Stack(files, folder, state)
             console = Console()
             if chosen == "docker":
+                compose = found.compose
+                # What cannot be is not remembered: `down` would have to live with it.
+                compose.check()
                 write_state(folder, state)
-                found.compose.up()
+                compose.up()
                 started = True
             else:
                 started = _up_natively(found, console, stopping)

@@ -55,28 +55,22 @@ class ComposeStack:
         folder: Where a file for it may be left.
         settings: What is asked for.
         environ: The environment for `docker`.
-
-    Raises:
-        StackError: A setting is not for Docker, or its file is not there.
     """
 
     def __init__(self, files: Path, folder: Path, settings: Settings, environ: Mapping[str, str]) -> None:
-        if settings.scrape:
-            raise StackError(
-                "--scrape is for native processes; with Docker, write the application's address into a file "
-                f"applications-NAME.yaml in {files / 'collector' / 'targets'}"
-            )
+        self._targets = files / "collector" / "targets"
+        self._settings = settings
         self._command = ["docker", "compose", "--project-name", PROJECT, "--file", str(files / "docker-compose.yml")]
         self._environ = dict(environ)
         for name, port in settings.ports.items():
             self._environ[f"OTELOG_PORT_{name.upper().replace('-', '_')}"] = str(port)
         if settings.token_file:
-            self._environ["OTELOG_TOKEN_FILE"] = _existing(settings.token_file)
+            self._environ["OTELOG_TOKEN_FILE"] = str(Path(settings.token_file).resolve())
         if settings.certificate and settings.key:
-            self._environ["OTELOG_TLS_CERTIFICATE"] = _existing(settings.certificate)
-            self._environ["OTELOG_TLS_KEY"] = _existing(settings.key)
+            self._environ["OTELOG_TLS_CERTIFICATE"] = str(Path(settings.certificate).resolve())
+            self._environ["OTELOG_TLS_KEY"] = str(Path(settings.key).resolve())
             if settings.client_ca:
-                self._environ["OTELOG_TLS_CLIENT_CA"] = _existing(settings.client_ca)
+                self._environ["OTELOG_TLS_CLIENT_CA"] = str(Path(settings.client_ca).resolve())
         if settings.webhook:
             # Its address may hold a secret: a file is not shown with the container's environment.
             webhook = folder.resolve() / "webhook-url"
@@ -84,6 +78,22 @@ class ComposeStack:
             webhook.chmod(0o600)
             self._environ["OTELOG_WEBHOOK_FILE"] = str(webhook)
         self._command += ["--profile", "alerting"]
+
+    def check(self) -> None:
+        """See that Docker can do what is asked for.
+
+        Raises:
+            StackError: A setting is not for Docker, or its file is not there.
+        """
+        settings = self._settings
+        if settings.scrape:
+            raise StackError(
+                "--scrape is for native processes; with Docker, write the application's address into a file "
+                f"applications-NAME.yaml in {self._targets}"
+            )
+        for name in (settings.token_file, settings.certificate, settings.key, settings.client_ca):
+            if name and not Path(name).is_file():
+                raise StackError(f"{name} is not a file")
 
     def up(self) -> None:
         """Start what does not run, and wait until it is healthy; Compose shows how it goes.
@@ -138,10 +148,3 @@ class ComposeStack:
         done = subprocess.run([*self._command, *arguments], env=self._environ, check=False)
         if done.returncode != 0:
             raise StackError(f"docker compose {arguments[0]} ended with {done.returncode}; what it says is above")
-
-
-def _existing(name: str) -> str:
-    path = Path(name).resolve()
-    if not path.is_file():
-        raise StackError(f"{name} is not a file")
-    return str(path)

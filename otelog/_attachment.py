@@ -1,0 +1,292 @@
+"""Keeps otelog's handler where the application's records pass, whatever the application does to `logging`.
+
+A logger's records pass, at the latest, at the end of its way: the root logger, or the first logger on the way up that
+does not propagate. There the handler is: on the root always, elsewhere if anything on the way has a handler of its own,
+so that somebody wants to see those records. One on a way is enough; a second one would double every record.
+
+Applications take handlers off, replace whole lists of them, and copy one logger's to another; servers stop propagation
+when the handlers are there already. All of that goes through four places of `logging`, which are watched while the
+handler is installed: `Logger.addHandler`, `Logger.removeHandler`, the setting of a logger's attributes, and
+`basicConfig`, which does nothing at all where the root logger has a handler, and so must not see this one.
+
+Source: logging, "Logger.propagate", "basicConfig", "Configuration dictionary schema".
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from otelog import _consoles
+from otelog._diagnostics import warn
+from otelog._state import GATE
+from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
+from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
+
+if TYPE_CHECKING:
+    _Handlers = list[logging.Handler]
+else:
+    _Handlers = list
+
+# Their own loggers: what goes wrong on a record's way would come back to it.
+_NEVER = ("opentelemetry", "otelog")
+
+_standard_add = logging.Logger.addHandler
+_standard_remove = logging.Logger.removeHandler
+_standard_set = logging.Logger.__setattr__
+_standard_basic_config = logging.basicConfig
+
+# logging.config itself is left alone: its import would cost every application some milliseconds.
+_config_file = logging.addLevelName.__code__.co_filename.replace("__init__.py", "config.py")
+
+
+class Attachment:
+    """Where one handler is, from `install` to `uninstall`; there is one at a time.
+
+    Args:
+        handler: otelog's own.
+        find_processor: Returns, for a LoggerProvider, the processor of otelog's that its records reach, or None.
+        non_propagating: Whether loggers that do not propagate are looked after, too.
+        last_resort: Whether the warnings of an application without any handler stay on its console.
+
+    Thread safety: all methods; no lock is held but `logging`'s own, and that by one step at a time.
+    """
+
+    def __init__(
+        self,
+        handler: LoggingHandler,
+        find_processor: Callable[[Any], BatchLogRecordProcessor | None],
+        *,
+        non_propagating: bool,
+        last_resort: bool,
+    ) -> None:
+        self._handler = handler
+        self._find_processor = find_processor
+        self.non_propagating = non_propagating
+        self._last_resort = _consoles.LastResort() if last_resort else None
+        self._passing: list[tuple[logging.Handler, Any]] = []
+
+    def install(self) -> None:
+        """Put the handler where it belongs, and watch that it stays there."""
+        _here.attachment = self
+        _watch()
+        self.check()
+
+    def uninstall(self) -> None:
+        """Take everything back. Idempotent."""
+        if _here.attachment is self:
+            _here.attachment = None
+            _unwatch()
+        for logger in _list_loggers():
+            self.leave(logger)
+        for handler, emit in self._passing:
+            if emit is None:
+                handler.__dict__.pop("emit", None)
+            else:
+                handler.emit = emit  # type: ignore[method-assign]
+        self._passing.clear()
+        _consoles.restore()
+
+    def check(self) -> None:
+        """Look at every logger: who empties a list of handlers in place is not seen. Idempotent."""
+        for logger in _list_loggers():
+            self.tend(logger)
+        _consoles.spare()
+
+    def tend(self, logger: logging.Logger) -> None:
+        """Put the handler at the end of this logger's way, if it is wanted there and missing."""
+        for handler in logger.handlers:
+            self._have_pass(handler)
+        way = list(way_of(logger))
+        end = way[-1]
+        if logger is not end and self.owns_one_of(logger.handlers):
+            # A list that was copied from another logger, and may still be the same object.
+            _standard_set(logger, "handlers", [one for one in logger.handlers if not self.owns(one)])
+        if end is not logging.root and not self._wants(way):
+            return
+        if not has_ours(end):
+            _add(end, self._handler)
+        if self._last_resort is not None and end is logging.root and self._last_resort not in end.handlers:
+            _add(end, self._last_resort)
+
+    def leave(self, logger: logging.Logger) -> None:
+        """Take off this logger what was put there."""
+        for handler in [one for one in logger.handlers if self.owns(one)]:
+            _standard_remove(logger, handler)
+
+    def owns(self, handler: logging.Handler) -> bool:
+        """Returns whether this handler is otelog's own, and not one of the same class that the application made."""
+        return handler is self._handler or handler is self._last_resort
+
+    def owns_one_of(self, handlers: list[logging.Handler]) -> bool:
+        """Returns whether any of these is otelog's own."""
+        return any(map(self.owns, handlers))
+
+    def _wants(self, way: list[logging.Logger]) -> bool:
+        if not self.non_propagating or way[-1].name.partition(".")[0] in _NEVER:
+            return False
+        return any(not _is_silent(handler) for logger in way for handler in logger.handlers)
+
+    def _have_pass(self, handler: logging.Handler) -> None:
+        """Have a foreign OpenTelemetry handler pass over the processor that has its records from ours already."""
+        if not is_foreign(handler) or any(handler is known for known, _ in self._passing):
+            return
+        provider = getattr(handler, "_logger_provider", None)
+        find_processor = self._find_processor
+        if find_processor(provider) is None:
+            return
+        emit = handler.emit
+
+        def pass_over(record: logging.LogRecord) -> None:
+            logger = find_logger(record.name)
+            if logger is None or not any(map(has_ours, way_of(logger))):
+                emit(record)
+                return
+            token = TAKEN_BY.set(find_processor(provider))
+            try:
+                emit(record)
+            finally:
+                TAKEN_BY.reset(token)
+
+        self._passing.append((handler, handler.__dict__.get("emit")))
+        handler.emit = pass_over  # type: ignore[method-assign]
+        warn(
+            "foreign-handler",
+            f"a {type(handler).__module__}.{type(handler).__name__} leads to otelog, beside otelog's own handler: each "
+            "record is taken once, but at the cost of both; take it off",
+        )
+
+
+class _Here:
+    """What is installed in this process."""
+
+    attachment: Attachment | None = None
+
+
+_here = _Here()
+
+
+def is_foreign(handler: logging.Handler) -> bool:
+    """Returns whether this is a handler of OpenTelemetry's SDK or of its instrumentation."""
+    return any(
+        kind.__name__ == "LoggingHandler" and kind.__module__.partition(".")[0] == "opentelemetry"
+        for kind in type(handler).__mro__
+    )
+
+
+def has_ours(logger: logging.Logger) -> bool:
+    """Returns whether a handler that leads to the configured pipeline is on this very logger."""
+    return has_handler(logger, GATE)
+
+
+def _add(logger: logging.Logger, handler: logging.Handler) -> None:
+    # A list of its own: an application may have given the same one to another logger.
+    with logging._lock:  # type: ignore[attr-defined]
+        _standard_set(logger, "handlers", [*logger.handlers, handler])
+
+
+def _is_silent(handler: logging.Handler) -> bool:
+    return isinstance(handler, (logging.NullHandler, LoggingHandler, _consoles.LastResort))
+
+
+def _list_loggers() -> list[logging.Logger]:
+    known = list(logging.Logger.manager.loggerDict.values())
+    return [logging.root, *(logger for logger in known if isinstance(logger, logging.Logger))]
+
+
+# What stands in the four places.
+
+
+def _add_handler(self: logging.Logger, hdlr: logging.Handler) -> None:
+    here = _here.attachment
+    if here is not None and here.owns(hdlr) and any(map(has_ours, way_of(self))):
+        # Copied from another logger's: this one's records come to it already.
+        return
+    _standard_add(self, hdlr)
+    if here is not None:
+        here.tend(self)
+        here.tend(logging.root)
+
+
+def _remove_handler(self: logging.Logger, hdlr: logging.Handler) -> None:
+    here = _here.attachment
+    # Others may take off handlers until there is none left; they get it back with the next handler that they put on.
+    by_configuration = sys._getframe(1).f_code.co_filename == _config_file
+    if here is not None and by_configuration and self is logging.root and here.owns(hdlr):
+        return
+    _standard_remove(self, hdlr)
+    if here is not None and by_configuration:
+        here.tend(self)
+
+
+_TELLING = frozenset({"propagate", "handlers"})
+
+
+def _set_attribute(self: logging.Logger, name: str, value: Any) -> None:
+    _standard_set(self, name, value)
+    here = _here.attachment
+    # A logger that is just being made has no list of handlers before it has everything else that is looked at here.
+    if here is None or name not in _TELLING or "handlers" not in self.__dict__:
+        return
+    if name == "propagate":
+        if self is not logging.root:
+            here.leave(self)
+        here.check()
+    else:
+        here.tend(self)
+        here.tend(logging.root)
+
+
+class _ListWithoutOurs(_Handlers):
+    """A list of handlers in which otelog's are seen by those who go through it, but neither counted nor cut out."""
+
+    def __len__(self) -> int:
+        return sum(not _is_hidden(handler) for handler in self)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [handler for handler in self if not _is_hidden(handler)][place]
+        return super().__getitem__(place)
+
+
+def _is_hidden(handler: logging.Handler) -> bool:
+    here = _here.attachment
+    return here is not None and here.owns(handler)
+
+
+def _basic_config(**kwargs: Any) -> None:
+    root = logging.root
+    if _here.attachment is None:
+        _standard_basic_config(**kwargs)
+        return
+    with logging._lock:  # type: ignore[attr-defined]
+        _standard_set(root, "handlers", _ListWithoutOurs(root.handlers))
+        try:
+            _standard_basic_config(**kwargs)
+        finally:
+            _standard_set(root, "handlers", [*iter(root.handlers)])
+
+
+_basic_config.__doc__ = _standard_basic_config.__doc__
+
+_PLACES: tuple[tuple[Any, str, Any, Any], ...] = (
+    (logging.Logger, "addHandler", _standard_add, _add_handler),
+    (logging.Logger, "removeHandler", _standard_remove, _remove_handler),
+    (logging.Logger, "__setattr__", _standard_set, _set_attribute),
+    (logging, "basicConfig", _standard_basic_config, _basic_config),
+)
+
+
+def _watch() -> None:
+    for owner, name, standard, ours in _PLACES:
+        if getattr(owner, name) is standard:
+            setattr(owner, name, ours)
+
+
+def _unwatch() -> None:
+    # What another library has put on top stays, and ours, which it calls, passes everything on.
+    for owner, name, standard, ours in _PLACES:
+        if getattr(owner, name) is ours:
+            setattr(owner, name, standard)
