@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "explain",
     "fill_environment",
+    "has_metrics_folder",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
@@ -56,6 +57,11 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+def has_metrics_folder() -> bool:
+    """Returns whether `prometheus_client` keeps its values in files that several processes share."""
+    return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 
 def wants_log_correlation() -> bool:

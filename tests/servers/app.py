@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Any
 
 from flask import Flask
@@ -27,7 +28,14 @@ def work(name: str) -> dict[str, Any]:
     return {"pid": os.getpid(), "instance": books.find_instance(), **books.describe(otelog.stats())}
 
 
+@app.get("/ready")
+def ready() -> dict[str, Any]:
+    """Say who answers; slowly, so that the next to ask finds another worker."""
+    time.sleep(0.02)
+    return {"pid": os.getpid()}
+
+
 @app.get("/flush")
 def flush() -> dict[str, Any]:
-    """Deliver what is held."""
+    """Deliver what is held in this process."""
     return {"pid": os.getpid(), "flushed": otelog.flush()}

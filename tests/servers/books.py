@@ -19,11 +19,15 @@ FOLDER = "SERVER_TESTS_FOLDER"
 
 
 def keep() -> None:
-    """Have this process, and those that are forked from it, write their last ledger into the test's folder."""
+    """Have this process, and those forked from it, write their last ledger into the test's folder. Idempotent."""
     folder = os.environ.get(FOLDER)
     # A test imports the application, too.
-    if folder is not None:
-        add_observer(_Keeper(Path(folder)))
+    if folder is not None and not _kept:
+        _kept.append(_Keeper(Path(folder)))
+        add_observer(_kept[0])
+
+
+_kept: list[_Keeper] = []
 
 
 class _Keeper:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,7 @@ class Cycle:
         receiver: Where the records arrive.
         command: What `otelog run` is to run.
         port: Where the server listens; 0: it does not.
+        workers: How many processes must answer before it is worked with: a signal to one that is not ready is lost.
         environ: Beside the test's own environment.
     """
 
@@ -63,12 +64,15 @@ class Cycle:
     receiver: OTLPServer
     command: Sequence[str]
     port: int = 0
+    workers: int = 1
     environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._names = 0
         self.expected: set[str] = set()
         """Bodies of the records that the application is known to have made."""
+        self.possible: set[str] = set()
+        """Bodies of records of which nobody can say whether they were made: their requests had no answer."""
         self.killed: dict[int, int] = {}
         """How many records a process held when it was killed, by its process id."""
         self.outcome = Outcome()
@@ -86,16 +90,30 @@ class Cycle:
                 start_new_session=True,
             )
         if self.port:
-            wait_until(self._answers, START_SECONDS, what=f"the server answers:\n{self.output}")
+            self.wait_for_workers(self.workers)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._kill_group()
         self.process.wait()
 
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.output}"
-        return self.ask("/flush") is not None
+    def wait_for_workers(self, count: int, *, other_than: Iterable[int] = ()) -> None:
+        """Wait until so many processes have answered, not counting those that were there before."""
+        known: set[int] = set()
+
+        def ask(_: int) -> None:
+            # Before it listens, there is nobody to answer.
+            with contextlib.suppress(AssertionError):
+                answer = self.ask("/ready")
+                known.update([answer["pid"]] if answer is not None else [])
+
+        def have_answered() -> bool:
+            assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.output}"
+            list(pool.map(ask, range(2 * count)))
+            return len(known - set(other_than)) >= count
+
+        with ThreadPoolExecutor(2 * count) as pool:
+            wait_until(have_answered, START_SECONDS, what=f"{count} workers answer")
 
     @property
     def output(self) -> str:
@@ -117,20 +135,33 @@ class Cycle:
         answered: dict[str, Any] = json.loads(body)
         return answered
 
-    def work(self, requests: int = 24, clients: int = 4) -> list[dict[str, Any]]:
-        """Have requests answered, by several clients at once; returns the answers."""
-        names = [f"request-{self._names + number}" for number in range(requests)]
-        self._names += requests
+    def work(self, requests: int = 24, clients: int = 4, *, may_fail: int = 0) -> list[dict[str, Any]]:
+        """Have requests answered, by several clients at once; returns the answers.
+
+        Args:
+            requests: How many.
+            clients: How many at once.
+            may_fail: How many need not be answered, because a process ends at that moment.
+        """
+        names = self.make_names(requests)
         with ThreadPoolExecutor(clients) as pool:
             answers = list(pool.map(lambda name: self.ask(f"/work/{name}"), names))
         for name, answer in zip(names, answers, strict=True):
-            assert answer is not None, f"no answer to {name}:\n{self.output}"
-            self.expect(name)
+            if answer is None:
+                self.possible |= _bodies(name)
+            else:
+                self.expected |= _bodies(name)
+        assert answers.count(None) <= may_fail, f"{answers.count(None)} requests were not answered:\n{self.output}"
         return [answer for answer in answers if answer is not None]
 
-    def expect(self, name: str) -> None:
-        """Note that the application has made the records of this name."""
-        self.expected |= {f"{name}/{number}" for number in range(app.RECORDS)}
+    def make_names(self, count: int) -> list[str]:
+        """Returns names for requests that nobody else has."""
+        self._names += count
+        return [f"request-{number}" for number in range(self._names - count, self._names)]
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Note that the application has made the records of these names."""
+        self.expected.update(*map(_bodies, names))
 
     def kill(self, process: int, held: int) -> None:
         """Kill a process that holds records which nobody else has."""
@@ -179,7 +210,7 @@ class Cycle:
         # A process that was killed has left no book.
         strangers = len(set(arrived) - set(instances))
         assert strangers <= len(self.killed), f"{strangers} instances without a book:\n{self.output}"
-        own = Counter({body: count for body, count in records.items() if "/" in body and body.startswith("request-")})
+        own = Counter({body: count for body, count in records.items() if body.startswith("request-")})
         twice = {body: count for body, count in own.items() if count > 1}
         assert not twice, f"arrived more than once: {twice}"
         missing = self.expected - set(own)
@@ -187,7 +218,7 @@ class Cycle:
             f"{len(missing)} of {len(self.expected)} records are missing, "
             f"{sum(self.killed.values())} were held by what was killed: {sorted(missing)[:10]}\n{known}\n{self.output}"
         )
-        assert set(own) <= self.expected
+        assert set(own) <= self.expected | self.possible, set(own) - self.expected - self.possible
         outcome = self.outcome
         outcome.processes = len(known) + len(self.killed)
         outcome.delivered = sum(records.values())
@@ -217,6 +248,10 @@ class Cycle:
                 assert left.get(pid) == instance, f"{pid} has left no book: {left}\n{self.output}"
 
 
+def _bodies(name: str) -> set[str]:
+    return {f"{name}/{number}" for number in range(app.RECORDS)}
+
+
 def _by_instance(receiver: OTLPServer) -> dict[str, list[str]]:
     arrived: dict[str, list[str]] = {}
     for request in receiver.requests:
@@ -230,6 +265,3 @@ def _by_instance(receiver: OTLPServer) -> dict[str, list[str]]:
             for scope in resource_logs.scope_logs:
                 bodies += (record.body.string_value for record in scope.log_records)
     return arrived
-
-
-Play = Callable[[Cycle], None]
