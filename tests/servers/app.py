@@ -37,5 +37,6 @@ def ready() -> dict[str, Any]:
 
 @app.get("/flush")
 def flush() -> dict[str, Any]:
-    """Deliver what is held in this process."""
+    """Deliver what is held in this process; slowly, as above."""
+    time.sleep(0.02)
     return {"pid": os.getpid(), "flushed": otelog.flush()}

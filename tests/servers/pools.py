@@ -35,7 +35,7 @@ def map_in_processes(method: str, names: list[str]) -> Iterable[dict[str, Any]]:
         with ProcessPoolExecutor(WORKERS) as executor:
             yield from executor.map(work, names)
     else:
-        with multiprocessing.get_context(method).Pool(WORKERS, maxtasksperchild=8) as pool:
+        with multiprocessing.get_context(method).Pool(WORKERS, maxtasksperchild=10) as pool:
             yield from pool.map(work, names, chunksize=1)
             # Leaving the block would kill them.
             pool.close()

@@ -1,0 +1,21 @@
+"""Every server and mode of the table: what the processes have made is what has arrived, or is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers.rows import ROWS, Row, run_cycle
+
+CYCLES = 3
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_record_made_is_delivered_or_counted(row: Row, tmp_path: Path) -> None:
+    for number in range(CYCLES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        outcome = run_cycle(row, folder)
+        assert outcome.delivered + outcome.counted + outcome.killed == outcome.made
+        assert outcome.killed <= outcome.held
