@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from otelog.testing import OTLPServer
 from tests.servers import app, books
 from tests.support import wait_until
@@ -169,6 +171,16 @@ class Cycle:
                 self.expected |= _bodies(name)
         assert answers.count(None) <= may_fail, f"{answers.count(None)} requests were not answered:\n{self.output}"
         return [answer for answer in answers if answer is not None]
+
+    def settle(self) -> None:
+        """Wait until the server has all of its workers again, without asking them anything."""
+
+        def has_all() -> bool:
+            children = {child.pid for child in psutil.Process(self.process.pid).children()}
+            ready = {int(path.stem) for path in self.folder.glob("*.ready")}
+            return len(children) == self.workers and (not ready or children <= ready)
+
+        wait_until(has_all, START_SECONDS, what=f"all workers are there:\n{self.output}")
 
     def flush(self) -> None:
         """Have every worker deliver what it holds."""

@@ -36,6 +36,7 @@ def until_term(cycle: Cycle) -> Answers:
 def recycled(cycle: Cycle) -> Answers:
     """Work for longer than a worker lives."""
     answers = cycle.work(REQUESTS, may_fail=REQUESTS // 4)
+    cycle.settle()
     cycle.end(signal.SIGTERM)
     assert len({answer["pid"] for answer in answers}) > cycle.workers, "no worker was recycled"
     return answers
@@ -96,6 +97,7 @@ class Row:
     Args:
         name: of the server and the mode.
         command: what `otelog run` runs, with ``PORT`` where the port goes; without it, the server has none.
+        arguments: of the command, those with spaces in them.
         play: its life, to the end; returns the answers.
         workers: processes that answer.
         environ: beside the test's own.
@@ -105,6 +107,7 @@ class Row:
 
     name: str
     command: str
+    arguments: tuple[str, ...] = ()
     play: Callable[[Cycle], Answers] = until_term
     workers: int = WORKERS
     environ: dict[str, str] = field(default_factory=dict)
@@ -114,7 +117,9 @@ class Row:
 
 _GUNICORN = f"gunicorn --no-control-socket -c tests/servers/gunicorn_conf.py -w {WORKERS} -b 127.0.0.1:PORT"
 _APP = "tests.servers.app:app"
-_UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --die-on-term --disable-logging"
+# With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
+_UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
+_UWSGI_GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
 _CELERY = f"celery -A tests.servers.tasks worker -P prefork -c {WORKERS} --max-tasks-per-child {RECYCLED_AFTER}"
 
 ROWS = (
@@ -131,29 +136,30 @@ ROWS = (
     Row(
         "gunicorn gthread --max-requests",
         f"{_GUNICORN} -k gthread --threads 4 --max-requests {RECYCLED_AFTER} {_APP}",
-        recycled,
+        play=recycled,
     ),
-    Row("gunicorn gthread, HUP", f"{_GUNICORN} -k gthread --threads 4 {_APP}", reloaded),
-    Row("gunicorn sync, a worker killed", f"{_GUNICORN} -k sync {_APP}", worker_killed),
+    Row("gunicorn gthread, HUP", f"{_GUNICORN} -k gthread --threads 4 {_APP}", play=reloaded),
+    Row("gunicorn sync, a worker killed", f"{_GUNICORN} -k sync {_APP}", play=worker_killed),
     Row("waitress", f"waitress-serve --listen=127.0.0.1:PORT {_APP}", workers=1),
     Row("flask run", "flask --app tests.servers.app run --port PORT", workers=1),
-    Row("uWSGI", f"{_UWSGI} --module {_APP}"),
+    Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL),
     Row(
         "uWSGI --max-requests",
-        f"{_UWSGI} --module {_APP} --max-requests {RECYCLED_AFTER} --min-worker-lifetime 0",
+        f"{_UWSGI} --module {_APP} --max-requests {2 * RECYCLED_AFTER} --min-worker-lifetime 0",
+        _UWSGI_GRACEFUL,
         recycled,
     ),
     Row(
         "Celery prefork --max-tasks-per-child",
         f"{_CELERY} -l INFO --without-gossip --without-mingle --without-heartbeat",
-        tasks_done,
+        play=tasks_done,
         needs_broker=True,
     ),
     *(
-        Row(f"multiprocessing {method}", f"python -m tests.servers.pools {method}", pool_done, starts=False)
+        Row(f"multiprocessing {method}", f"python -m tests.servers.pools {method}", play=pool_done, starts=False)
         for method in ("fork", "spawn", "forkserver")
     ),
-    Row("ProcessPoolExecutor", "python -m tests.servers.pools executor", pool_done, starts=False),
+    Row("ProcessPoolExecutor", "python -m tests.servers.pools executor", play=pool_done, starts=False),
 )
 
 
@@ -173,7 +179,7 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
         cycle = Cycle(
             books,
             stack.enter_context(OTLPServer()),
-            row.command.replace("PORT", str(port)).split(),
+            [*row.command.replace("PORT", str(port)).split(), *row.arguments],
             port,
             row.workers,
             environ,
