@@ -20,18 +20,20 @@ from tests.servers.rows import ROWS, Row, run_cycle
 
 CYCLES = 200
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "servers.md"
-COLUMNS = "date system Python server cycles failed processes made delivered counted killed held end".split()
+COLUMNS = (
+    "date | system | Python | server | cycles | failed | processes | made | delivered | counted | killed | held | end"
+)
 HEAD = f"""# Records under application servers
 
 Written by `make soak`. Each cycle is one life of a server under `otelog run`: it is started, 24 requests of five
 records each are answered by two workers (one, where the server has no more), and it is ended as its name says, or by
 SIGTERM. Nothing is sent before a process ends, so that all hangs on its end. Every cycle is reconciled for each
 process: what its ledger says it has made = what has arrived under its `service.instance.id` + what it has counted as
-lost; every record of the application has arrived exactly once. Of a worker that is killed, what it held is lost, and no
-more. Failed are the cycles in which anything else has happened, or the end has taken more than {END_SECONDS:g} s; `end` is
-the longest, in seconds.
+lost; every record of the application has arrived exactly once. Of a worker that is killed, what it held is lost, and
+no more. Failed are the cycles in which anything else has happened, or the end has taken more than {END_SECONDS:g} s;
+`end` is the longest, in seconds.
 
-| {" | ".join(COLUMNS)} |
+| {COLUMNS} |
 |---|---|---|---|{"--:|" * 9}
 """
 
