@@ -27,7 +27,7 @@ from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
 from otelog._state import GATE, UnconfiguredPort
-from otelog._threads import find_thread_name
+from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
 from otelog._values import Limits
 from otelog._version import USER_AGENT
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _INSTANCE_ID = "service.instance.id"
 
-_configuring = threading.Lock()
+_configuring = Lock()
 
 
 class _Configured:

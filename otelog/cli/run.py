@@ -16,6 +16,8 @@ from otelog._config import explain
 from otelog.exceptions import ConfigurationError
 
 _OWN_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("LOGS", "METRICS", "TRACES"))
+# uWSGI forks behind Python's back, and lets no thread run, unless it is told.
+_UWSGI_NEEDS = ("UWSGI_ENABLE_THREADS", "UWSGI_PY_CALL_OSAFTERFORK")
 
 
 class _NotExecutable(click.ClickException):
@@ -48,12 +50,18 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
     """
     environ = _make_environment(os.environ.copy(), service_name, endpoint, config)
     try:
-        explain({}, environ)
+        _, sources = explain({}, environ)
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
         raise click.ClickException(str(error)) from error
+    if sources["handle_sigterm"] == "default":
+        # What is stopped from outside would take its last records along. Servers that handle it themselves still do.
+        environ["OTELOG_HANDLE_SIGTERM"] = "true"
     _warn_of_missing_instrumentation()
     program = _find_program(command[0])
+    if Path(program).name in ("uwsgi", "pyuwsgi"):
+        for variable in _UWSGI_NEEDS:
+            environ.setdefault(variable, "true")
     try:
         # Python finds its virtual environment by the name that it is called by.
         os.execve(program, [program, *command[1:]], environ)
