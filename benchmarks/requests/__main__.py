@@ -1,4 +1,4 @@
-"""``python -m benchmarks.requests``: what logging costs a Flask request; writes ``requests.md`` and ``requests.json``."""
+"""``python -m benchmarks.requests``: what logging costs a Flask request; writes ``requests.md`` and its figures."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _LENGTH = b"content-length:"
 
 @dataclass(frozen=True)
 class Load:
-    """What the client sends: ``requests`` in all over ``connections``; ``rate`` a second, or as fast as it goes at 0."""
+    """What the client sends: ``requests`` over ``connections``; ``rate`` a second, or as fast as it goes at 0."""
 
     port: int
     requests: int

@@ -100,30 +100,26 @@ def write_table(results: dict[str, Any], runs: Runs) -> str:
     plan, machine = results["plan"], results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     setups = [name for name in SETUPS if any(run["setup"] == name for run in runs)]
-    lines = [
+    facts = (
         f"{results['date']}: {machine['cores']} cores ({machine['processor']}), {machine['system']}, "
         f"{machine['python']}. Rounds: {plan['rounds']}; each figure is their median, with the lowest and the highest. "
-        f"{versions}.",
-        "",
+        f"{versions}."
+    )
+    scene = (
         f"A Flask view with {LOG_CALLS} calls of standard `logging`, under gunicorn: one gthread worker of {THREADS} "
         "threads on one core; client and Collector have another. CPU is the whole worker, from the first request until "
-        "all is delivered; what logging adds is counted from the traced base of the same round.",
-        "",
-        f"**As fast as it goes**: {plan['requests']:,} requests over {plan['connections']} connections.",
-        "",
-        *_table(runs, "closed", setups),
-        "",
-        f"**{plan['rate']:,.0f} requests a second**: {plan['paced_requests']:,} of them.",
-        "",
-        *_table(runs, "paced", setups),
-        "",
-        "**Targets**",
-        "",
-        "| what | target | measured | |",
-        "|---|--:|--:|---|",
+        "all is delivered; what logging adds is counted from the traced base of the same round."
+    )
+    goals = [
+        f"| {goal.name} | ≤ {goal.target:g} {goal.unit} | {format_spread(goal.measured)} | {goal.verdict} |"
+        for goal in judge(runs)
     ]
-    for goal in judge(runs):
-        lines.append(
-            f"| {goal.name} | ≤ {goal.target:g} {goal.unit} | {format_spread(goal.measured)} | {goal.verdict} |"
-        )
+    lines = [
+        *(facts, "", scene, ""),
+        f"**As fast as it goes**: {plan['requests']:,} requests over {plan['connections']} connections.",
+        *("", *_table(runs, "closed", setups), ""),
+        f"**{plan['rate']:,.0f} requests a second**: {plan['paced_requests']:,} of them.",
+        *("", *_table(runs, "paced", setups), ""),
+        *("**Targets**", "", "| what | target | measured | |", "|---|--:|--:|---|", *goals),
+    ]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.peers import Conditions
 from benchmarks.requests.application import BEGIN_PATH, END_PATH, SETUPS, TRACED, Setup
@@ -70,7 +69,8 @@ def run_rounds(plan: Plan, receiver: Receiver, *, report: Callable[[str], None] 
 
     Args: report: called with a line before each trial.
     Returns: one dict for each trial and load: ``round``, ``setup``, ``load``, ``error`` (None, or why the figures are
-    void), and the figures: ``cpu_us`` a request, and the client's.
+    void), and the figures: ``cpu_us`` a request, of it
+    ``behind_us`` in threads that serve none, and the client's.
     """
     runs: list[Run] = []
     for number, name in plan.trials():
@@ -106,8 +106,11 @@ def _measure(server: Gunicorn, setup: Setup, load: Load, receiver: Receiver) -> 
     figures: Run = _send(load)
     own = server.ask(END_PATH)
     sent = load.requests * setup.records
-    error = verdict(sent, _await_count(receiver, already, sent), own["lost"])
-    return {"error": error, "cpu_us": own["cpu_s"] / load.requests * 1e6, **figures}
+    # What is lost need not be waited for.
+    arrived = _await_count(receiver, already, sent - (own["lost"] or 0))
+    error = verdict(sent, arrived, own["lost"])
+    cpu = {f"{name}_us": own[f"{name}_s"] / load.requests * 1e6 for name in ("cpu", "behind")}
+    return {"error": error, **cpu, **figures}
 
 
 def _await_count(receiver: Receiver, already: int, sent: int) -> int:
