@@ -19,10 +19,12 @@ from benchmarks.peers import FLOOR
 from benchmarks.plot import write_plot
 from benchmarks.report import Goal, Spread, judge, ratios, summarize
 from benchmarks.requests.__main__ import write_results as write_requests
+from benchmarks.requests.application import SETUPS
 from benchmarks.requests.report import judge as judge_requests
 from benchmarks.requests.report import shares
 from benchmarks.requests.rounds import Plan as RequestPlan
 from benchmarks.requests.rounds import run_rounds as run_requests
+from benchmarks.requests.rounds import run_setup
 from benchmarks.rounds import Plan, run_rounds, verdict
 from benchmarks.trial import percentile
 from otelog.testing import OTLPServer
@@ -252,15 +254,13 @@ def test_what_logging_adds_to_a_request_is_counted_from_the_base_of_its_round() 
     assert shares([*runs, _request("otelog", 2, 0.0, "void: a record is missing")], "otelog") == []
 
 
-def test_requests_are_void_if_a_record_is_missing() -> None:
+def test_requests_are_void_if_a_record_is_lost() -> None:
     pytest.importorskip("gunicorn")
-    # The queue holds fewer records than one request makes while the worker waits for the batch to fill.
-    sizes: dict[str, Any] = {"rounds": 1, "requests": 60, "paced_requests": 1, "warm_up": 1, "connections": 2}
+    # A request makes more records than the queue holds.
+    plan = RequestPlan(queue_size=2, batch_size=2, requests=20, paced_requests=1, warm_up=1, connections=2)
     with OTLPServer() as server:
-        plan = RequestPlan(setups=("otelog",), queue_size=2, batch_size=2, **sizes)
-        runs = run_requests(plan, ScriptedReceiver(server))
+        closed, _ = run_setup(plan, SETUPS["otelog"], ScriptedReceiver(server))
 
-    (closed,) = [run for run in runs if (run["setup"], run["load"]) == ("otelog", "closed")]
     assert closed["error"].startswith("void: the peer counts ")
 
 

@@ -80,11 +80,12 @@ def run_rounds(plan: Plan, receiver: Receiver, *, report: Callable[[str], None] 
         if missing is not None:
             runs.append({"round": number, "setup": name, "load": "closed", "error": f"not run: no {missing}"})
             continue
-        runs += [{"round": number, "setup": name, **run} for run in _run_one(plan, setup, receiver)]
+        runs += [{"round": number, "setup": name, **run} for run in run_setup(plan, setup, receiver)]
     return runs
 
 
-def _run_one(plan: Plan, setup: Setup, receiver: Receiver) -> Iterator[Run]:
+def run_setup(plan: Plan, setup: Setup, receiver: Receiver) -> Iterator[Run]:
+    """Run one set-up's loads in a fresh server. Yields: one dict a load, as in `run_rounds`."""
     with Gunicorn(setup.name, plan.conditions(receiver.endpoint)) as server:
         loads = {
             "closed": Load(server.port, plan.requests, plan.connections),
