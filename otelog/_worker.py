@@ -15,7 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
@@ -283,7 +283,7 @@ class Worker:
         if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
             return False
         me = threading.get_ident()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             drained = self._drain(1, deadline)
@@ -307,8 +307,9 @@ class Worker:
     def _run(self) -> None:
         me = threading.get_ident()
         own_threads.add(me)
-        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
+        # started this thread is none of its business.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

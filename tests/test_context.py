@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask, request
 from opentelemetry import trace
-from opentelemetry.context import attach, get_current
+from opentelemetry.context import attach, detach, get_current, get_value, set_value
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, format_span_id, format_trace_id
 from werkzeug.test import create_environ, run_wsgi_app
@@ -284,6 +285,37 @@ def test_threads_that_a_request_starts_have_its_ids_and_a_pool_has_none_afterwar
         finally:
             instrumentor.uninstrument()
     assert len(made) == 7 * 100
+
+
+class ContextsSeen(InMemoryLogRecordExporter):
+    """Keeps the Contexts in which it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[str, trace.Span, object]] = []
+
+    def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
+        self.seen.append((threading.current_thread().name, trace.get_current_span(), get_value("of the request")))
+        return super().export(batch)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_threads_of_otelog_that_a_request_starts_stay_out_of_it(count: int) -> None:
+    exporters = [ContextsSeen() for _ in range(count)]
+    instrumentor = ThreadingInstrumentor()
+    instrumentor.instrument()
+    try:
+        token = attach(set_value("of the request", 1, trace.set_span_in_context(identity_of(1).span)))
+        with configured(exporters=[{"exporter": exporter} for exporter in exporters]):
+            log.info("the first")
+            detach(token)
+            assert otelog.flush(10.0)
+    finally:
+        instrumentor.uninstrument()
+    for exporter in exporters:
+        ((thread, span, value),) = exporter.seen
+        assert thread.startswith("otelog-")
+        assert (span, value) == (trace.INVALID_SPAN, None)
 
 
 # The receiver is no friend of leaks.
