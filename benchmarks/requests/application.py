@@ -51,8 +51,15 @@ class Setup:
         return OTLP_PEERS[self.peer].missing()
 
 
-def _keep_another_handler(app: Flask) -> None:
-    make_standard_logger(logging.NullHandler())
+class _Silent(logging.Handler):
+    """What an application may have beside otelog, without a cost of its own."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        return True
+
+
+def _add_another_handler(app: Flask) -> None:
+    make_standard_logger(_Silent())
 
 
 def _log_accesses(app: Flask) -> None:
@@ -76,7 +83,7 @@ SETUPS: dict[str, Setup] = {
             LOG_CALLS,
             _FLASK,
             "otelog-handler",
-            prepare=_keep_another_handler,
+            prepare=_add_another_handler,
         ),
         Setup(
             ACCESSES,

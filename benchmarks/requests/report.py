@@ -38,12 +38,11 @@ def shares(runs: Runs, setup: str, load: str = "closed") -> list[float]:
 
 def judge(runs: Runs) -> list[Goal]:
     """Hold the figures against the target. Returns: the goals, measured or not."""
-    goals = []
-    for setup, words in ((OTELOG, ""), (BESIDE, ", beside another handler")):
-        for load, under in (("closed", "as fast as it goes"), ("paced", "paced")):
-            name = f"CPU that otelog's logging adds to a request{words}, {under}"
-            goals.append(Goal(name, SHARE, "× stock SDK's", False, Spread.over(shares(runs, setup, load))))
-    return goals
+    words = {OTELOG: "otelog's logging", BESIDE: "otelog's logging beside another handler"}
+    return [
+        Goal(f"CPU that {what} adds to a request", SHARE, "× stock SDK's", False, Spread.over(shares(runs, setup)))
+        for setup, what in words.items()
+    ]
 
 
 def _figures(runs: Runs, setup: str, load: str) -> Figures | str:
