@@ -47,6 +47,12 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             # An older one has no handler, and takes any keyword.
             kwargs["enable_log_auto_instrumentation"] = False
         super().load_instrumentor(entry_point, **kwargs)
+        if entry_point.name == "flask":
+            import flask
+
+            from otelog._flask_teardown import keep_context
+
+            keep_context(flask.Flask)
         # It may have loaded a library that asks for handlers. Its loggers are there before the application's own
         # configuration, which must not take them for loggers of the application that it is to disable.
         ensure_handler()

@@ -69,7 +69,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset({"flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
     frozenset({"cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_retry")
