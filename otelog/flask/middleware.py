@@ -226,9 +226,6 @@ class RequestMiddleware:
         if exchange is None or exchange.entered:
             return
         try:
-            offer = OFFERED.get()
-            if offer is not None:
-                offer.withdraw()
             request = flask.request
             rule = request.url_rule
             exchange.enter(None if rule is None else rule.rule)

@@ -194,6 +194,22 @@ def test_an_application_with_its_own_log_exception_has_the_say(logs: CapturedLog
     assert error.log_record.body == "it broke"
 
 
+def test_of_several_applications_each_has_its_own(logs: CapturedLogs) -> None:
+    apps = [flask.Flask("one"), flask.Flask("two")]
+    for app in apps:
+        fail_in_view(app)
+        FlaskLogging(app)
+        # So that they are ours.
+        app.logger.disabled = True
+    try:
+        for app in apps:
+            app.test_client().get("/").close()
+    finally:
+        for app in apps:
+            app.logger.disabled = False
+    assert [error.instrumentation_scope.name for error in exceptions(logs)] == ["one", "two"]
+
+
 def test_the_servers_own_error_log_has_its_line_as_ever(app: flask.Flask, logs: CapturedLogs) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = True
     fail_in_view(app)
