@@ -14,7 +14,7 @@ from otelog._diagnostics import warn
 from otelog._values import safe_str
 from otelog.flask.access import AccessLog, find_path
 from otelog.flask.body import Body, hook_file
-from otelog.flask.errors import is_logged_by_flask, record_exception
+from otelog.flask.errors import is_logged_by_flask, name_type, record_exception
 from otelog.flask.exchange import CURRENT, Exchange
 from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
 from otelog.flask.server_lines import mark, mark_exception, unmark
@@ -82,6 +82,8 @@ class RequestMiddleware:
         if self._entries:
             entry = self._entries.get(environ.get("PATH_INFO", ""))
             if entry is not None:
+                if self._silences_server:
+                    mark(environ)
                 return entry(environ, start_response)
         exchange = self._begin(environ)
         if exchange is None:
@@ -178,7 +180,7 @@ class RequestMiddleware:
     def _fail(self, exchange: Exchange, error: BaseException) -> None:
         """Record what has left the application, in the request's context, unless it is a word to stop."""
         try:
-            exchange.error = error
+            exchange.error_type = name_type(error)
             end_span(exchange.wsgi, error)
             # Flask may have left it already, while the exception was on its way.
             token = attach(exchange.context)
@@ -240,7 +242,7 @@ class RequestMiddleware:
         if exchange is None:
             return
         try:
-            exchange.error = exception
+            exchange.error_type = name_type(exception)
             if not is_logged_by_flask(sender):
                 self._record(exchange, exception)
         except Exception as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -203,6 +205,32 @@ def test_a_teardown_that_raises_leaves_nothing_behind(app: flask.Flask, logs: Ca
     assert bad.trace_id != good.trace_id
     assert "request.id" in good.attributes and bad.attributes["request.id"] != good.attributes["request.id"]
     assert not [one for one in logs.records if one.instrumentation_scope.name.startswith("opentelemetry")]
+
+
+def test_a_request_that_is_over_is_free_at_once(app: flask.Flask, logs: CapturedLogs) -> None:
+    """Without the cyclic collector, which a service may well have stopped."""
+    FlaskLogging(app)
+    known: list[Any] = []
+
+    class Held:
+        pass
+
+    def around(environ: Any, start_response: Any) -> Any:
+        held = environ["tests.held"] = Held()
+        known.append(weakref.ref(held))
+        return app(environ, start_response)
+
+    app.add_url_rule("/", view_func=lambda: "")
+    gc.disable()
+    try:
+        with serve_waitress(around) as served:
+            for _ in range(3):
+                served.get("/")
+            access_records(logs, 3)
+            # The last is still the server's.
+            assert [one() for one in known[:2]] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_many_requests_at_a_time_never_mix(app: flask.Flask, logs: CapturedLogs) -> None:

@@ -48,6 +48,16 @@ def test_werkzeugs_lines_are_silenced_and_its_other_words_are_not(
     assert bodies(logs, "werkzeug") == ["a development server", " * Running on nothing"]
 
 
+def test_scrapes_and_probes_leave_no_line_either(
+    app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
+) -> None:
+    FlaskLogging(app, health="/health", metrics="/metrics")
+    with serve_werkzeug(app) as served:
+        assert [served.get(path).status for path in ("/health", "/metrics")] == [200, 200]
+    assert werkzeug_lines.getvalue() == ""
+    assert logs.records == []
+
+
 @pytest.mark.parametrize("options", [{"server_access_log": "keep"}, {"access_log": False}])
 def test_werkzeugs_lines_are_kept_on_request_and_where_there_are_no_others(
     options: Any, app: flask.Flask, logs: CapturedLogs
