@@ -47,8 +47,7 @@ class AccessLog:
         environ = exchange.wsgi
         method = environ["REQUEST_METHOD"]
         path = find_path(environ)
-        # What the server answers for an application that raises.
-        status = exchange.status or 500
+        status = exchange.status
         fields: dict[str, Any] = {
             "http.request.method": method,
             "url.path": path,

@@ -59,7 +59,7 @@ class Exchange:
         self.span_context: SpanContext | None = None
         self.route: str | None = None
         self.status = 0
-        """0 until the application has begun its response."""
+        """0 until there is a response."""
         self.headers: list[tuple[str, str]] = []
         self.sent_bytes = 0
         self.error_type: str | None = None

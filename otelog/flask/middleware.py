@@ -181,6 +181,9 @@ class RequestMiddleware:
         """Record what has left the application, in the request's context, unless it is a word to stop."""
         try:
             exchange.error_type = name_type(error)
+            if not exchange.sent_bytes:
+                # Servers send the head with the first part: what was begun has not been sent, and they answer for it.
+                exchange.status = 500
             end_span(exchange.wsgi, error)
             # Flask may have left it already, while the exception was on its way.
             token = attach(exchange.context)

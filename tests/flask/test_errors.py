@@ -62,6 +62,16 @@ def fail_in_body(app: flask.Flask) -> None:
         return flask.Response(parts())
 
 
+def fail_at_the_beginning_of_the_body(app: flask.Flask) -> None:
+    @app.get("/")
+    def view() -> flask.Response:
+        def parts() -> Iterator[bytes]:
+            raise Broken("in body")
+            yield b""
+
+        return flask.Response(parts())
+
+
 def fail_in_body_with_context(app: flask.Flask) -> None:
     @app.get("/")
     def view() -> flask.Response:
@@ -90,9 +100,12 @@ PLACES = [
     fail_after,
     fail_in_teardown,
     fail_in_body,
+    fail_at_the_beginning_of_the_body,
     fail_in_body_with_context,
     fail_in_close,
 ]
+
+SENT_BEFORE = [fail_in_body, fail_in_body_with_context, fail_in_close]
 
 
 @pytest.mark.parametrize("propagate", [False, True], ids=["answered", "propagated"])
@@ -119,6 +132,7 @@ def test_it_is_one_record_in_the_requests_trace_wherever_it_is_raised_and_whoeve
     assert error.instrumentation_scope.name == app.name
     assert error.log_record.trace_id == access.log_record.trace_id != 0
     assert error.log_record.span_id == access.log_record.span_id != 0
+    assert access.log_record.body == ("GET / 200" if place in SENT_BEFORE else "GET / 500")
     if place is not fail_in_close:
         # The close comes when the response is whole, and its record made.
         assert access.log_record.attributes["error.type"].endswith("Broken")
