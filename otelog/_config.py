@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "fill_environment",
     "has_metrics_folder",
+    "list_variables",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
@@ -57,6 +58,16 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns OpenTelemetry's and otelog's variables, of those that are set; an empty one is unset.
+
+    Args:
+        environ: the environment; by default that of the process.
+    """
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if name.startswith(("OTEL_", "OTELOG_")) and value.strip()}
 
 
 def has_metrics_folder() -> bool:

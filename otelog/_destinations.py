@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otelog._config import Settings, append_logs_path, resolve_exporter
+from otelog._config import ExporterSettings, Settings, append_logs_path, resolve_exporter
 from otelog._severity import severity_number
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
@@ -59,6 +59,15 @@ def _make_exporter(entry: Entry, settings: Settings) -> LogRecordExporter:
 
 
 def _make_otlp(entry: Entry, settings: Settings) -> OTLPLogExporter:
+    return OTLPLogExporter.of_settings(resolve_otlp(entry, settings))
+
+
+def resolve_otlp(entry: Entry, settings: Settings) -> ExporterSettings:
+    """Returns what an OTLP exporter of the list says itself, over the general options.
+
+    Raises:
+        ConfigurationError: The two do not fit together.
+    """
     values: dict[str, Any] = {
         name: getattr(settings, name)
         for name in ("endpoint", "protocol", "compression", "timeout", "max_request_bytes", *_CREDENTIALS)
@@ -76,7 +85,7 @@ def _make_otlp(entry: Entry, settings: Settings) -> OTLPLogExporter:
             f"an exporter with protocol={protocol} beside endpoint={settings.endpoint} needs an endpoint of its own"
         )
     # Without the environment, which is in the settings already: its credentials, too, are for one server.
-    return OTLPLogExporter.of_settings(resolve_exporter({**values, **given}, {}))
+    return resolve_exporter({**values, **given}, {})
 
 
 def _values_of(prefix: str, entry: Entry, settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -277,7 +277,7 @@ class HandOff:
             return False
         me = get_ident()
         mine = me in own_threads
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             return self._deliver(deadline)
@@ -292,7 +292,7 @@ class HandOff:
     def _run(self) -> None:
         me = get_ident()
         own_threads.add(me)
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

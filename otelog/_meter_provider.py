@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.resources import Resource
 
@@ -53,7 +53,7 @@ def quiet() -> Iterator[None]:
     me = get_ident()
     added = me not in own_threads
     own_threads.add(me)
-    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
@@ -238,6 +238,11 @@ class Worker:
         if not self._has_thread():
             self._finish()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether records are taken, and there is a thread to deliver them."""
+        return not self.queue.closed and self._has_thread()
+
     def _has_thread(self) -> bool:
         thread = self._thread
         return thread is not None and thread.is_alive()
@@ -283,7 +288,7 @@ class Worker:
         if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
             return False
         me = get_ident()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             drained = self._drain(1, deadline)
@@ -307,8 +312,9 @@ class Worker:
     def _run(self) -> None:
         me = get_ident()
         own_threads.add(me)
-        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
+        # started this thread is none of its business.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

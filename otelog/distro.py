@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config import wants_log_correlation
-from otelog.providers import configure, ensure_handler, keep_last_resort
+from otelog.providers import configure, ensure_handler, keep_last_resort, shield_loggers
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -47,5 +47,13 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             # An older one has no handler, and takes any keyword.
             kwargs["enable_log_auto_instrumentation"] = False
         super().load_instrumentor(entry_point, **kwargs)
-        # It may have loaded a library that asks for handlers.
+        if entry_point.name == "flask":
+            import flask
+
+            from otelog._flask_teardown import keep_context
+
+            keep_context(flask.Flask)
+        # It may have loaded a library that asks for handlers. Its loggers are there before the application's own
+        # configuration, which must not take them for loggers of the application that it is to disable.
         ensure_handler()
+        shield_loggers()

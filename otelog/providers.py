@@ -125,10 +125,27 @@ def is_configured() -> bool:
     return _configured.settings is not None
 
 
+def settings_in_force() -> Settings | None:
+    """Returns the options that `configure` was called with, resolved; None before."""
+    return _configured.settings
+
+
+def is_running() -> bool:
+    """Returns whether the pipeline of `configure` takes records and has its thread."""
+    processor = _configured.processor if is_configured() else None
+    return processor is not None and processor.is_running
+
+
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
     if _configured.attachment is not None:
         _configured.attachment.check()
+
+
+def shield_loggers() -> None:
+    """Have dictConfig and fileConfig not disable the loggers that there are now, whatever they do to existing ones."""
+    if _configured.attachment is not None:
+        _configured.attachment.shield()
 
 
 def keep_last_resort() -> None:

@@ -65,11 +65,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
     frozenset({"loki"}),
     frozenset({"_destinations"}),
-    frozenset({"logger", "handler", "_direct", "_attachment", "_consoles", "_track", "providers"}),
+    frozenset({"logger", "handler", "_direct", "_attachment", "_consoles", "_access_context", "_track", "providers"}),
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset({"flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
     frozenset({"cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_retry")

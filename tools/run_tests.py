@@ -31,6 +31,7 @@ LOADS = (
     "tests/test_killed_worker.py",
     "tests/test_file_load.py",
     "tests/test_exporters_load.py",
+    "tests/test_context.py",
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")

@@ -1,0 +1,73 @@
+"""What a server says of a request has the request's trace, though it says it when the request's span has ended.
+
+gunicorn and werkzeug write a line for each request once the application is done with it. The span is still in the WSGI
+environment, where opentelemetry-instrumentation-flask has put it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import NonRecordingSpan, set_span_in_context
+
+SPAN_IN_ENVIRON = "opentelemetry-flask.span_key"
+
+
+def _find_gunicorns(logger: Any, response: Any, request: Any, environ: Any, *_: Any) -> Any:
+    return environ
+
+
+def _find_werkzeugs(handler: Any, *_: Any) -> Any:
+    # Without it the request was none that came to the application.
+    return getattr(handler, "environ", None)
+
+
+# The module, class and method, and where the method has the environment from.
+_METHODS: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
+    ("gunicorn.glogging", "Logger", "access", _find_gunicorns),
+    ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_werkzeugs),
+)
+
+_replaced: dict[tuple[type, str], tuple[Any, Any]] = {}
+
+
+def install() -> None:
+    """Have those servers that are loaded write their lines in the request's context. Idempotent, free of locks."""
+    for module_name, class_name, name, find_environ in _METHODS:
+        owner = getattr(sys.modules.get(module_name), class_name, None)
+        method = getattr(owner, name, None)
+        if owner is not None and callable(method) and (owner, name) not in _replaced:
+            traced = _within_span(method, find_environ)
+            _replaced[owner, name] = (method, traced)
+            setattr(owner, name, traced)
+
+
+def uninstall() -> None:
+    """Take back what `install` has put in place."""
+    while _replaced:
+        (owner, name), (method, traced) = _replaced.popitem()
+        if getattr(owner, name) is traced:
+            setattr(owner, name, method)
+
+
+def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        token = None
+        try:
+            span = find_environ(*arguments, **keywords)[SPAN_IN_ENVIRON]
+            # Whatever is logged inside is not about to extend a span that has ended.
+            token = attach(set_span_in_context(NonRecordingSpan(span.get_span_context())))
+        except Exception:
+            # No span, or a server that calls it in another way: the line comes without a trace.
+            return method(*arguments, **keywords)
+        try:
+            return method(*arguments, **keywords)
+        finally:
+            detach(token)
+
+    return call

@@ -1,0 +1,107 @@
+"""Whether what is installed fits together: instrumentations, and who sets OpenTelemetry up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, version
+
+from otelog.doctor._findings import Area, Finding, list_names, make_area
+
+_INSTRUMENTATION = "opentelemetry-instrumentation-flask"
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What is installed, as far as it matters.
+
+    Args:
+        flask: Flask's version, or None.
+        flask_instrumentation: The version of its instrumentation, or None.
+        distros: Names of the entry points that `opentelemetry-instrument` may begin with.
+        configurators: Names of those that it may set the SDK up with.
+    """
+
+    flask: str | None
+    flask_instrumentation: str | None
+    distros: tuple[str, ...]
+    configurators: tuple[str, ...]
+
+
+def look_at_packages() -> Packages:
+    """Returns what is installed in this environment."""
+    return Packages(
+        flask=_find_version("flask"),
+        flask_instrumentation=_find_version(_INSTRUMENTATION),
+        distros=_list_entry_points("opentelemetry_distro"),
+        configurators=_list_entry_points("opentelemetry_configurator"),
+    )
+
+
+def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
+    """Judge what is installed.
+
+    Args:
+        installed: What is there.
+        variables: OpenTelemetry's environment variables.
+    """
+    facts = []
+    if installed.flask and installed.flask_instrumentation:
+        facts.append(f"flask {installed.flask} has its instrumentation ({installed.flask_instrumentation})")
+    findings = [
+        *_check_flask(installed, variables),
+        *_check_choice("distro", installed.distros, "OTEL_PYTHON_DISTRO", variables),
+        *_check_choice("configurator", installed.configurators, "OTEL_PYTHON_CONFIGURATOR", variables),
+    ]
+    return make_area("packages", facts, findings)
+
+
+def _check_flask(installed: Packages, variables: Mapping[str, str]) -> Iterator[Finding]:
+    if installed.flask and not installed.flask_instrumentation:
+        yield Finding(
+            "warning",
+            "packages.flask_not_instrumented",
+            "flask",
+            f"{_INSTRUMENTATION} is not installed: records inside a request have no trace id",
+            "pip install 'otelog[flask]'",
+        )
+    turned_off = variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+    if installed.flask and {"flask", "*"} & {name.strip() for name in turned_off.split(",")}:
+        yield Finding(
+            "warning",
+            "packages.flask_turned_off",
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+            f"is {turned_off!r}: Flask is not instrumented, and records inside a request have no trace id",
+            "take flask out of it",
+        )
+
+
+def _check_choice(kind: str, names: tuple[str, ...], variable: str, variables: Mapping[str, str]) -> Iterator[Finding]:
+    chosen = variables.get(variable, "").strip()
+    if chosen and chosen not in names:
+        yield Finding(
+            "warning",
+            f"packages.unknown_{kind}",
+            variable,
+            f"is {chosen!r}, which is not installed; there is {list_names(names) or 'none'}",
+            f"install it, or set {variable} to one that is there",
+        )
+    elif len(names) > 1 and not chosen:
+        yield Finding(
+            "warning",
+            f"packages.several_{kind}s",
+            list_names(names),
+            f"are all installed, and opentelemetry-instrument takes the first {kind} that it finds",
+            f"set {variable}={'otelog' if 'otelog' in names else names[0]}, or uninstall the others",
+        )
+
+
+def _find_version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _list_entry_points(group: str) -> tuple[str, ...]:
+    return tuple(sorted({entry.name for entry in entry_points(group=group)}))
