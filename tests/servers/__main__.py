@@ -66,9 +66,9 @@ def run_row(row: Row, cycles: int) -> tuple[int, Outcome]:
         with tempfile.TemporaryDirectory(prefix="otelog-servers-") as folder:
             try:
                 one = run_cycle(row, Path(folder))
-            except AssertionError as error:
+            except Exception as error:
                 failed += 1
-                print(f"{row.name}, cycle {number}: {error}", file=sys.stderr, flush=True)
+                print(f"{row.name}, cycle {number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 continue
         for name in ("made", "delivered", "counted", "killed", "held", "processes"):
             setattr(total, name, getattr(total, name) + getattr(one, name))

@@ -145,6 +145,8 @@ class Cycle:
             connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
             body = answer.read()
+        except TimeoutError:
+            raise AssertionError(f"no answer to {path}:\n{self.output}") from None
         except (ConnectionError, http.client.HTTPException):
             return None
         finally:
