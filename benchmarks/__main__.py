@@ -25,6 +25,7 @@ from benchmarks.machine import machine_facts
 from benchmarks.plot import write_plot
 from benchmarks.probes import IMPORTS, PROBES, run_probes
 from benchmarks.report import Goal, Row, judge, judge_sinks, plain, summarize, write_table
+from benchmarks.requests.__main__ import main as measure_requests
 from benchmarks.rounds import Plan, run_rounds
 from benchmarks.sink_peers import SINK_PEERS
 
@@ -64,6 +65,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of few records, in about two minutes")
     parser.add_argument("--only", metavar="PEER,PEER", help=f"some of: {', '.join(PEERS)} (the floor always runs)")
     parser.add_argument("--sinks", action="store_true", help="the sinks in the process and their peers, in a burst")
+    parser.add_argument("--requests", action="store_true", help="what logging costs a Flask request, under gunicorn")
     parser.add_argument("--rounds", type=int, help="how often every peer runs (default 5)")
     parser.add_argument("--collector", metavar="FILE", help="the Collector (default $OTELOG_COLLECTOR, else the cache)")
     where = "folder for the results (default benchmarks/results, for less than all of it benchmarks/results/partial)"
@@ -77,6 +79,9 @@ def main(words: list[str] | None = None) -> int:
     Returns: 0 if every peer that is installed delivered everything, 1 if a run was void or failed, 2 if there is
     nothing to run against.
     """
+    words = sys.argv[1:] if words is None else words
+    if "--requests" in words:
+        return measure_requests([word for word in words if word != "--requests"])
     options = _arguments(words)
     console = Console(stderr=True)
     sizes: dict[str, Any] = dict(_QUICK) if options.quick else {}

@@ -166,7 +166,8 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _cell(spread: Spread | None) -> str:
+def format_spread(spread: Spread | None) -> str:
+    """Format a figure for a table. Returns: the median, with the lowest and the highest if they differ."""
     if spread is None:
         return "–"
     if spread.low == spread.high:
@@ -209,7 +210,7 @@ def _load_table(load: str, rows: Sequence[Row]) -> list[str]:
         if row.error:
             cells = [f"**{row.error}**" if row.error.startswith("void") else row.error, *[""] * (len(heads) - 2)]
         else:
-            cells = [_cell(row.figures.get(name)) for _, name in columns]
+            cells = [format_spread(row.figures.get(name)) for _, name in columns]
             cells += [_CPU_GOALS.get(row.peer, "")] if goals else []
         lines.append("| " + " | ".join([PEERS[row.peer].title, *cells]) + " |")
     return lines
@@ -252,7 +253,7 @@ def write_table(results: dict[str, Any], rows: Sequence[Row], goals: Sequence[Go
     ]
     for goal in goals:
         bound = f"{'≥' if goal.at_least else '≤'} {goal.target:,g} {goal.unit}"
-        lines.append(f"| {goal.name} | {bound} | {_cell(goal.measured)} | {goal.verdict} |")
+        lines.append(f"| {goal.name} | {bound} | {format_spread(goal.measured)} | {goal.verdict} |")
     ran = {row.peer for row in rows if not row.error}
     notes = [f"{peer.title}: {peer.note}" for peer in PEERS.values() if peer.note and peer.name in ran]
     if timers:

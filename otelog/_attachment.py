@@ -67,6 +67,7 @@ class Attachment:
         self.non_propagating = non_propagating
         self._last_resort = _consoles.LastResort() if last_resort else None
         self._passing: list[tuple[logging.Handler, Any]] = []
+        self._shielded: set[str] = set()
 
     def install(self) -> None:
         """Put the handler where it belongs, and watch that it stays there."""
@@ -95,6 +96,14 @@ class Attachment:
         for logger in _list_loggers():
             self.tend(logger)
         _look_after_libraries()
+
+    def shield(self) -> None:
+        """Have no configuration disable the loggers that there are now, as existing before it."""
+        self._shielded.update(logger.name for logger in _list_loggers())
+
+    def is_shielded(self, logger: logging.Logger) -> bool:
+        """Returns whether this logger is there because otelog, and not the application, has loaded its library."""
+        return logger.name in self._shielded
 
     def tend(self, logger: logging.Logger) -> None:
         """Put the handler at the end of this logger's way, if it is wanted there and missing."""
@@ -202,6 +211,11 @@ def _list_loggers() -> list[logging.Logger]:
     return [logging.root, *(logger for logger in known if isinstance(logger, logging.Logger))]
 
 
+def _is_configuration(depth: int) -> bool:
+    """Returns whether the caller of the caller, or who is above, is dictConfig or fileConfig."""
+    return sys._getframe(depth + 1).f_code.co_filename == _config_file
+
+
 # What stands in the four places.
 
 
@@ -219,7 +233,7 @@ def _add_handler(self: logging.Logger, hdlr: logging.Handler) -> None:
 def _remove_handler(self: logging.Logger, hdlr: logging.Handler) -> None:
     here = _here.attachment
     # Others may take off handlers until there is none left; they get it back with the next handler that they put on.
-    by_configuration = sys._getframe(1).f_code.co_filename == _config_file
+    by_configuration = _is_configuration(1)
     if here is not None and by_configuration and self is logging.root and here.owns(hdlr):
         return
     _standard_remove(self, hdlr)
@@ -231,8 +245,10 @@ _TELLING = frozenset({"propagate", "handlers"})
 
 
 def _set_attribute(self: logging.Logger, name: str, value: Any) -> None:
-    _standard_set(self, name, value)
     here = _here.attachment
+    if name == "disabled" and value and here is not None and here.is_shielded(self) and _is_configuration(1):
+        return
+    _standard_set(self, name, value)
     # A logger that is just being made has no list of handlers before it has everything else that is looked at here.
     if here is None or name not in _TELLING or "handlers" not in self.__dict__:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from otelog._lane import BatchTally, Lane, open_tally
 from otelog._ledger import Ledger
 from otelog._record import COLUMNS
 from otelog._stop import Stop
+from otelog._threads import make_thread
 from otelog._values import safe_str
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Carrier:
         elif self._lane_open:
             # An export hangs. Closing the exporter may help it, or hang as well: that is not waited for.
             with suppress(RuntimeError):
-                threading.Thread(target=self.leave, name=f"otelog-{self.lane.name}-end", daemon=True).start()
+                make_thread(self.leave, f"otelog-{self.lane.name}-end").start()
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
         """See `otelog._way_out.WayOut`."""

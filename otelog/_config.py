@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "explain",
     "fill_environment",
+    "has_metrics_folder",
     "list_variables",
     "resolve",
     "resolve_exporter",
@@ -67,6 +68,11 @@ def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if name.startswith(("OTEL_", "OTELOG_")) and value.strip()}
+
+
+def has_metrics_folder() -> bool:
+    """Returns whether `prometheus_client` keeps its values in files that several processes share."""
+    return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 
 def wants_log_correlation() -> bool:

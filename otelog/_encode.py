@@ -297,6 +297,9 @@ class Encoder:
         last_code: object = None
         last_offset = -1
         last_thread = -1
+        # A request's records come from several places, one after the other.
+        ids_context: object = None
+        ids = b""
         prefix = b""
         prefix_size = 0
         append: Callable[[bytes], None]
@@ -326,7 +329,10 @@ class Encoder:
                         last_ns = self._last_ns
                         continue
                     static = self._static_of(source) if code is None else self._static_at(source, code, offset)
-                    prefix = static + self._thread(thread) + _encode_context(context)
+                    if context is not ids_context:
+                        ids = _encode_context(context)
+                        ids_context = context
+                    prefix = static + self._thread(thread) + ids
                     prefix_size = len(prefix) + _TIMES_SIZE
                     append = self._group(groups, source)
                     last_source, last_code, last_offset = source, code, offset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -13,6 +13,7 @@ from otelog._handoff import HandOff
 from otelog._lane import Lane
 from otelog._record import COLUMNS
 from otelog._stop import Stop
+from otelog._threads import SimpleQueue
 
 
 class FanOut:

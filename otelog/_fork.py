@@ -25,6 +25,12 @@ class Forkable(Protocol):
 _alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
+class _Known:
+    """This process, as far as Python was told of forks."""
+
+    pid = os.getpid()
+
+
 class _Multiprocessing:
     """What `multiprocessing` was told in this process."""
 
@@ -44,7 +50,14 @@ def unwatch(one: Forkable) -> None:
     _alive.discard(one)
 
 
-def _end_all() -> None:
+def end_all() -> None:
+    """End everything that is watched, because this process ends; each has its own time. Never raises."""
+    if os.getpid() != _Known.pid:
+        warn(
+            "fork",
+            "this process was forked without Python being told, and nothing was delivered from it: "
+            "uWSGI needs the options enable-threads and py-call-osafterfork",
+        )
     for one in list(_alive):
         try:
             one.end_with_process()
@@ -53,6 +66,7 @@ def _end_all() -> None:
 
 
 def _after_fork_in_child() -> None:
+    _Known.pid = os.getpid()
     forget_threads()
     for one in list(_alive):
         one.restart_after_fork()
@@ -68,7 +82,7 @@ def _watch_multiprocessing() -> None:
         return
     if not _Multiprocessing.after_fork_known:
         _Multiprocessing.after_fork_known = True
-        util.register_after_fork(_end_all, _finalize)
+        util.register_after_fork(end_all, _finalize)
     if sys.modules["multiprocessing"].parent_process() is not None:
         _finalize()
 
@@ -78,12 +92,12 @@ def _finalize(_: object = None) -> None:
     if finalizer is not None and _Multiprocessing.finalizer_pid == pid and finalizer.still_active():
         return
     # A low priority: the child's own finalizers may still log.
-    _Multiprocessing.finalizer = sys.modules["multiprocessing.util"].Finalize(None, _end_all, exitpriority=-100)
+    _Multiprocessing.finalizer = sys.modules["multiprocessing.util"].Finalize(None, end_all, exitpriority=-100)
     _Multiprocessing.finalizer_pid = pid
 
 
 # At import, before nearly everything of the application: what is registered first is called last, so that the
 # application's own atexit callbacks may still log.
-atexit.register(_end_all)
+atexit.register(end_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -23,6 +22,7 @@ from otelog._ledger import Ledger
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._record import COLUMNS, SLOT_BYTES, Source
 from otelog._stop import LONGEST_WAIT, Request, Stop
+from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
 from otelog._values import safe_str
 
 RESTART_PAUSE = 0.1
@@ -128,14 +128,14 @@ class HandOff:
         self._batches: deque[_Batch] = deque()
         self._units = 0
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
-        self._delivering = threading.Lock()
+        self._delivering = Lock()
         self._ending = False
         self.stalled = False
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._start_thread()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name=f"otelog-{self.lane.name}", daemon=True)
+        thread = make_thread(self._run, f"otelog-{self.lane.name}")
         # No thread can be had at the interpreter's end: flush and end do its work in their caller.
         with suppress(RuntimeError):
             thread.start()
@@ -235,7 +235,7 @@ class HandOff:
         """Wait for the end of the thread; without one, deliver here."""
         while self._has_thread() and (left := deadline - time.monotonic()) > 0:
             # Another thread has taken its place if it died meanwhile.
-            self._thread.join(left)  # type: ignore[union-attr]
+            join(self._thread, left)  # type: ignore[arg-type]
         while not self._has_thread() and self._batches and self._deliver_here(deadline):
             pass
 
@@ -275,9 +275,9 @@ class HandOff:
     def _deliver_here(self, deadline: float) -> bool:
         if not self._delivering.acquire(timeout=_until(deadline)):
             return False
-        me = threading.get_ident()
+        me = get_ident()
         mine = me in own_threads
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             return self._deliver(deadline)
@@ -290,9 +290,9 @@ class HandOff:
     # The hand-off's thread.
 
     def _run(self) -> None:
-        me = threading.get_ident()
+        me = get_ident()
         own_threads.add(me)
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

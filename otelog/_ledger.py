@@ -8,7 +8,6 @@ function takes. A reader takes no lock: it retries while the version changes und
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from operator import length_hint
 from types import MappingProxyType
 
 from otelog._severity import LEAST_URGENT, SEVERITY_RANGES, severity_range
+from otelog._threads import RLock, get_ident
 
 REFUSED_REASONS = ("queue_full", "already_shutdown", "reentrant")
 REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
@@ -141,7 +141,7 @@ class Ledger:
         self._queues: tuple[Callable[[], tuple[int, int]], ...] = ()
         self._closed_queues: tuple[Callable[[], tuple[int, int]], ...] = ()
         self.queue_capacity = 0
-        self.moving = threading.RLock()
+        self.moving = RLock()
         """Held by whoever changes the counters below; never by a caller of a log function."""
         self._reset()
 
@@ -204,7 +204,7 @@ class Ledger:
             # Two pipelines, of which one replaces the other, share these books.
             return
         names = list(self.exporters)
-        self.moving = threading.RLock()
+        self.moving = RLock()
         self._reset()
         self._closed_queues = ()
         self.exporters = {name: ExporterCounts() for name in names}
@@ -226,7 +226,7 @@ class Ledger:
         self.moving.acquire()
         self._depth += 1
         if self._depth == 1:
-            self._mover = threading.get_ident()
+            self._mover = get_ident()
             self._version += 1
 
     def end_move(self) -> None:
@@ -239,7 +239,7 @@ class Ledger:
 
     def is_moving(self) -> bool:
         """Returns whether this thread is inside a move: a signal handler or a finalizer may be on top of one."""
-        return self._mover == threading.get_ident()
+        return self._mover == get_ident()
 
     def forget_move(self) -> None:
         """Undo what an asynchronous exception has left of a move of this thread, after the thread has left it."""
@@ -247,7 +247,7 @@ class Ledger:
         self._depth = 0
         self._mover = 0
         self._version += self._version & 1
-        while self.moving._is_owned():  # type: ignore[attr-defined]
+        while self.moving._is_owned():
             self.moving.release()
 
     def take(self, count: int, queued_before: int) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from types import ModuleType
+
+from otelog._threads import Lock, get_ident
 
 FORK_PATIENCE = 10.0
 """Seconds that a fork waits at most: the import may itself wait for one that the forking thread is making.
@@ -21,16 +22,16 @@ class _Gate:
     """Lets either imports or a fork happen."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.forking_thread = 0
 
     def close(self) -> None:
         if self.lock.acquire(timeout=FORK_PATIENCE):
-            self.forking_thread = threading.get_ident()
+            self.forking_thread = get_ident()
 
     def open(self) -> None:
         # Not ours if the patience came to its end: then whoever holds the lock releases it.
-        if self.forking_thread == threading.get_ident():
+        if self.forking_thread == get_ident():
             self.forking_thread = 0
             self.lock.release()
 

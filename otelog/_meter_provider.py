@@ -8,14 +8,13 @@ that the last counts are sent however short it lived.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.resources import Resource
 
@@ -24,6 +23,8 @@ from otelog._diagnostics import warn
 from otelog._fork import watch
 from otelog._loading import load_module
 from otelog._opening import open_transport
+from otelog._stop import Latch
+from otelog._threads import Lock, Thread, get_ident, join, make_thread
 from otelog._transport import TransportSettings
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def is_missing() -> bool:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep what the current thread does from being logged by our handler, and from being traced."""
-    me = threading.get_ident()
+    me = get_ident()
     added = me not in own_threads
     own_threads.add(me)
-    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
     try:
         yield
     finally:
@@ -85,14 +86,14 @@ class MetricsPipeline:
         self._sender: MetricSender | None = None
         self._periodic = False
         self._ending = self._ended = False
-        self._thread: threading.Thread | None = None
-        self._installing = threading.Lock()
-        self._wanted = threading.Event()
+        self._thread: Thread | None = None
+        self._installing = Lock()
+        self._wanted = Latch()
         watch(self)
         self._start_thread()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._install_quietly, name="otelog-metrics", daemon=True)
+        thread = make_thread(self._install_quietly, "otelog-metrics")
         try:
             thread.start()
         except RuntimeError:
@@ -149,11 +150,11 @@ class MetricsPipeline:
         if sender is None or timeout <= 0 or self._ended:
             return
         # Callbacks of the application's own instruments are called: they must not hold up a shutdown.
-        thread = threading.Thread(target=self._collect, name="otelog-metrics-flush", daemon=True)
+        thread = make_thread(self._collect, "otelog-metrics-flush")
         sender.hurry(deadline - TELLING_TIME)
         try:
             thread.start()
-            thread.join(max(0.0, deadline - time.monotonic()))
+            join(thread, max(0.0, deadline - time.monotonic()))
         except RuntimeError:
             return
         finally:
@@ -169,7 +170,7 @@ class MetricsPipeline:
     def _await_installation(self, deadline: float) -> None:
         self._wanted.set()
         if self._thread is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+            join(self._thread, max(0.0, deadline - time.monotonic()))
 
     def end_with_process(self) -> None:
         """End the logs first, whatever the order in which both are asked to; then send their last counts."""
@@ -191,8 +192,8 @@ class MetricsPipeline:
 
     def restart_after_fork(self) -> None:
         """Go on in a forked child, where the SDK's provider restarts itself, and a thread that installs one is gone."""
-        self._installing = threading.Lock()
-        self._wanted = threading.Event()
+        self._installing = Lock()
+        self._wanted = Latch()
         self._thread = None
         if self._provider is None and not self._ended:
             self._start_thread()

@@ -9,7 +9,6 @@ A part of the slots, the *reserve*, is for records at ERROR and above: a freed s
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any
 
 from otelog._record import COLUMNS, SLOT_BYTES
 from otelog._severity import LEAST_URGENT
+from otelog._threads import get_ident
 from otelog.exceptions import ConfigurationError
 
 UNIT_BYTES = 4096
@@ -156,7 +156,7 @@ class RecordQueue:
         return False, None
 
     def _wait_for_slot(self, urgent: bool) -> bool:
-        me = threading.get_ident()
+        me = get_ident()
         if me in self._blocked:
             # A signal handler or a __del__ on top of a call that waits already.
             return False
@@ -187,7 +187,7 @@ class RecordQueue:
 
     def wait_for_units(self, size_bytes: int) -> int:
         """Wait as ``"block"`` does until `take_units` succeeds; returns what it returns."""
-        me = threading.get_ident()
+        me = get_ident()
         if me in self._blocked:
             return -1
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from _thread import allocate_lock
-from queue import Empty, SimpleQueue
+from queue import Empty
+
+from otelog._threads import Lock, SimpleQueue
 
 LONGEST_WAIT = 10_000_000.0
 """Seconds that anything here waits at most: Python's own bound overflows when the clock is added to it."""
@@ -80,5 +81,5 @@ class Request:
 
     def __init__(self) -> None:
         self.drained = False
-        self.done = allocate_lock()
+        self.done = Lock()
         self.done.acquire()

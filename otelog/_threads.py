@@ -1,8 +1,113 @@
-"""Threads by their ids."""
+"""Threads by their ids, and what otelog's own threads start and wait with: always the operating system's.
+
+`gevent.monkey` makes greenlets of threads, and locks and queues that only greenlets can wait for. It may do so before
+otelog is imported, after, or in a process that was forked later. A worker that is a greenlet and waits for a lock of
+the operating system would stop the whole process; one that waits as greenlets do could not be waited for in a signal
+handler or at the end of the process. So otelog never has anything of gevent's here, whatever was patched when.
+"""
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
+import time
+from _queue import SimpleQueue
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Protocol
+
+__all__ = ["Lock", "RLock", "SimpleQueue", "Thread", "find_thread_name", "get_ident", "join", "make_thread"]
+
+_POLL = 0.002
+
+
+def _find_native(module: str, name: str) -> Any:
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
+Lock: Callable[[], threading.Lock] = _find_native("_thread", "allocate_lock")
+RLock: Callable[[], Any] = _find_native("_thread", "RLock")
+_sleep: Callable[[float], None] = _find_native("time", "sleep")
+
+
+class Thread(Protocol):
+    """The part of `threading.Thread` that otelog uses; to wait for one, use `join`."""
+
+    name: str
+
+    @property
+    def ident(self) -> int | None:
+        """Its id."""
+
+    def start(self) -> None:
+        """Start it, or raise RuntimeError."""
+
+    def is_alive(self) -> bool:
+        """Returns whether it runs."""
+
+
+class _NativeThread:
+    """A thread that `threading` knows nothing of, in a process where its threads are greenlets."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        self.name = name
+        self.ident: int | None = None
+        self._target = target
+        self._alive = False
+
+    def start(self) -> None:
+        self._alive = True
+        try:
+            _find_native("_thread", "start_new_thread")(self._run, ())
+        except BaseException:
+            self._alive = False
+            raise
+
+    def _run(self) -> None:
+        self.ident = get_ident()
+        try:
+            self._target()
+        finally:
+            self._alive = False
+
+    def is_alive(self) -> bool:
+        return self._alive
+
+
+def make_thread(target: Callable[[], None], name: str) -> Thread:
+    """Returns a daemon thread of the operating system, not started yet."""
+    if _is_patched():
+        return _NativeThread(target, name)
+
+    def run() -> None:
+        try:
+            target()
+        finally:
+            if _is_patched():
+                # Since then it has another id, and Python misses it under that one as it ends: this puts it there.
+                threading.current_thread()
+
+    return threading.Thread(target=run, name=name, daemon=True)
+
+
+def join(thread: Thread, timeout: float) -> None:
+    """Wait for a thread's end, at most this many seconds; no other greenlet runs meanwhile."""
+    if isinstance(thread, threading.Thread) and not _is_patched():
+        thread.join(timeout)
+        return
+    # A thread that was there before gevent came can only be joined as greenlets do.
+    deadline = time.monotonic() + timeout
+    while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+        _sleep(min(_POLL, left))
+
+
+def _is_patched() -> bool:
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading") or monkey.is_module_patched("_thread"))
 
 
 def find_thread_name(thread_id: int) -> str | None:

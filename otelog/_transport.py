@@ -11,7 +11,6 @@ import math
 import os
 import re
 import sys
-import threading
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog._loading import load_module
+from otelog._threads import Lock
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Exchanges(ABC):
         self.target = target
         self._timeout = timeout
         self._clock = clock
-        self._exchanging = threading.Lock()
+        self._exchanging = Lock()
         """Owned by the exchange under way; `close` only tries it."""
         self._close_wanted = False
         self._unanswered = False
@@ -261,7 +261,7 @@ class Exchanges(ABC):
     def _restart_in_child(self) -> None:
         # The lock may be held by a thread that the child does not have.
         self._owner_pid = os.getpid()
-        self._exchanging = threading.Lock()
+        self._exchanging = Lock()
         self._close_wanted = False
         self._unanswered = False
         self._abandon()

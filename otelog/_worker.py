@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
@@ -24,6 +23,7 @@ from otelog._ledger import Ledger, Stats
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
+from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
 from otelog._values import Limits, safe_str
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Worker:
     def _start_anew(self) -> None:
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._stop = Stop()
-        self._draining = threading.Lock()
+        self._draining = Lock()
         self._ended = Latch()
         # Whoever pops the entry may shut it down.
         self._first = [None]
@@ -106,12 +106,12 @@ class Worker:
         self._abandoned = False
         self._delivered_all = True
         self._losses_before = 0
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self.way_out.open(self._stop)
         self._start_thread()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread = make_thread(self._run, self._name)
         # No thread can be had at the interpreter's end: flush and shutdown do its work in their caller.
         with suppress(RuntimeError):
             thread.start()
@@ -155,7 +155,7 @@ class Worker:
         Returns:
             Whether everything was delivered in that time: nothing of what was queued or in flight is waiting or lost.
         """
-        if threading.get_ident() in own_threads:
+        if get_ident() in own_threads:
             return False
         deadline = time.monotonic() + timeout
         before = self._losses()
@@ -191,7 +191,7 @@ class Worker:
         """
         timeout = min(max(0.0, timeout), LONGEST_WAIT)
         deadline = time.monotonic() + timeout
-        own = threading.get_ident() in own_threads
+        own = get_ident() in own_threads
         try:
             self._first.pop()
         except IndexError:
@@ -207,7 +207,7 @@ class Worker:
             self._inbox.put(None)
             while self._has_thread() and (left := deadline - time.monotonic()) > 0:
                 # Another thread has taken its place if it died meanwhile.
-                self._thread.join(left)  # type: ignore[union-attr]
+                join(self._thread, left)  # type: ignore[arg-type]
             while not self._has_thread() and not self._is_done() and self._drain_here(deadline):
                 pass
             self.way_out.end(deadline)
@@ -237,6 +237,11 @@ class Worker:
         self._inbox.put(None)
         if not self._has_thread():
             self._finish()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether records are taken, and there is a thread to deliver them."""
+        return not self.queue.closed and self._has_thread()
 
     def _has_thread(self) -> bool:
         thread = self._thread
@@ -282,8 +287,8 @@ class Worker:
     def _drain_here(self, deadline: float) -> bool:
         if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
             return False
-        me = threading.get_ident()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        me = get_ident()
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             drained = self._drain(1, deadline)
@@ -305,10 +310,11 @@ class Worker:
     # The worker's thread.
 
     def _run(self) -> None:
-        me = threading.get_ident()
+        me = get_ident()
         own_threads.add(me)
-        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
+        # started this thread is none of its business.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

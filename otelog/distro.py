@@ -8,7 +8,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config import wants_log_correlation
 from otelog._loading import load_module
-from otelog.providers import configure, ensure_handler, keep_last_resort
+from otelog.providers import configure, ensure_handler, keep_last_resort, shield_loggers
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -57,5 +57,7 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             from otelog._flask_teardown import keep_context
 
             keep_context(flask.Flask)
-        # It may have loaded a library that asks for handlers.
+        # It may have loaded a library that asks for handlers. Its loggers are there before the application's own
+        # configuration, which must not take them for loggers of the application that it is to disable.
         ensure_handler()
+        shield_loggers()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from otelog._ledger import ExporterCounts, ExporterStats, Ledger
 from otelog._opening import LOGS_METHOD, open_transport
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
+from otelog._threads import Lock
 from otelog._transport import TransportSettings
 from otelog._version import USER_AGENT
 
@@ -116,7 +116,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
             timeout=settings.timeout,
             bisect_bad_request=bisect_bad_request,
         )
-        self._exporting = threading.Lock()
+        self._exporting = Lock()
         self._encoder: Encoder | None = None
         self._rows = RowMaker()
         self._stop = Stop()
@@ -156,7 +156,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
 
     def restart_after_fork(self) -> None:
         """Forget an export that another thread of the parent was in the middle of."""
-        self._exporting = threading.Lock()
+        self._exporting = Lock()
 
     def end_with_process(self) -> None:
         """Whoever calls `export` decides when it ends."""

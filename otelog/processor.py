@@ -140,6 +140,11 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         """The books themselves, which go on when `replace_worker` replaces the pipeline."""
         return self._worker.ledger
 
+    @property
+    def is_running(self) -> bool:
+        """Whether records are taken, and there is a thread to deliver them."""
+        return self._worker.is_running
+
     def add_observer(self, observer: Callable[[Ledger, bool], None]) -> None:
         """Have the books published.
 

@@ -27,7 +27,7 @@ from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
 from otelog._state import GATE, UnconfiguredPort
-from otelog._threads import find_thread_name
+from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
 from otelog._values import Limits
 from otelog._version import USER_AGENT
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _INSTANCE_ID = "service.instance.id"
 
-_configuring = threading.Lock()
+_configuring = Lock()
 
 
 class _Configured:
@@ -130,10 +130,27 @@ def settings_in_force() -> Settings | None:
     return _configured.settings
 
 
+def is_running() -> bool:
+    """Returns whether the pipeline of `configure` takes records and has its thread."""
+    processor = _configured.processor if is_configured() else None
+    return processor is not None and processor.is_running
+
+
+def wants_handler() -> bool:
+    """Returns whether `configure` was told to install the handler."""
+    return _configured.settings is not None and _configured.settings.install_handler
+
+
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
     if _configured.attachment is not None:
         _configured.attachment.check()
+
+
+def shield_loggers() -> None:
+    """Have dictConfig and fileConfig not disable the loggers that there are now, whatever they do to existing ones."""
+    if _configured.attachment is not None:
+        _configured.attachment.shield()
 
 
 def keep_last_resort() -> None:

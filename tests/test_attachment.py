@@ -339,6 +339,19 @@ def test_a_foreign_handler_with_a_provider_of_its_own_is_nobodys_business(server
     assert "emit" not in handler.__dict__
 
 
+def test_shielded_loggers_are_not_disabled_as_existing_ones(server: OTLPServer) -> None:
+    providers.shield_loggers()
+    late = logging.getLogger("made after the shield")
+    logging.config.dictConfig({"version": 1, "root": {"level": "DEBUG"}})
+    assert (late.disabled, logging.getLogger("library").disabled) == (True, False)
+    late.warning("disabled, as it was to be")
+    said = say("library")
+    assert bodies(flush_records(server)) == said
+    # Whoever means this very logger is heard.
+    logging.getLogger("library").disabled = True
+    assert logging.getLogger("library").disabled
+
+
 def test_what_was_put_in_place_is_taken_back() -> None:
     places = (logging.Logger.addHandler, logging.Logger.removeHandler, logging.Logger.__setattr__, logging.basicConfig)
     foreign = ForeignHandler()

@@ -18,6 +18,13 @@ from benchmarks.__main__ import caption, main, write_results
 from benchmarks.peers import FLOOR
 from benchmarks.plot import write_plot
 from benchmarks.report import Goal, Spread, judge, ratios, summarize
+from benchmarks.requests.__main__ import write_results as write_requests
+from benchmarks.requests.application import SETUPS
+from benchmarks.requests.report import judge as judge_requests
+from benchmarks.requests.report import shares
+from benchmarks.requests.rounds import Plan as RequestPlan
+from benchmarks.requests.rounds import run_rounds as run_requests
+from benchmarks.requests.rounds import run_setup
 from benchmarks.rounds import Plan, run_rounds, verdict
 from benchmarks.trial import percentile
 from otelog.testing import OTLPServer
@@ -211,6 +218,50 @@ def test_peers_change_places_from_round_to_round() -> None:
 
     first_in_round = {number: peer for number, peer, _, _ in reversed(list(trials))}
     assert first_in_round[0] != first_in_round[1]
+
+
+def test_requests_of_a_tiny_load_are_answered_and_their_records_delivered(tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn")
+    setups = ("traced", "otelog")
+    sizes: dict[str, Any] = {"rounds": 1, "requests": 60, "paced_requests": 30, "warm_up": 10, "connections": 2}
+    with OTLPServer() as server:
+        runs = run_requests(RequestPlan(setups=setups, **sizes), ScriptedReceiver(server))
+        sent = len(server.records)
+
+    assert [(run["setup"], run["load"], run["error"]) for run in runs] == [
+        (setup, load, None) for setup in setups for load in ("closed", "paced")
+    ]
+    assert sent == 5 * (10 + 60 + 30)
+    assert all(0 < run["p50_ms"] <= run["p99_ms"] <= run["max_ms"] and run["cpu_us"] > 0 for run in runs)
+    table = write_requests(tmp_path, {**FACTS, "plan": {**sizes, "rate": 500.0}}, runs)
+    assert "| traced, otelog.configure() | " in table
+    assert (tmp_path / "requests.md").read_text(encoding="utf-8") == table
+    assert len(json.loads((tmp_path / "requests.json").read_text(encoding="utf-8"))["runs"]) == 4
+
+
+def _request(setup: str, number: int, cpu_us: float, error: str | None = None) -> dict[str, Any]:
+    return {"round": number, "setup": setup, "load": "closed", "error": error, "cpu_us": cpu_us}
+
+
+def test_what_logging_adds_to_a_request_is_counted_from_the_base_of_its_round() -> None:
+    runs = [
+        *(_request("traced", 0, 500.0), _request("stock", 0, 900.0), _request("otelog", 0, 540.0)),
+        *(_request("traced", 1, 600.0), _request("stock", 1, 800.0), _request("otelog", 1, 660.0)),
+    ]
+
+    assert shares(runs, "otelog") == [0.1, 0.3]
+    assert judge_requests(runs)[0].verdict == "met"
+    assert shares([*runs, _request("otelog", 2, 0.0, "void: a record is missing")], "otelog") == []
+
+
+def test_requests_are_void_if_a_record_is_lost() -> None:
+    pytest.importorskip("gunicorn")
+    # A request makes more records than the queue holds.
+    plan = RequestPlan(queue_size=2, batch_size=2, requests=20, paced_requests=1, warm_up=1, connections=2)
+    with OTLPServer() as server:
+        closed, _ = run_setup(plan, SETUPS["otelog"], ScriptedReceiver(server))
+
+    assert closed["error"].startswith("void: the peer counts ")
 
 
 def test_soak_appends_a_dated_row(tmp_path: Path) -> None:

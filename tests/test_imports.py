@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_loading",
+            "_threads",
         }
     ),
     frozenset(
@@ -41,7 +42,6 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_attributes",
             "_queue",
             "_capture",
-            "_threads",
         }
     ),
     frozenset(

@@ -20,17 +20,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
-# The command line's screen and the Collector do not depend on the Python version, and take long.
-MAIN_VERSION_ONLY = ("tests/stack", "tests/cli")
+# They have a step of their own.
+APART = ("tests/stack", "tests/servers")
+# The command line's screen, the Collector and the application servers hardly depend on the Python version, and take
+# long.
+MAIN_VERSION_ONLY = ("tests/stack", "tests/servers", "tests/cli")
 # Without coverage: millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
 LOADS = (
     "tests/test_ledger.py",
     "tests/test_killed_worker.py",
     "tests/test_file_load.py",
     "tests/test_exporters_load.py",
+    "tests/test_context.py",
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
-STEPS = ("lint", "unit", "load", "matrix", "stack")
+STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")
 # What the tests against the real servers run: they, and the programs that check their configurations.
 PROGRAMS = ("otelog-collector", "loki", "prometheus", "promtool", "alertmanager", "amtool", "docker-compose")
 
@@ -104,11 +108,11 @@ def lint(tally: Tally) -> None:
 
 def unit(tally: Tally) -> None:
     """Run the unit tests, then most of them again for the report of branch coverage."""
-    run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", "--ignore=tests/stack", *_without(LOADS)])
+    run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", *_without(APART + LOADS)])
     with tempfile.TemporaryDirectory(prefix="otelog-coverage-") as folder:
         environ = {**os.environ, "COVERAGE_FILE": f"{folder}/data"}
         # Only a report: a tracer changes what some tests look at (signals, exits, timing), so it decides nothing.
-        quiet = ["-m", "pytest", "--quiet", "--ignore=tests/stack", "--ignore=tests/cli", *_without(LOADS)]
+        quiet = ["-m", "pytest", "--quiet", *_without(("tests/cli", *APART, *LOADS))]
         for arguments in (["run", *quiet], ["combine", "--quiet"], ["report"]):
             output = None if arguments == ["report"] else subprocess.DEVNULL
             command = [sys.executable, "-m", "coverage", *arguments]
@@ -123,6 +127,11 @@ def _without(paths: tuple[str, ...]) -> list[str]:
 def load(tally: Tally) -> None:
     """Run the tests under load, without coverage."""
     run_pytest(tally, "tests under load", [sys.executable, "-m", "pytest", *LOADS])
+
+
+def servers(tally: Tally) -> None:
+    """Run an application under every server."""
+    run_pytest(tally, "tests under application servers", [sys.executable, "-m", "pytest", "tests/servers"])
 
 
 def stack(tally: Tally) -> None:
@@ -216,6 +225,8 @@ def main() -> int:
         unit(tally)
     if "load" in steps:
         load(tally)
+    if "servers" in steps:
+        servers(tally)
     if "matrix" in steps:
         matrix(tally, interpreters)
     if builder is not None:

@@ -17,6 +17,7 @@ BENCH_TABLES = {
     "bench": ROOT / "benchmarks" / "results" / "table.md",
     "stack-cost": ROOT / "benchmarks" / "results" / "stack.md",
     "bench-sinks": ROOT / "benchmarks" / "results" / "sinks" / "table.md",
+    "bench-requests": ROOT / "benchmarks" / "results" / "requests.md",
 }
 
 

@@ -16,6 +16,8 @@ from otelog._config import explain
 from otelog.exceptions import ConfigurationError
 
 _OWN_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("LOGS", "METRICS", "TRACES"))
+# uWSGI forks behind Python's back, and lets no thread run, unless it is told.
+_UWSGI_NEEDS = ("UWSGI_ENABLE_THREADS", "UWSGI_PY_CALL_OSAFTERFORK")
 
 
 class _NotExecutable(click.ClickException):
@@ -30,30 +32,39 @@ class _NotFound(click.ClickException):
     exit_code = 127
 
 
+_HELP = """Run COMMAND with otelog set up in it, and in every Python process that it starts.
+
+\b
+otelog run -- flask --app shop run
+otelog run --service-name shop -- gunicorn -w 4 shop:app
+otelog run -- python app.py
+
+What is not an option here is said by the environment or the configuration file.
+"""
+
+
 # What stands behind the command's name is the command's.
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(help=_HELP, context_settings={"allow_interspersed_args": False})
 @click.option("--service-name", metavar="NAME", help="The service that the records belong to (OTEL_SERVICE_NAME).")
 @click.option("--endpoint", metavar="URL", help="Base URL of the Collector (OTEL_EXPORTER_OTLP_ENDPOINT).")
 @click.option("--config", type=click.Path(dir_okay=False), help="A configuration file (OTELOG_CONFIG_FILE).")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(service_name: str | None, endpoint: str | None, config: str | None, command: tuple[str, ...]) -> None:
-    r"""Run COMMAND with otelog set up in it, and in every Python process that it starts.
-
-    \b
-    otelog run -- flask --app shop run
-    otelog run --service-name shop -- gunicorn -w 4 shop:app
-    otelog run -- python app.py
-
-    What is not an option here is said by the environment or the configuration file.
-    """
+    """Run a command with otelog set up in it, and in every Python process that it starts."""
     environ = _make_environment(os.environ.copy(), service_name, endpoint, config)
     try:
-        explain({}, environ)
+        _, sources = explain({}, environ)
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
         raise click.ClickException(str(error)) from error
+    if sources["handle_sigterm"] == "default":
+        # What is stopped from outside would take its last records along. Servers that handle it themselves still do.
+        environ["OTELOG_HANDLE_SIGTERM"] = "true"
     _warn_of_missing_instrumentation()
     program = _find_program(command[0])
+    if Path(program).name in ("uwsgi", "pyuwsgi"):
+        for variable in _UWSGI_NEEDS:
+            environ.setdefault(variable, "true")
     try:
         # Python finds its virtual environment by the name that it is called by.
         os.execve(program, [program, *command[1:]], environ)

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import stat
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from datetime import date
 from itertools import accumulate
 
 from otelog._diagnostics import warn
+from otelog._threads import Lock
 from otelog.sinks._folder_lock import (
     FolderLock,
     Identity,
@@ -114,7 +114,7 @@ class LogFolder:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._mutex = threading.Lock()
+        self._mutex = Lock()
         self._lock = FolderLock(self.path)
         self._retention = Retention(self.path, self.settings, self._lock)
         self._packer = self._make_packer()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -12,6 +11,8 @@ from typing import Any, Protocol
 
 from otelog._diagnostics import warn
 from otelog._loading import load_module
+from otelog._stop import Latch
+from otelog._threads import Thread, get_ident, join, make_thread
 from otelog._values import safe_str
 from otelog.sinks._folder_lock import (
     FILE_MODE,
@@ -94,8 +95,8 @@ class Packer:
         self._suffix = SUFFIXES.get(compression, "")
         self._retention = retention
         self._hold = hold
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._closing = Latch()
+        self._thread: Thread | None = None
         self._descriptors: dict[int, Identity] = {}
 
     def wake(self) -> None:
@@ -103,7 +104,7 @@ class Packer:
         if not self._suffix or self._closing.is_set():
             return
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="otelog-file-packer", daemon=True)
+            thread = make_thread(self._run, "otelog-file-packer")
             # None can be had at the interpreter's end; the next process packs them.
             with suppress(RuntimeError):
                 thread.start()
@@ -113,8 +114,8 @@ class Packer:
         """End the thread; a file that is being packed stays as it was. Waits at most `timeout` seconds."""
         self._closing.set()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        if thread is not None and thread.ident != get_ident():
+            join(thread, timeout)
 
     def forget(self) -> None:
         """Close what a forked child has inherited: the thread is the parent's."""
@@ -136,7 +137,7 @@ class Packer:
         except Exception as error:
             self._tell("a rotated file", error)
         finally:
-            if self._thread is threading.current_thread():
+            if self._thread is not None and self._thread.ident == get_ident():
                 self._thread = None
 
     def _tell(self, name: str, error: Exception) -> None:

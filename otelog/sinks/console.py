@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -32,6 +31,7 @@ from otelog._ledger import Ledger
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
+from otelog._threads import Lock
 from otelog._values import safe_str
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import LineRenderer
@@ -79,7 +79,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
         self.stream = stream
         self.format = format
-        self._writing = threading.Lock()
+        self._writing = Lock()
         self._torn = False
         self._rows = RowMaker()
         self._renderer: LineRenderer | None = None
@@ -172,7 +172,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
 
     def restart_after_fork(self) -> None:
         """Forget a write that another thread of the parent was in the middle of."""
-        self._writing = threading.Lock()
+        self._writing = Lock()
         self._renderer = None
         self._torn = False
 

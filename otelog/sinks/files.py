@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from otelog._record import COLUMNS
 from otelog._retry import Backoff
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
+from otelog._threads import Lock
 from otelog.sinks._folder import LineTooLargeError, LogFolder, WriteError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._settings import STREAMS, FileSettings, check_settings
@@ -111,7 +111,7 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
             # At the first record it may be too late to see; but the disk may come back.
             where = self.folder.path
             warn(f"file:{where}", f"log files in {where} cannot be written: {error.strerror}; it is tried again")
-        self._exporting = threading.Lock()
+        self._exporting = Lock()
         self._stop = Stop()
         self._rows = RowMaker()
         self._ledger = Ledger()
@@ -146,7 +146,7 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
 
     def restart_after_fork(self) -> None:
         """Use nothing that the parent has open, and forget an export that another thread of it was in the middle of."""
-        self._exporting = threading.Lock()
+        self._exporting = Lock()
         self.folder.restart_after_fork()
 
     def end_with_process(self) -> None:

@@ -129,6 +129,29 @@ logging.getLogger("plain").warning("by the console")
     assert bodies(server) == {"by logging": 1, "by flask": 1, "by the console": 1}
 
 
+def test_a_configuration_that_disables_existing_loggers_spares_those_that_only_otelog_has_loaded(
+    server: OTLPServer, tmp_path: Path
+) -> None:
+    write(
+        tmp_path,
+        "disabling.py",
+        """
+import logging, logging.config
+logging.getLogger("mine")
+logging.config.dictConfig({"version": 1, "root": {"level": "INFO"}})
+import werkzeug, flask
+logging.getLogger("werkzeug").info("by a library")
+logging.getLogger("asyncio").info("by another")
+logging.getLogger("mine").info("disabled, as without otelog")
+for name in ("werkzeug", "asyncio"):
+    assert not logging.getLogger(name).disabled
+""",
+    )
+    done = run(server, tmp_path, "--", "python", "disabling.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bodies(server) == {"by a library": 1, "by another": 1}
+
+
 def test_calls_go_the_short_way(server: OTLPServer, tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.instrumentation.logging")
     code = "import logging; assert logging.getLogRecordFactory() is logging.LogRecord; logging.info('hello')"

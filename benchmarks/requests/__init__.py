@@ -1,0 +1,1 @@
+"""What logging costs a request: a Flask view under gunicorn, with each way of delivering its records."""

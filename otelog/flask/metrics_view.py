@@ -1,0 +1,39 @@
+"""The page for Prometheus: the application's metrics with otelog's ledger, right with one worker and with several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def metrics_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a scrape; a WSGI application, which a Flask view may return, too.
+
+    With ``PROMETHEUS_MULTIPROC_DIR`` set it adds up the workers' files, anew for each scrape; without, it shows the
+    default registry. Needs the extra ``prometheus``.
+    """
+    from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app, values
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = REGISTRY
+    # How the library itself tells: it decides when it is imported.
+    if getattr(values.ValueClass, "_multiprocess", False):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    answer: Iterable[bytes] = make_wsgi_app(registry)(environ, start_response)
+    return answer
+
+
+def publish_ledger() -> None:
+    """Add the ledger to the default registry. Idempotent.
+
+    Raises:
+        ImportError: prometheus_client is missing.
+    """
+    from otelog import prometheus
+
+    prometheus.publish()

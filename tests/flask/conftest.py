@@ -1,0 +1,50 @@
+"""For the tests of otelog.flask: a pipeline into memory, and nothing of the process's that a test leaves changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+flask = pytest.importorskip("flask")
+pytest.importorskip("opentelemetry.instrumentation.flask")
+
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter  # noqa: E402
+
+import otelog  # noqa: E402
+from otelog.flask.server_lines import remove_filters  # noqa: E402
+from otelog.providers import reset  # noqa: E402
+from otelog.testing import CapturedLogs, capture_logs  # noqa: E402
+
+try:
+    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+except ImportError:
+    ThreadingInstrumentor = None
+
+
+@pytest.fixture(autouse=True)
+def restored_process() -> Iterator[None]:
+    """Take back what is global: the pipeline, the filters on servers' loggers, the instrumentation of threads."""
+    werkzeug = logging.getLogger("werkzeug")
+    level, handlers = werkzeug.level, list(werkzeug.handlers)
+    yield
+    reset()
+    remove_filters()
+    werkzeug.setLevel(level)
+    werkzeug.handlers[:] = handlers
+    if ThreadingInstrumentor is not None and ThreadingInstrumentor().is_instrumented_by_opentelemetry:
+        ThreadingInstrumentor().uninstrument()
+
+
+@pytest.fixture
+def logs() -> Iterator[CapturedLogs]:
+    """What is logged, in a process whose pipeline is configured."""
+    otelog.configure(exporter=InMemoryLogRecordExporter())
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def app() -> flask.Flask:
+    return flask.Flask("shop")

@@ -1,0 +1,193 @@
+"""The servers and their modes, each with its life from the first request to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from otelog.testing import OTLPServer
+from tests.servers import tasks
+from tests.servers.cycle import ROOT, Cycle, Outcome
+from tests.servers.redis import running_redis
+from tests.support import find_free_ports
+
+Answers = list[dict[str, Any]]
+
+REQUESTS = 24
+RECYCLED_AFTER = 6
+WORKERS = 2
+
+
+def until_term(cycle: Cycle) -> Answers:
+    """Work, then SIGTERM."""
+    answers = cycle.work(REQUESTS)
+    cycle.end(signal.SIGTERM)
+    return answers
+
+
+def recycled(cycle: Cycle) -> Answers:
+    """Work for longer than a worker lives."""
+    answers = cycle.work(REQUESTS, may_fail=REQUESTS // 4)
+    cycle.settle()
+    cycle.end(signal.SIGTERM)
+    assert len({answer["pid"] for answer in answers}) > cycle.workers, "no worker was recycled"
+    return answers
+
+
+def reloaded(cycle: Cycle) -> Answers:
+    """Work, have all workers replaced, work again."""
+    answers = cycle.work(REQUESTS // 2)
+    os.kill(cycle.process.pid, signal.SIGHUP)
+    cycle.wait_for_workers(cycle.workers, other_than={answer["pid"] for answer in answers})
+    answers += cycle.work(REQUESTS // 2)
+    cycle.end(signal.SIGTERM)
+    return answers
+
+
+def worker_killed(cycle: Cycle) -> Answers:
+    """Deliver half of the work, then kill a worker that holds some of the other half."""
+    answers = cycle.work(REQUESTS // 2)
+    cycle.flush()
+    # One client: the last answer is the worker's last word.
+    later = cycle.work(REQUESTS // 2, clients=1)
+    cycle.kill(later[-1]["pid"], later[-1]["held"])
+    cycle.wait_for_workers(cycle.workers, other_than=cycle.killed)
+    later += cycle.work(REQUESTS // 2)
+    cycle.end(signal.SIGTERM)
+    return answers + later
+
+
+def tasks_done(cycle: Cycle) -> Answers:
+    """Have Celery do the work, then SIGTERM."""
+    names = cycle.make_names(REQUESTS)
+    environ = {**os.environ, **cycle.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.servers.tasks", *names]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{cycle.output}"
+    cycle.expect(names)
+    cycle.end(signal.SIGTERM)
+    answers: Answers = json.loads(done.stdout)
+    assert len({answer["pid"] for answer in answers}) > WORKERS, "no process of the pool was recycled"
+    return answers
+
+
+def pool_done(cycle: Cycle) -> Answers:
+    """Have a pool of processes do the work; the program ends by itself."""
+    names = cycle.make_names(REQUESTS)
+    cycle.start(names)
+    cycle.wait()
+    assert cycle.process.returncode == 0, cycle.output
+    cycle.expect(names)
+    answers: Answers = json.loads(cycle.output)
+    return answers
+
+
+@dataclass(frozen=True)
+class Row:
+    """One server in one mode.
+
+    Args:
+        name: of the server and the mode.
+        command: what `otelog run` runs, with ``PORT`` where the port goes; without it, the server has none.
+        arguments: of the command, those with spaces in them.
+        play: its life, to the end; returns the answers.
+        workers: processes that answer.
+        environ: beside the test's own.
+        needs_broker: whether Redis must be there.
+        starts: whether it is to be started before `play` begins.
+    """
+
+    name: str
+    command: str
+    arguments: tuple[str, ...] = ()
+    play: Callable[[Cycle], Answers] = until_term
+    workers: int = WORKERS
+    environ: dict[str, str] = field(default_factory=dict)
+    needs_broker: bool = False
+    starts: bool = True
+
+
+_GUNICORN = f"gunicorn --no-control-socket -c tests/servers/gunicorn_conf.py -w {WORKERS} -b 127.0.0.1:PORT"
+_APP = "tests.servers.app:app"
+# With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
+_UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
+_UWSGI_GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
+_CELERY = f"celery -A tests.servers.tasks worker -P prefork -c {WORKERS} --max-tasks-per-child {RECYCLED_AFTER}"
+
+ROWS = (
+    *(
+        Row(f"gunicorn {name}{' --preload' if preload else ''}", f"{_GUNICORN} {options} {preload} {_APP}")
+        for name, options in (("sync", "-k sync"), ("gthread", "-k gthread --threads 4"), ("gevent", "-k gevent"))
+        for preload in ("", "--preload")
+    ),
+    Row(
+        "gunicorn gevent, patched by its configuration",
+        f"{_GUNICORN} -k gevent {_APP}",
+        environ={"SERVER_TESTS_PATCH": "1"},
+    ),
+    Row(
+        "gunicorn gthread --max-requests",
+        f"{_GUNICORN} -k gthread --threads 4 --max-requests {RECYCLED_AFTER} {_APP}",
+        play=recycled,
+    ),
+    Row("gunicorn gthread, HUP", f"{_GUNICORN} -k gthread --threads 4 {_APP}", play=reloaded),
+    Row("gunicorn sync, a worker killed", f"{_GUNICORN} -k sync {_APP}", play=worker_killed),
+    Row("waitress", f"waitress-serve --listen=127.0.0.1:PORT {_APP}", workers=1),
+    Row("flask run", "flask --app tests.servers.app run --port PORT", workers=1),
+    Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL),
+    Row(
+        "uWSGI --max-requests",
+        f"{_UWSGI} --module {_APP} --max-requests {2 * RECYCLED_AFTER} --min-worker-lifetime 0",
+        _UWSGI_GRACEFUL,
+        recycled,
+    ),
+    Row(
+        "Celery prefork --max-tasks-per-child",
+        f"{_CELERY} -l INFO --without-gossip --without-mingle --without-heartbeat",
+        play=tasks_done,
+        needs_broker=True,
+    ),
+    *(
+        Row(f"multiprocessing {method}", f"python -m tests.servers.pools {method}", play=pool_done, starts=False)
+        for method in ("fork", "spawn", "forkserver")
+    ),
+    Row("ProcessPoolExecutor", "python -m tests.servers.pools executor", play=pool_done, starts=False),
+)
+
+
+def run_cycle(row: Row, folder: Path) -> Outcome:
+    """Live through one life of a server in an empty folder, and reconcile its records.
+
+    Raises:
+        AssertionError: something was lost, came twice, hung, or does not add up.
+    """
+    books = folder / "books"
+    books.mkdir()
+    with ExitStack() as stack:
+        environ = dict(row.environ)
+        if row.needs_broker:
+            environ[tasks.BROKER] = stack.enter_context(running_redis(folder))
+        (port,) = find_free_ports(1) if "PORT" in row.command else (0,)
+        cycle = Cycle(
+            books,
+            stack.enter_context(OTLPServer()),
+            [*row.command.replace("PORT", str(port)).split(), *row.arguments],
+            port,
+            row.workers,
+            environ,
+        )
+        stack.callback(cycle.close)
+        if row.starts:
+            cycle.start()
+        answers = row.play(cycle)
+        outcome = cycle.reconcile()
+        cycle.check_workers(answers, row.workers)
+    return outcome

@@ -1,0 +1,116 @@
+"""gevent may patch the standard library before otelog is imported, after, or in between: nothing stands still."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from otelog.testing import OTLPServer
+from tests.support import wait_until
+
+# Not imported here: that alone changes what otelog does.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+
+PATCH = "from gevent import monkey; monkey.patch_all()"
+IMPORT = "import otelog"
+# Nothing is sent unless somebody asks: a worker that waits for ten minutes must not hold up anybody.
+CONFIGURE = "otelog.configure(endpoint=sys.argv[1], schedule_delay_millis=600_000)"
+ORDERS = {
+    "patched before the import": [PATCH, IMPORT, CONFIGURE],
+    "patched between import and configure": [IMPORT, PATCH, CONFIGURE],
+    "patched after configure": [IMPORT, CONFIGURE, PATCH],
+    "patched before a second configure": [
+        IMPORT,
+        "otelog.configure(endpoint=sys.argv[1], level='WARNING')",
+        PATCH,
+        CONFIGURE,
+    ],
+}
+WORK = """
+import gevent, logging
+
+def tick():
+    for _ in range(10):
+        gevent.sleep(0.001)
+
+def work(name):
+    for number in range(20):
+        logging.info("%s/%d", name, number)
+        gevent.sleep(0)
+
+def live(name):
+    gevent.joinall([gevent.spawn(tick), *(gevent.spawn(work, f"{name}{n}") for n in range(3))], raise_error=True)
+"""
+FLUSHED = """
+live("first")
+assert otelog.flush(10), otelog.stats()
+assert otelog.stats().exported == 60, otelog.stats()
+"""
+
+
+def run(server: OTLPServer, *lines: str) -> None:
+    code = "\n".join(["import os, sys", *lines])
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.endpoint], capture_output=True, encoding="utf-8", timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def names(server: OTLPServer) -> Counter[str]:
+    return Counter(record.body.string_value.partition("/")[0] for record in server.records)
+
+
+def expected(*lives: str) -> dict[str, int]:
+    return {f"{life}{number}": 20 for life in lives for number in range(3)}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_greenlets_go_on_while_records_wait_and_all_of_them_arrive(order: str) -> None:
+    with OTLPServer() as server:
+        run(server, *ORDERS[order], WORK, FLUSHED, "live('second')")
+        assert names(server) == expected("first", "second")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_process_that_is_forked_afterwards_delivers_its_own(order: str) -> None:
+    fork = """
+child = os.fork()
+live("child" if child == 0 else "parent")
+assert otelog.flush(10), otelog.stats()
+if child == 0:
+    live("last")
+else:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    with OTLPServer() as server:
+        run(server, *ORDERS[order], WORK, FLUSHED, fork)
+        assert names(server) == expected("first", "parent", "child", "last")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_sigterm_delivers_what_is_held_while_the_hub_waits(order: str, tmp_path: Path) -> None:
+    lines = [line.replace("600_000)", "600_000, handle_sigterm=True)") for line in ORDERS[order]]
+    ready = tmp_path / "ready"
+    wait = f"live('first'); open({str(ready)!r}, 'w').close(); gevent.sleep(60)"
+    with OTLPServer() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "\n".join(["import os, sys", *lines, WORK, wait]), server.endpoint],
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        try:
+            wait_until(ready.exists, 20)
+            os.kill(process.pid, signal.SIGTERM)
+            errors = process.communicate(timeout=20)[1]
+        finally:
+            process.kill()
+            process.wait()
+        assert (process.returncode, errors) == (-signal.SIGTERM, "")
+        assert names(server) == expected("first")
