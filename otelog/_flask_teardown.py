@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flask import g, request
@@ -26,6 +27,9 @@ _CONTEXT = "_otelog_context"
 _ACTIVATION = "opentelemetry-flask.activation_key"
 _OWNER = "opentelemetry-flask.reqctx_ref_key"
 _TOKEN = "opentelemetry-flask.token"
+
+# The WSGI server's, not the process's.
+_environ_of = attrgetter("environ")
 
 
 def keep_context(owner: type[Flask] | Flask) -> None:
@@ -47,7 +51,7 @@ def keep_context(owner: type[Flask] | Flask) -> None:
             tear_down_request(*arguments, **keywords)
         except BaseException as error:
             with contextlib.suppress(Exception):
-                _end_span(request.environ, error)
+                _end_span(_environ_of(request), error)
             raise
 
     @wraps(tear_down_application)
