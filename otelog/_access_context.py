@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -58,16 +59,16 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
     @wraps(method)
     def call(*arguments: Any, **keywords: Any) -> Any:
         token = None
-        try:
+        # No span, or a server that calls it in another way: the line comes without a trace. The method is not called
+        # while that is handled: it may ask which exception is.
+        with suppress(Exception):
             span = find_environ(*arguments, **keywords)[SPAN_IN_ENVIRON]
             # Whatever is logged inside is not about to extend a span that has ended.
             token = attach(set_span_in_context(NonRecordingSpan(span.get_span_context())))
-        except Exception:
-            # No span, or a server that calls it in another way: the line comes without a trace.
-            return method(*arguments, **keywords)
         try:
             return method(*arguments, **keywords)
         finally:
-            detach(token)
+            if token is not None:
+                detach(token)
 
     return call

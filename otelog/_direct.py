@@ -131,12 +131,17 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
 
 
 def find_only_handler(logger: logging.Logger | None, level: Any) -> LoggingHandler | None:
-    """Returns otelog's handler if a record of this level would come to it and to no other; else None."""
+    """Returns otelog's handler if a record of this level would come to it and to no other; else None.
+
+    The standard library's own NullHandler, which every well-behaved library has, does nothing with a record.
+    """
     found: Any = None
     while logger is not None:
         for handler in logger.handlers:
             if level >= handler.level:
-                if found is not None or type(handler) is not LoggingHandler:
+                if type(handler) is not LoggingHandler or found is not None:
+                    if type(handler) is logging.NullHandler:
+                        continue
                     return None
                 found = handler
         if not logger.propagate:

@@ -136,6 +136,11 @@ def is_running() -> bool:
     return processor is not None and processor.is_running
 
 
+def wants_handler() -> bool:
+    """Returns whether `configure` was told to install the handler."""
+    return _configured.settings is not None and _configured.settings.install_handler
+
+
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
     if _configured.attachment is not None:

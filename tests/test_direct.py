@@ -259,6 +259,20 @@ def test_a_handler_above_the_level_does_not_stand_in_the_way(server: OTLPServer)
     assert bodies(flush_records(server)) == ["below", "above"]
 
 
+@pytest.mark.parametrize("where", ["", "the logger"])
+@without_pytests_handlers()
+def test_a_null_handler_which_does_nothing_does_not_stand_in_the_way(server: OTLPServer, where: str) -> None:
+    class Ours(logging.NullHandler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            return super().handle(record)
+
+    with attached(log if where else logging.getLogger(), logging.NullHandler()):
+        assert log_records_made(lambda: log.info("passed over")) == 0
+    with attached(log if where else logging.getLogger(), Ours()):
+        assert log_records_made(lambda: log.info("not passed over")) == 1
+    assert bodies(flush_records(server)) == ["passed over", "not passed over"]
+
+
 def refuse(record: logging.LogRecord) -> bool:
     return "secret" not in record.getMessage()
 

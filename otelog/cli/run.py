@@ -32,22 +32,25 @@ class _NotFound(click.ClickException):
     exit_code = 127
 
 
+_HELP = """Run COMMAND with otelog set up in it, and in every Python process that it starts.
+
+\b
+otelog run -- flask --app shop run
+otelog run --service-name shop -- gunicorn -w 4 shop:app
+otelog run -- python app.py
+
+What is not an option here is said by the environment or the configuration file.
+"""
+
+
 # What stands behind the command's name is the command's.
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(help=_HELP, context_settings={"allow_interspersed_args": False})
 @click.option("--service-name", metavar="NAME", help="The service that the records belong to (OTEL_SERVICE_NAME).")
 @click.option("--endpoint", metavar="URL", help="Base URL of the Collector (OTEL_EXPORTER_OTLP_ENDPOINT).")
 @click.option("--config", type=click.Path(dir_okay=False), help="A configuration file (OTELOG_CONFIG_FILE).")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(service_name: str | None, endpoint: str | None, config: str | None, command: tuple[str, ...]) -> None:
-    r"""Run COMMAND with otelog set up in it, and in every Python process that it starts.
-
-    \b
-    otelog run -- flask --app shop run
-    otelog run --service-name shop -- gunicorn -w 4 shop:app
-    otelog run -- python app.py
-
-    What is not an option here is said by the environment or the configuration file.
-    """
+    """Run a command with otelog set up in it, and in every Python process that it starts."""
     environ = _make_environment(os.environ.copy(), service_name, endpoint, config)
     try:
         _, sources = explain({}, environ)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from otelog.flask.errors import name_type
 from otelog.providers import get_logger
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class AccessLog:
         environ = exchange.wsgi
         method = environ["REQUEST_METHOD"]
         path = find_path(environ)
-        # What the server answers for an application that raises.
-        status = exchange.status or 500
+        status = exchange.status
         fields: dict[str, Any] = {
             "http.request.method": method,
             "url.path": path,
@@ -80,11 +78,11 @@ class AccessLog:
         if server:
             fields["server.address"] = server
         place = path if route is None else route
-        if exchange.error is not None:
-            fields["error.type"] = name_type(exchange.error)
+        if exchange.error_type is not None:
+            fields["error.type"] = exchange.error_type
         elif status >= 500:
             fields["error.type"] = str(status)
-        if status >= 500 or exchange.error is not None:
+        if status >= 500 or exchange.error_type is not None:
             self._logger.error("%s %s %d", method, place, status, **fields)
         else:
             self._logger.info("%s %s %d", method, place, status, **fields)

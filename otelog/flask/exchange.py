@@ -37,7 +37,7 @@ class Exchange:
         "begin",
         "context",
         "entered",
-        "error",
+        "error_type",
         "finished",
         "given_trace_id",
         "headers",
@@ -59,10 +59,11 @@ class Exchange:
         self.span_context: SpanContext | None = None
         self.route: str | None = None
         self.status = 0
-        """0 until the application has begun its response."""
+        """0 until there is a response."""
         self.headers: list[tuple[str, str]] = []
         self.sent_bytes = 0
-        self.error: BaseException | None = None
+        self.error_type: str | None = None
+        """Of the exception that nobody has handled: its name only, since its frames hold on to this."""
         self.entered = False
         """Whether Flask has come as far as its ``before_request`` functions."""
         self.finished = False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import flask
 
+from otelog._diagnostics import warn
 from otelog.exceptions import ConfigurationError
 from otelog.flask.health import health_app, watch_exports
 from otelog.flask.metrics_view import metrics_app, publish_ledger
@@ -88,8 +89,12 @@ class FlaskLogging:
         app.wsgi_app = middleware  # type: ignore[method-assign]
         # Weakly: the application's end is the middleware's.
         flask.got_request_exception.connect(middleware.on_exception, app)
-        if settings.trace_id_header is not None:
-            accept_offers(app)
+        if settings.trace_id_header is not None and not accept_offers(app) and is_configured():
+            warn(
+                "flask:trace_ids",
+                f"{settings.trace_id_header} cannot become a trace id with this version of the instrumentation;"
+                " it is the attribute request.trace_id",
+            )
         if settings.access_log and settings.server_access_log == "silence":
             silence_request_lines()
         drop_doubled_exceptions()

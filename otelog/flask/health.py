@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otelog.flask.errors import is_bridge
-from otelog.providers import add_observer, is_configured, is_running, stats
+from otelog.providers import add_observer, is_configured, is_running, stats, wants_handler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +86,7 @@ def describe_pipeline() -> dict[str, Any]:
     elif not running:
         status = "down"
     else:
-        status = "degraded" if lost_recently or not attached else "ok"
+        status = "degraded" if lost_recently or (wants_handler() and not attached) else "ok"
     return {
         "status": status,
         "configured": configured,

@@ -14,7 +14,7 @@ from otelog._diagnostics import warn
 from otelog._values import safe_str
 from otelog.flask.access import AccessLog, find_path
 from otelog.flask.body import Body, hook_file
-from otelog.flask.errors import is_logged_by_flask, record_exception
+from otelog.flask.errors import is_logged_by_flask, name_type, record_exception
 from otelog.flask.exchange import CURRENT, Exchange
 from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
 from otelog.flask.server_lines import mark, mark_exception, unmark
@@ -82,6 +82,8 @@ class RequestMiddleware:
         if self._entries:
             entry = self._entries.get(environ.get("PATH_INFO", ""))
             if entry is not None:
+                if self._silences_server:
+                    mark(environ)
                 return entry(environ, start_response)
         exchange = self._begin(environ)
         if exchange is None:
@@ -178,7 +180,10 @@ class RequestMiddleware:
     def _fail(self, exchange: Exchange, error: BaseException) -> None:
         """Record what has left the application, in the request's context, unless it is a word to stop."""
         try:
-            exchange.error = error
+            exchange.error_type = name_type(error)
+            if not exchange.sent_bytes:
+                # Servers send the head with the first part: what was begun has not been sent, and they answer for it.
+                exchange.status = 500
             end_span(exchange.wsgi, error)
             # Flask may have left it already, while the exception was on its way.
             token = attach(exchange.context)
@@ -226,9 +231,6 @@ class RequestMiddleware:
         if exchange is None or exchange.entered:
             return
         try:
-            offer = OFFERED.get()
-            if offer is not None:
-                offer.withdraw()
             request = flask.request
             rule = request.url_rule
             exchange.enter(None if rule is None else rule.rule)
@@ -243,7 +245,7 @@ class RequestMiddleware:
         if exchange is None:
             return
         try:
-            exchange.error = exception
+            exchange.error_type = name_type(exception)
             if not is_logged_by_flask(sender):
                 self._record(exchange, exception)
         except Exception as error:

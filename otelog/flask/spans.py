@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
 from otelog._diagnostics import warn
+from otelog._flask_teardown import keep_context
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -22,6 +23,9 @@ def instrument(app: Flask, excluded_urls: str | None) -> None:
         app: The application.
         excluded_urls: Regular expressions of URLs without a span; None for what the environment says.
     """
+    # Under `otelog run` the class has it.
+    if not hasattr(app.do_teardown_request, "__wrapped__"):
+        keep_context(app)
     if getattr(app, "_is_instrumented_by_opentelemetry", False):
         if excluded_urls is not None:
             warn(

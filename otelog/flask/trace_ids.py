@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Offer:
-    """A trace id that the request's span may take: that one, and no other span of the request."""
+    """A trace id that the request's span may take, once."""
 
     __slots__ = ("_just_taken", "trace_id")
 
@@ -28,7 +27,7 @@ class Offer:
         self._just_taken = False
 
     def take(self) -> int:
-        """Returns the id, or 0 if it is taken or withdrawn."""
+        """Returns the id, or 0 if it is taken."""
         trace_id, self.trace_id = self.trace_id, 0
         self._just_taken = trace_id != 0
         return trace_id
@@ -37,10 +36,6 @@ class Offer:
         """Returns, once, whether the last id that was generated is the client's."""
         taken, self._just_taken = self._just_taken, False
         return taken
-
-    def withdraw(self) -> None:
-        """Let no further span have the id."""
-        self.trace_id = 0
 
 
 OFFERED: ContextVar[Offer | None] = ContextVar("otelog_offered_trace_id", default=None)
@@ -51,7 +46,7 @@ class OfferedTraceIds(IdGenerator):
     """Generates the ids of another generator, but for the trace id that a request has brought along.
 
     Args:
-        wrapped: The generator that the provider had.
+        wrapped: The generator that the tracer had.
 
     Thread safety: that of the wrapped generator.
     """
@@ -82,25 +77,18 @@ class OfferedTraceIds(IdGenerator):
 
 
 def accept_offers(app: Flask) -> bool:
-    """Have the global provider and the application's own tracer use the offered trace ids. Idempotent.
+    """Have the application's request spans take the offered trace ids. Idempotent.
 
     Args:
         app: An application that opentelemetry-instrumentation-flask has instrumented, now or long ago.
 
     Returns:
-        Whether its request spans will: not without the SDK's provider.
+        Whether they will: not without the SDK's tracer provider.
     """
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        return False
-    generator: Any = provider.id_generator
-    if not isinstance(generator, OfferedTraceIds):
-        own: Any = OfferedTraceIds(generator)
-        provider.id_generator = own
     tracer = _find_tracer(app)
     if tracer is None:
         return False
-    # Made before, it still has the provider's former generator; a provider of its own keeps its own kind of ids.
+    # Not the provider's: a tracer keeps the generator that it was made with, and no other tracer needs the offer.
     if not isinstance(tracer.id_generator, OfferedTraceIds):
         tracer.id_generator = OfferedTraceIds(tracer.id_generator)
     return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +18,7 @@ import otelog
 from otelog.flask import FlaskLogging
 from otelog.testing import CapturedLogs
 from tests.flask.running import access_records, run_code, serve_waitress
+from tests.support import wait_until
 
 log = otelog.get_logger("work")
 
@@ -190,16 +193,45 @@ def test_a_teardown_that_raises_leaves_nothing_behind(app: flask.Flask, logs: Ca
 
     before = get_current()
     client = app.test_client()
-    with pytest.raises(RuntimeError):
+    # What is raised holds on to all that was there, as it does in a server's thread.
+    with pytest.raises(RuntimeError) as raised:
         client.get("/bad")
     assert get_current() == before
     assert spans[0].end_time is not None
+    assert spans[0].status.status_code is trace.StatusCode.ERROR
+    del raised
     client.get("/good").close()
     assert spans[1].parent is None
     bad, good = works_of(logs)
     assert bad.trace_id != good.trace_id
     assert "request.id" in good.attributes and bad.attributes["request.id"] != good.attributes["request.id"]
     assert not [one for one in logs.records if one.instrumentation_scope.name.startswith("opentelemetry")]
+
+
+def test_a_request_that_is_over_is_free_at_once(app: flask.Flask, logs: CapturedLogs) -> None:
+    """Without the cyclic collector, which a service may well have stopped."""
+    FlaskLogging(app)
+    known: list[Any] = []
+
+    class Held:
+        pass
+
+    def around(environ: Any, start_response: Any) -> Any:
+        held = environ["tests.held"] = Held()
+        known.append(weakref.ref(held))
+        return app(environ, start_response)
+
+    app.add_url_rule("/", view_func=lambda: "")
+    gc.disable()
+    try:
+        with serve_waitress(around) as served:
+            for _ in range(3):
+                served.get("/")
+            access_records(logs, 3)
+            # The server's thread lets go of the last one when it has another.
+            wait_until(lambda: [one() for one in known[:2]] == [None, None])
+    finally:
+        gc.enable()
 
 
 def test_many_requests_at_a_time_never_mix(app: flask.Flask, logs: CapturedLogs) -> None:

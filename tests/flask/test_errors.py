@@ -62,6 +62,16 @@ def fail_in_body(app: flask.Flask) -> None:
         return flask.Response(parts())
 
 
+def fail_at_the_beginning_of_the_body(app: flask.Flask) -> None:
+    @app.get("/")
+    def view() -> flask.Response:
+        def parts() -> Iterator[bytes]:
+            raise Broken("in body")
+            yield b""
+
+        return flask.Response(parts())
+
+
 def fail_in_body_with_context(app: flask.Flask) -> None:
     @app.get("/")
     def view() -> flask.Response:
@@ -90,9 +100,12 @@ PLACES = [
     fail_after,
     fail_in_teardown,
     fail_in_body,
+    fail_at_the_beginning_of_the_body,
     fail_in_body_with_context,
     fail_in_close,
 ]
+
+SENT_BEFORE = [fail_in_body, fail_in_body_with_context, fail_in_close]
 
 
 @pytest.mark.parametrize("propagate", [False, True], ids=["answered", "propagated"])
@@ -119,6 +132,7 @@ def test_it_is_one_record_in_the_requests_trace_wherever_it_is_raised_and_whoeve
     assert error.instrumentation_scope.name == app.name
     assert error.log_record.trace_id == access.log_record.trace_id != 0
     assert error.log_record.span_id == access.log_record.span_id != 0
+    assert access.log_record.body == ("GET / 200" if place in SENT_BEFORE else "GET / 500")
     if place is not fail_in_close:
         # The close comes when the response is whole, and its record made.
         assert access.log_record.attributes["error.type"].endswith("Broken")
@@ -192,6 +206,22 @@ def test_an_application_with_its_own_log_exception_has_the_say(logs: CapturedLog
     app.test_client().get("/").close()
     (error,) = exceptions(logs)
     assert error.log_record.body == "it broke"
+
+
+def test_of_several_applications_each_has_its_own(logs: CapturedLogs) -> None:
+    apps = [flask.Flask("one"), flask.Flask("two")]
+    for app in apps:
+        fail_in_view(app)
+        FlaskLogging(app)
+        # So that they are ours.
+        app.logger.disabled = True
+    try:
+        for app in apps:
+            app.test_client().get("/").close()
+    finally:
+        for app in apps:
+            app.logger.disabled = False
+    assert [error.instrumentation_scope.name for error in exceptions(logs)] == ["one", "two"]
 
 
 def test_the_servers_own_error_log_has_its_line_as_ever(app: flask.Flask, logs: CapturedLogs) -> None:

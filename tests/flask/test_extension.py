@@ -152,12 +152,14 @@ def test_functions_that_were_registered_before_are_in_the_span(app: flask.Flask,
     view_log = otelog.get_logger("early")
     app.before_request(lambda: view_log.info("before"))
     app.teardown_request(lambda error: view_log.info("teardown"))
+    app.teardown_appcontext(lambda error: view_log.info("teardown of the application's context"))
     FlaskLogging(app)
     get(app)
     (access,) = access_records(logs)
     early = [one.log_record for one in logs.records if one.instrumentation_scope.name == "early"]
-    assert [one.body for one in early] == ["before", "teardown"]
+    assert [one.body for one in early] == ["before", "teardown", "teardown of the application's context"]
     assert {one.span_id for one in early} == {access.log_record.span_id}
+    assert {one.attributes["request.id"] for one in early} == {access.log_record.attributes["request.id"]}
 
 
 def test_an_application_that_is_let_go_is_gone(logs: CapturedLogs) -> None:
@@ -180,8 +182,9 @@ def test_what_takes_the_handler_away_before_the_first_request_is_undone() -> Non
         otelog.configure(exporter=exporter)
         app = flask.Flask("shop")
         FlaskLogging(app)
-        app.add_url_rule("/", view_func=lambda: str(logging.getLogger("std").info("here") or ""))
-        logging.basicConfig(force=True, level="INFO")
+        log = logging.getLogger("std")
+        app.add_url_rule("/", view_func=lambda: str(log.info("here") or ""))
+        logging.getLogger().handlers.clear()
         app.test_client().get("/").close()
         otelog.flush()
         print(*(one.instrumentation_scope.name for one in exporter.get_finished_logs()))

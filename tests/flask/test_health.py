@@ -10,6 +10,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordE
 
 import otelog
 from otelog.flask import FlaskLogging, health_app
+from tests.flask.running import run_code
 
 NEVER = 600_000
 
@@ -75,11 +76,23 @@ def test_a_loss_is_degraded_and_no_reason_for_503(app: flask.Flask) -> None:
     assert (status, state["status"], state["last_export"]["outcome"]) == (200, "degraded", "delivered")
 
 
-def test_a_handler_that_is_gone_is_degraded(app: flask.Flask) -> None:
-    otelog.configure(exporter=InMemoryLogRecordExporter(), install_handler=False)
-    FlaskLogging(app, health="/health")
-    status, state = ask(app)
-    assert (status, state["handler_attached"]) == (200, False)
+@pytest.mark.parametrize(("wanted", "status"), [(True, "degraded"), (False, "ok")])
+def test_a_handler_that_is_gone_is_degraded_unless_none_is_wanted(wanted: bool, status: str) -> None:
+    """In a process of its own, where no loss of another test is recent."""
+    code = f"""
+        import logging
+        import flask, otelog
+        from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+        from otelog.flask import FlaskLogging
+
+        otelog.configure(exporter=InMemoryLogRecordExporter(), install_handler={wanted})
+        app = flask.Flask("shop")
+        FlaskLogging(app, health="/health")
+        logging.getLogger().handlers.clear()
+        answer = app.test_client().get("/health")
+        print(answer.status_code, answer.json["status"], answer.json["handler_attached"])
+    """
+    assert run_code(code).stdout.split() == ["200", status, "False"]
 
 
 def test_a_pipeline_that_is_shut_down_is_503(app: flask.Flask) -> None:

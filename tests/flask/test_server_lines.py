@@ -14,6 +14,7 @@ from typing import Any
 
 import flask
 import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from otelog.flask import FlaskLogging
 from otelog.testing import CapturedLogs, OTLPServer
@@ -47,6 +48,16 @@ def test_werkzeugs_lines_are_silenced_and_its_other_words_are_not(
     assert bodies(logs, "werkzeug") == ["a development server", " * Running on nothing"]
 
 
+def test_scrapes_and_probes_leave_no_line_either(
+    app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
+) -> None:
+    FlaskLogging(app, health="/health", metrics="/metrics")
+    with serve_werkzeug(app) as served:
+        assert [served.get(path).status for path in ("/health", "/metrics")] == [200, 200]
+    assert werkzeug_lines.getvalue() == ""
+    assert logs.records == []
+
+
 @pytest.mark.parametrize("options", [{"server_access_log": "keep"}, {"access_log": False}])
 def test_werkzeugs_lines_are_kept_on_request_and_where_there_are_no_others(
     options: Any, app: flask.Flask, logs: CapturedLogs
@@ -71,6 +82,21 @@ def test_the_lines_of_an_application_that_otelog_does_not_watch_are_kept(
         access_records(logs, 2)
     (line,) = werkzeug_lines.getvalue().splitlines()
     assert "GET /other HTTP/1.1" in line
+
+
+def test_of_applications_in_one_another_the_inner_one_has_the_say(
+    app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
+) -> None:
+    inner = flask.Flask("inner")
+    FlaskLogging(inner, server_access_log="keep")
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/in": inner})  # type: ignore[method-assign]
+    FlaskLogging(app)
+    with serve_werkzeug(app) as served:
+        for path in ("/in/x", "/x"):
+            served.get(path)
+        access_records(logs, 2)
+    (line,) = werkzeug_lines.getvalue().splitlines()
+    assert "GET /in/x HTTP/1.1" in line
 
 
 APPLICATION = """
