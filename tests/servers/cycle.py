@@ -230,6 +230,8 @@ class Cycle:
         Raises:
             AssertionError: they differ.
         """
+        for complaint in ("Traceback", "Exception ignored", "otelog: "):
+            assert complaint not in self.output, self.output
         known = self.read_books()
         arrived = _by_instance(self.receiver)
         records = Counter(body for bodies in arrived.values() for body in bodies)
