@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from otelog.handler import LoggingHandler, find_logger, way_of
 
 # Where a library asks whether any handler would show its records.
 _QUESTIONS = (("flask.logging", "has_level_handler"), ("werkzeug._internal", "_has_level_handler"))
 
-_replaced: list[tuple[Any, str, Callable[[logging.Logger], bool]]] = []
+_KEPT = "_otelog_has_replaced"
+"""Where a library's own answer is kept: in its module, which must not outlive the rest of the library at the end."""
 
 
 class LastResort(logging.Handler):
@@ -64,13 +63,13 @@ def spare() -> None:
         module = sys.modules.get(module_name)
         known = getattr(module, name, None)
         if callable(known) and known is not _has_level_handler:
-            _replaced.append((module, name, known))
+            setattr(module, _KEPT, known)
             setattr(module, name, _has_level_handler)
 
 
 def restore() -> None:
     """Take back what `spare` has put in place."""
-    while _replaced:
-        module, name, known = _replaced.pop()
+    for module_name, name in _QUESTIONS:
+        module = sys.modules.get(module_name)
         if getattr(module, name, None) is _has_level_handler:
-            setattr(module, name, known)
+            setattr(module, name, getattr(module, _KEPT))

@@ -294,6 +294,7 @@ class Transport(Exchanges):
         given = {name.lower() for name in settings.headers}
         self._headers = {name: value for name, value in self._headers.items() if name.lower() not in given}
         self._headers.update(settings.headers)
+        self._settings = settings
         self._context = make_context(settings) if self._secure else None
         self._connection: DeadlineConnection | None = None
         self._answered = False
@@ -357,13 +358,24 @@ class Transport(Exchanges):
                 return
 
     def _get_connection(self) -> DeadlineConnection:
+        if self._connection is not None and self._connection.sock is not None and not self._connection.is_connected:
+            self._connection.close()
+        if self._connection is None or self._connection.sock is None:
+            self._renew_context()
         if self._connection is None:
             # Late, because importing urllib3 takes longer than all of otelog.
             factory: type[DeadlineConnection] = load_module("otelog._connection").DeadlineConnection
             self._connection = factory(self._host, self._port, context=self._context)
-        elif self._connection.sock is not None and not self._connection.is_connected:
-            self._connection.close()
         return self._connection
+
+    def _renew_context(self) -> None:
+        """Make the context again if gevent has put its own sockets in place since: the old one cannot wrap them."""
+        if self._context is not None:
+            import ssl
+
+            if type(self._context) is not ssl.SSLContext:
+                self._context = make_context(self._settings)
+                self._connection = None
 
     def _read_answer(self, connection: DeadlineConnection) -> Answer:
         response = connection.getresponse()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import trustme
 
 from otelog.testing import OTLPServer
 from tests.support import wait_until
@@ -76,6 +78,18 @@ def test_greenlets_go_on_while_records_wait_and_all_of_them_arrive(order: str) -
     with OTLPServer() as server:
         run(server, *ORDERS[order], WORK, FLUSHED, "live('second')")
         assert names(server) == expected("first", "second")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_records_arrive_over_tls(order: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    certificate = f"600_000, certificate_file={str(tmp_path / 'authority.pem')!r})"
+    with OTLPServer(tls=context) as server:
+        run(server, *[line.replace("600_000)", certificate) for line in ORDERS[order]], WORK, FLUSHED)
+        assert names(server) == expected("first")
 
 
 @pytest.mark.parametrize("order", ORDERS)

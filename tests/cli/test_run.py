@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -276,3 +277,31 @@ def test_without_the_instrumentation_of_flask_it_says_what_to_install(server: OT
     done = run(server, tmp_path, "run", "--", "python", "-c", "print('ran')", starter=[sys.executable, "-c", code])
     assert (done.returncode, done.stdout) == (0, "ran\n")
     assert "python -m pip install 'otelog[flask]'" in done.stderr
+
+
+@pytest.mark.parametrize(("said", "in_force"), [(None, "true"), ("false", "false")])
+def test_sigterm_delivers_what_is_held_unless_it_is_told_otherwise(
+    server: OTLPServer, tmp_path: Path, said: str | None, in_force: str
+) -> None:
+    environ = {} if said is None else {"OTELOG_HANDLE_SIGTERM": said}
+    code = "import os, signal, logging; logging.info('held'); os.kill(os.getpid(), signal.SIGTERM)"
+    done = run(server, tmp_path, "--", "python", "-c", code, **environ)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert bodies(server) == ({"held": 1} if in_force == "true" else {})
+
+
+def test_a_configuration_file_may_leave_sigterm_alone(server: OTLPServer, tmp_path: Path) -> None:
+    write(tmp_path, "otelog.yaml", "handle_sigterm: false\n")
+    code = "import os, signal, logging; logging.info('held'); os.kill(os.getpid(), signal.SIGTERM)"
+    done = run(server, tmp_path, "--config", "otelog.yaml", "python", "-c", code)
+    assert (done.returncode, bodies(server)) == (-signal.SIGTERM, {})
+
+
+def test_uwsgi_is_told_what_threads_and_forks_need_and_other_programs_are_not(
+    server: OTLPServer, tmp_path: Path
+) -> None:
+    for name in ("uwsgi", "other"):
+        write(tmp_path, name, "#!/bin/sh\necho $UWSGI_ENABLE_THREADS $UWSGI_PY_CALL_OSAFTERFORK\n").chmod(0o755)
+    assert run(server, tmp_path, "--", "./uwsgi").stdout.split() == ["true", "true"]
+    assert run(server, tmp_path, "--", "./uwsgi", UWSGI_ENABLE_THREADS="no").stdout.split() == ["no", "true"]
+    assert run(server, tmp_path, "--", "./other").stdout.split() == []

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,12 +176,17 @@ class Cycle:
         return [answer for answer in answers if answer is not None]
 
     def settle(self) -> None:
-        """Wait until the server has all of its workers again, without asking them anything."""
+        """Wait until the server has all of its workers again, and says so; without asking them anything.
+
+        A server that is told to end while it starts a worker may wait for that one for ever.
+        """
 
         def has_all() -> bool:
             children = {child.pid for child in psutil.Process(self.process.pid).children()}
             ready = {int(path.stem) for path in self.folder.glob("*.ready")}
-            return len(children) == self.workers and (not ready or children <= ready)
+            told = {int(number) for number in re.findall(r"\bpid: (\d+)", self.output)}
+            told -= {int(number) for number in re.findall(r"work of process (\d+) is done", self.output)}
+            return len(children) == self.workers and children <= told and (not ready or children <= ready)
 
         wait_until(has_all, START_SECONDS, what=f"all workers are there:\n{self.output}")
 
@@ -230,6 +236,8 @@ class Cycle:
         Raises:
             AssertionError: they differ.
         """
+        for complaint in ("Traceback", "Exception ignored", "otelog: "):
+            assert complaint not in self.output, self.output
         known = self.read_books()
         arrived = _by_instance(self.receiver)
         records = Counter(body for bodies in arrived.values() for body in bodies)

@@ -120,7 +120,7 @@ _APP = "tests.servers.app:app"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
 _UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
 _UWSGI_GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
-_CELERY = f"celery -A tests.servers.tasks worker -P prefork -c {WORKERS} --max-tasks-per-child {RECYCLED_AFTER}"
+_CELERY = f"celery -A tests.servers.tasks worker -P prefork -c {WORKERS} --max-tasks-per-child {REQUESTS // 3}"
 
 ROWS = (
     *(
