@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
 from typing import Any
 
-from flask import Flask
+from flask import Flask, g
 
 import otelog
 from tests.servers import books
@@ -18,6 +19,12 @@ RECORDS = 5
 books.keep()
 app = Flask("shop")
 log = logging.getLogger("shop")
+requests = itertools.count(1)
+
+
+@app.before_request
+def count() -> None:
+    g.number = next(requests)
 
 
 @app.get("/work/<name>")
@@ -30,9 +37,9 @@ def work(name: str) -> dict[str, Any]:
 
 @app.get("/ready")
 def ready() -> dict[str, Any]:
-    """Say who answers; slowly, so that the next to ask finds another worker."""
+    """Say who answers, and how often it has; slowly, so that the next to ask finds another worker."""
     time.sleep(0.02)
-    return {"pid": os.getpid()}
+    return {"pid": os.getpid(), "instance": books.find_instance(), "number": g.number}
 
 
 @app.get("/flush")

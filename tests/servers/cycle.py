@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -90,6 +89,8 @@ class Cycle:
         """Bodies of records of which nobody can say whether they were made: their requests had no answer."""
         self.killed: dict[int, int] = {}
         """How many records a process held when it was killed, by its process id."""
+        self.met: dict[int, str] = {}
+        """The instance of each process that has answered, by its process id: one may be left without any work."""
         self.outcome = Outcome()
 
     def start(self, arguments: Iterable[str] = ()) -> None:
@@ -154,6 +155,8 @@ class Cycle:
             connection.close()
         assert answer.status == 200, f"{answer.status} for {path}: {body!r}\n{self.output}"
         answered: dict[str, Any] = json.loads(body)
+        if "instance" in answered:
+            self.met[answered["pid"]] = answered["instance"]
         return answered
 
     def work(self, requests: int = 24, clients: int = 4, *, may_fail: int = 0) -> list[dict[str, Any]]:
@@ -175,20 +178,30 @@ class Cycle:
         assert answers.count(None) <= may_fail, f"{answers.count(None)} requests were not answered:\n{self.output}"
         return [answer for answer in answers if answer is not None]
 
-    def settle(self) -> None:
-        """Wait until the server has all of its workers again, and says so; without asking them anything.
+    def settle(self, recycled_after: int) -> None:
+        """Wait until the server has all of its workers, and each has answered, and is not the next to be recycled.
 
         A server that is told to end while it starts a worker may wait for that one for ever.
+
+        Args:
+            recycled_after: How many requests a worker answers before it is recycled.
         """
+        answered: dict[int, int] = {}
+
+        def ask(_: int) -> None:
+            answer = self.ask("/ready")
+            if answer is not None:
+                answered[answer["pid"]] = answer["number"]
 
         def has_all() -> bool:
-            children = {child.pid for child in psutil.Process(self.process.pid).children()}
-            ready = {int(path.stem) for path in self.folder.glob("*.ready")}
-            told = {int(number) for number in re.findall(r"\bpid: (\d+)", self.output)}
-            told -= {int(number) for number in re.findall(r"work of process (\d+) is done", self.output)}
-            return len(children) == self.workers and children <= told and (not ready or children <= ready)
+            list(pool.map(ask, range(self.workers)))
+            children = [child.pid for child in psutil.Process(self.process.pid).children()]
+            return len(children) == self.workers and all(
+                answered.get(child, recycled_after) < recycled_after for child in children
+            )
 
-        wait_until(has_all, START_SECONDS, what=f"all workers are there:\n{self.output}")
+        with ThreadPoolExecutor(self.workers) as pool:
+            wait_until(has_all, START_SECONDS, what="all workers are there")
 
     def flush(self) -> None:
         """Have every worker deliver what it holds."""
@@ -280,7 +293,7 @@ class Cycle:
 
     def check_workers(self, answers: Iterable[dict[str, Any]], least: int) -> None:
         """See that at least so many processes have answered, each another instance, and that each has left its book."""
-        instances = {answer["pid"]: answer["instance"] for answer in answers}
+        instances = {**self.met, **{answer["pid"]: answer["instance"] for answer in answers}}
         assert len(instances) >= least, instances
         assert len(set(instances.values())) == len(instances), instances
         left = {pid: book["instance"] for pid, book in self.read_books().items()}

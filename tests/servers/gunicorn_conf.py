@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
 if os.environ.get("SERVER_TESTS_PATCH"):
     from gevent import monkey
@@ -15,11 +13,6 @@ if os.environ.get("SERVER_TESTS_PATCH"):
 from otelog.gunicorn import child_exit
 from tests.servers import books
 
-__all__ = ["child_exit", "post_worker_init"]
+__all__ = ["child_exit"]
 
 books.keep()
-
-
-def post_worker_init(worker: Any) -> None:
-    """Say that this worker sees signals: one that comes earlier is lost, and gunicorn waits half a minute for it."""
-    Path(os.environ[books.FOLDER], f"{worker.pid}.ready").touch()

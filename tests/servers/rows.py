@@ -36,7 +36,7 @@ def until_term(cycle: Cycle) -> Answers:
 def recycled(cycle: Cycle) -> Answers:
     """Work for longer than a worker lives."""
     answers = cycle.work(REQUESTS, may_fail=REQUESTS // 4)
-    cycle.settle()
+    cycle.settle(RECYCLED_AFTER)
     cycle.end(signal.SIGTERM)
     assert len({answer["pid"] for answer in answers}) > cycle.workers, "no worker was recycled"
     return answers
@@ -145,7 +145,7 @@ ROWS = (
     Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL),
     Row(
         "uWSGI --max-requests",
-        f"{_UWSGI} --module {_APP} --max-requests {2 * RECYCLED_AFTER} --min-worker-lifetime 0",
+        f"{_UWSGI} --module {_APP} --max-requests {RECYCLED_AFTER} --min-worker-lifetime 0",
         _UWSGI_GRACEFUL,
         recycled,
     ),
