@@ -10,9 +10,13 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.machine import machine_facts
 from tests.servers.cycle import END_SECONDS, Outcome
@@ -51,18 +55,26 @@ def main() -> int:
         del os.environ[name]
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
     failed_in_all = 0
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for row, (failed, total) in zip(rows, pool.map(lambda row: run_row(row, arguments.cycles), rows), strict=True):
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(arguments.jobs) as pool:
+        tasks = [progress.add_task(row.name, total=arguments.cycles, start=False) for row in rows]
+
+        def run(row: Row, task: TaskID) -> tuple[int, Outcome]:
+            progress.start_task(task)
+            return run_row(row, arguments.cycles, lambda: progress.advance(task))
+
+        for row, (failed, total) in zip(rows, pool.map(run, rows, tasks), strict=True):
             failed_in_all += failed
             write_row(arguments.output, row, arguments.cycles, failed, total)
     return int(failed_in_all > 0)
 
 
-def run_row(row: Row, cycles: int) -> tuple[int, Outcome]:
+def run_row(row: Row, cycles: int, report: Callable[[], None]) -> tuple[int, Outcome]:
     """Return how many cycles have failed, and the sum of the others' figures; the end is the longest."""
     failed, total = 0, Outcome()
     began = time.monotonic()
     for number in range(cycles):
+        report()
         with tempfile.TemporaryDirectory(prefix="otelog-servers-") as folder:
             try:
                 one = run_cycle(row, Path(folder))
