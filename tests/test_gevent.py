@@ -18,7 +18,10 @@ from otelog.testing import OTLPServer
 from tests.support import wait_until
 
 # Not imported here: that alone changes what otelog does.
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None,
+    reason="gevent comes with the extra servers, which the other Pythons of `make test` go without",
+)
 
 PATCH = "from gevent import monkey; monkey.patch_all()"
 IMPORT = "import otelog"

@@ -27,7 +27,7 @@ def count() -> None:
     g.number = next(requests)
 
 
-@app.get("/work/<name>")
+@app.get("/records/<name>")
 def work(name: str) -> dict[str, Any]:
     """Log a few records that nobody else logs; says who has, and what is held in this process."""
     for number in range(RECORDS):

@@ -169,7 +169,7 @@ class Cycle:
         """
         names = self.make_names(requests)
         with ThreadPoolExecutor(clients) as pool:
-            answers = list(pool.map(lambda name: self.ask(f"/work/{name}"), names))
+            answers = list(pool.map(lambda name: self.ask(f"/records/{name}"), names))
         for name, answer in zip(names, answers, strict=True):
             if answer is None:
                 self.possible |= _bodies(name)
