@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
+
+from tools.loopback import find_free_ports
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
@@ -40,15 +41,6 @@ service:
 """
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def find_collector(given: str | None) -> Path | None:
     """Find the Collector: what is given, else OTELOG_COLLECTOR, else the newest build in the user's cache.
 
@@ -71,7 +63,7 @@ class NopCollector:
 
     def __init__(self, binary: str | os.PathLike[str]) -> None:
         self._binary = os.fspath(binary)
-        http, grpc, self._metrics_port = _free_ports(3)
+        http, grpc, self._metrics_port = find_free_ports(3)
         self.endpoint = f"http://127.0.0.1:{http}"
         self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
         self._configuration = _CONFIGURATION.format(http=http, grpc=grpc, metrics=self._metrics_port)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import threading
 import time
@@ -33,16 +32,6 @@ def wait_until(condition: Callable[[], Result], timeout: float = 10.0, *, what: 
         if late:
             raise AssertionError(f"not within {timeout:g} s: {what or getattr(condition, '__name__', condition)}")
         pause.wait(0.01)
-
-
-def find_free_ports(count: int) -> list[int]:
-    """Return ports of loopback that were all free a moment ago, for programs that cannot take port 0."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def end_process(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otelog.testing import OTLPServer
-from tests.support import end_process, find_free_ports, wait_until
+from tests.support import end_process, wait_until
+from tools.loopback import find_free_ports
 
 if TYPE_CHECKING:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord

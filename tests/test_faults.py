@@ -18,7 +18,8 @@ import otelog
 from otelog import providers
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import bodies
-from tests.support import find_free_ports, wait_until
+from tests.support import wait_until
+from tools.loopback import find_free_ports
 
 log = otelog.get_logger("faults")
 NEIGHBOURS = 10

@@ -18,7 +18,7 @@ import pytest
 
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import bodies, to_dict, to_python
-from tests.support import find_free_ports
+from tools.loopback import find_free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 60.0

@@ -23,7 +23,7 @@ import trustme
 from otelog._transport import MAX_ANSWER_BYTES, Answer, Transport, TransportFailure, TransportSettings
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer, Reply
-from tests.support import find_free_ports
+from tools.loopback import find_free_ports
 
 BODY = b"twelve bytes" * 100
 SOON = 0.3

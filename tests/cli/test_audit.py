@@ -17,7 +17,7 @@ from otelog.audit.reading import Reader, Sources
 from otelog.cli.audit import find_sources, settle
 from otelog.cli.commands import otelog
 from otelog.cli.stack.settings import PORTS, Settings, State
-from tests.support import find_free_ports
+from tools.loopback import find_free_ports
 
 OTLP = 'otel_component_name="otlp/0",otel_component_type="otlp_http_log_exporter",server_port="4318"'
 # Another Collector, of which nothing is seen here.

@@ -15,7 +15,8 @@ import pytest
 
 from otelog.cli.journal import Journal
 from otelog.cli.receiver import Receiver
-from tests.support import find_free_ports, wait_until
+from tests.support import wait_until
+from tools.loopback import find_free_ports
 
 pytest.importorskip("flask")
 pytest.importorskip("waitress")

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from otelog.cli.commands import otelog
 from otelog.testing import OTLPServer, Reply
-from tests.support import find_free_ports
+from tools.loopback import find_free_ports
 
 pytest.importorskip("flask")
 pytest.importorskip("opentelemetry.instrumentation.flask")

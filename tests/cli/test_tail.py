@@ -21,7 +21,8 @@ from otelog.cli.commands import otelog
 from otelog.cli.following import Following
 from otelog.loki import Entry
 from tests.loki_double import LokiDouble
-from tests.support import find_free_ports, wait_until
+from tests.support import wait_until
+from tools.loopback import find_free_ports
 
 
 def line(message: str, **more: Any) -> str:

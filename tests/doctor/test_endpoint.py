@@ -19,9 +19,9 @@ from otelog.doctor._canary import EVENT_NAME
 from otelog.doctor._examination import examine_endpoints
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import to_dict
-from tests.support import find_free_ports
 from tests.test_grpc import GrpcServer
 from tests.test_grpc import Reply as GrpcReply
+from tools.loopback import find_free_ports
 
 PATIENCE = 10.0
 SOON = 0.3

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.debian import unpack_packages
-from tests.support import end_process, find_free_ports, wait_until
+from tests.support import end_process, wait_until
+from tools.loopback import find_free_ports
 
 # The server, and the libraries that a Debian without anything lacks.
 PACKAGES = ("redis-server", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1", "libssl3", "libsystemd0")

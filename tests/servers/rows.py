@@ -17,7 +17,7 @@ from otelog.testing import OTLPServer
 from tests.servers import tasks
 from tests.servers.cycle import ROOT, Cycle, Outcome
 from tests.servers.redis import running_redis
-from tests.support import find_free_ports
+from tools.loopback import find_free_ports
 
 Answers = list[dict[str, Any]]
 

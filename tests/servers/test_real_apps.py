@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from otelog.testing import OTLPServer
-from tests.support import end_process, find_free_ports, wait_until
+from tests.support import end_process, wait_until
+from tools.loopback import find_free_ports
 from tools.real_apps.checking import check_ledgers, check_made, check_once, check_own_log, check_traces
 from tools.real_apps.receiving import Record, read_records
 from tools.real_apps.running import Plan, run

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import end_process, find_free_ports, wait_until
+from tests.support import end_process, wait_until
+from tools.loopback import find_free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0

@@ -26,7 +26,8 @@ from pathlib import Path
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.files import StackError
 from tests.debian import PackagesUnavailableError, cache_folder, unpack_packages
-from tests.support import find_free_ports, wait_until
+from tests.support import wait_until
+from tools.loopback import find_free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0

@@ -9,7 +9,8 @@ import urllib.request
 from pathlib import Path
 
 from otelog.loki import LokiClient
-from tests.support import find_free_ports, wait_until
+from tests.support import wait_until
+from tools.loopback import find_free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0

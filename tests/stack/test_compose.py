@@ -29,7 +29,8 @@ import yaml
 from tests.stack.conftest import open_url
 from tests.stack.engine import Engine, EngineUnavailableError, find_compose, find_programs, make_images
 from tests.stack.running import RunningStack, Sender
-from tests.support import find_free_ports, wait_until
+from tests.support import wait_until
+from tools.loopback import find_free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = (

@@ -24,7 +24,8 @@ from otelog.cli.journal import Journal
 from otelog.cli.otlp_json import decode_logs
 from otelog.cli.receiver import Receiver
 from otelog.testing import OTLPServer
-from tools.real_apps.waiting import find_free_ports, wait_until
+from tools.loopback import find_free_ports
+from tools.real_apps.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.real_apps.waiting import find_free_ports, wait_until
+from tools.loopback import find_free_ports
+from tools.real_apps.waiting import wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType
