@@ -45,7 +45,7 @@ def read_error_message(headers: Mapping[str, str], body: bytes) -> str:
     """Read a server's explanation of a failure: the message of a ``google.rpc.Status``, or plain text.
 
     Args:
-        headers: The answer's; asked for ``Content-Type``, whatever its case.
+        headers: The answer's; by their names in small letters.
         body: What came with it.
 
     Returns:
@@ -53,7 +53,7 @@ def read_error_message(headers: Mapping[str, str], body: bytes) -> str:
 
     Source: OTLP, "Failures".
     """
-    kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "").lower()
+    kind = headers.get("content-type", "").lower()
     # Loki does not say that what it sends is protobuf.
     if "protobuf" in kind or kind.startswith("application/octet-stream"):
         try:

@@ -9,16 +9,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import socket
 import ssl
 from collections.abc import Callable
+from http.client import HTTPConnection
 from typing import TypeVar, cast
-
-# First the package. Whoever asks for a module of it holds that one's import lock while the package is imported; and
-# a thread of the application that is importing the package wants just that lock, and would be left with half a module.
-import urllib3  # noqa: F401
-from urllib3.connection import HTTPConnection
-from urllib3.util.wait import wait_for_write
 
 POLL_INTERVAL = 0.1
 """Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
@@ -68,12 +64,9 @@ class DeadlineSocket:
         held = self._socket.makefile("rb", buffering=0)
         return io.BufferedReader(_DeadlineReader(self, self._socket, held))
 
-    def settimeout(self, timeout: float | None) -> None:
-        """Accept and ignore what urllib3 would set: the deadline rules."""
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor; urllib3 polls it to see whether the server has hung up."""
-        return self._socket.fileno()
+    def has_input(self) -> bool:
+        """Whether something can be read, or the other side has hung up."""
+        return _is_ready(self._socket, write=False, timeout=0.0)
 
     def close(self) -> None:
         """Let the socket go; it is closed when no reader has it any more."""
@@ -130,6 +123,10 @@ class DeadlineConnection(HTTPConnection):
         if self.sock is not None:
             cast("DeadlineSocket", self.sock).time_left = time_left
 
+    def is_usable(self) -> bool:
+        """Whether the next request can go over it: a server that has something to say between two has hung up."""
+        return self.sock is not None and not cast("DeadlineSocket", self.sock).has_input()
+
     def abandon(self) -> None:
         """Give up what a fork has copied. An answer's reader may be locked by a thread that only the parent has."""
         if self._bounded is not None:
@@ -157,7 +154,8 @@ class DeadlineConnection(HTTPConnection):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
-                bounded.secure(self._context, self.host)
+                # The dot that ends a full name for the look-up is in no certificate.
+                bounded.secure(self._context, self.host.rstrip("."))
         except BaseException:
             bounded.close()
             raise
@@ -174,7 +172,7 @@ class DeadlineConnection(HTTPConnection):
             left = _require_time(self._time_left) - reserved
             if left <= 0.0:
                 raise DeadlineError("no answer to the attempt to connect")
-            if wait_for_write(sock, min(left, POLL_INTERVAL)):
+            if _is_ready(sock, write=True, timeout=min(left, POLL_INTERVAL)):
                 break
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
@@ -186,3 +184,15 @@ def _require_time(time_left: TimeLeft) -> float:
     if left <= 0.0:
         raise DeadlineError("the time for the exchange is used up")
     return left
+
+
+def _is_ready(sock: socket.socket, *, write: bool, timeout: float) -> bool:
+    """Wait so many seconds for room to write, or for something to read."""
+    if hasattr(select, "poll"):
+        # select() has no place for a descriptor above 1023.
+        waiting = select.poll()
+        waiting.register(sock, select.POLLOUT if write else select.POLLIN)
+        return bool(waiting.poll(timeout * 1000))
+    readers, writers = ([], [sock]) if write else ([sock], [])
+    # Windows calls a connection that has failed exceptional.
+    return any(select.select(readers, writers, writers, timeout))

@@ -360,5 +360,5 @@ def _find_error(result: Answer | tuple[Reason, str | None]) -> Reason | None:
 
 def _read_wait(answer: Answer) -> float | None:
     # A date is measured with the server's own clock where it tells it: ours may be wrong by more than the wait.
-    now = parse_http_date(answer.headers.get("Date")) or datetime.now(timezone.utc)
-    return parse_retry_after(answer.headers.get("Retry-After"), now=now)
+    now = parse_http_date(answer.headers.get("date")) or datetime.now(timezone.utc)
+    return parse_retry_after(answer.headers.get("retry-after"), now=now)

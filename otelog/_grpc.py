@@ -193,11 +193,11 @@ class GrpcTransport(Exchanges):
             raise self._fail(said, retryable=retryable, outcome_unknown=False)
         if code == "CANCELLED" or _CUT.search(details):
             raise self._fail(f"{code}: {details}", retryable=code in RETRYABLE_CODES, outcome_unknown=True)
-        headers = {"Content-Type": "text/plain"}
+        headers = {"content-type": "text/plain"}
         trailers = dict(call.trailing_metadata() or ())
         delay = read_retry_delay(trailers.get("grpc-status-details-bin", b""))
         if delay is not None:
-            headers["Retry-After"] = f"{delay:.9f}"
+            headers["retry-after"] = f"{delay:.9f}"
         status = _EQUIVALENTS.get(code, _FINAL)
         if code in ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE") and _SIZE_REFUSED.search(details):
             status = _TOO_LARGE

@@ -26,8 +26,7 @@ from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
-
-    from urllib3.response import BaseHTTPResponse
+    from http.client import HTTPResponse
 
     from otelog._connection import DeadlineConnection
 
@@ -89,7 +88,7 @@ class Answer(NamedTuple):
 
     Args:
         status: HTTP's; after a call of gRPC the one that asks a client for the same.
-        headers: Looked up in any case.
+        headers: By their names in small letters.
         body: Decoded.
         rpc_status: What gRPC said, such as "UNAVAILABLE"; None where HTTP was spoken.
     """
@@ -321,7 +320,7 @@ class Transport(Exchanges):
             connection = self._get_connection()
             connection.start_exchange(exchange_left)
             try:
-                connection.request("POST", self._path, content, self._headers, preload_content=False)
+                connection.request("POST", self._path, content, self._headers)
                 sent = True
             except (BrokenPipeError, ConnectionResetError):
                 # A server may refuse a large request (413) before it has read it; its answer is then waiting for us.
@@ -358,12 +357,14 @@ class Transport(Exchanges):
                 return
 
     def _get_connection(self) -> DeadlineConnection:
-        if self._connection is not None and self._connection.sock is not None and not self._connection.is_connected:
+        if self._connection is not None and not self._connection.is_usable():
             self._connection.close()
         if self._connection is None or self._connection.sock is None:
             self._renew_context()
         if self._connection is None:
-            # Late, because importing urllib3 takes longer than all of otelog.
+            # Late, because importing TLS and HTTP takes longer than all of otelog. All of it is the standard library's,
+            # where no package imports its own modules while it is imported itself. Two threads that import one which
+            # does, from its two ends, are torn apart by Python: one is left with half a module, maybe the application.
             factory: type[DeadlineConnection] = load_module("otelog._connection").DeadlineConnection
             self._connection = factory(self._host, self._port, context=self._context)
         return self._connection
@@ -398,7 +399,7 @@ class Transport(Exchanges):
                     outcome_unknown=True,
                 )
             body = b""
-        return Answer(response.status, response.headers, body)
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 
     def _explain(self, error: Exception, *, sent: bool) -> TransportFailure:
         from http.client import BadStatusLine, HTTPException
@@ -424,17 +425,21 @@ class Transport(Exchanges):
         return TransportFailure(f"{self.target}: {said}", retryable=retryable, outcome_unknown=sent)
 
 
-def _read_body(response: BaseHTTPResponse) -> bytes | None:
+def _read_body(response: HTTPResponse) -> bytes | None:
     """Read a whole body; None if it is longer than `MAX_ANSWER_BYTES`; one that cannot be decoded counts as empty."""
     chunks: list[bytes] = []
     size = 0
-    # Read until nothing comes: only then has the library checked that the body was complete.
-    while chunk := response.read(_READ_BYTES, decode_content=False):
+    while chunk := response.read(_READ_BYTES):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             return None
     body = b"".join(chunks)
+    if response.length:
+        # Whoever asks `http.client` for a part at a time is not told that the rest never came.
+        from http.client import IncompleteRead
+
+        raise IncompleteRead(body, response.length)
     if body and response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
         try:
             body = zlib.decompressobj(_ANY_ZLIB_WBITS).decompress(body, MAX_ANSWER_BYTES + 1)
@@ -457,7 +462,7 @@ def split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
     try:
         parts = urlsplit(endpoint)
         port = parts.port
-        # urllib3 would send a name of other letters as it is.
+        # The look-up, the header Host and a certificate all want it in this form.
         host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
     except ValueError as error:
         raise ConfigurationError(f"{problem}; it cannot be read: {error}") from None

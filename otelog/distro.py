@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config import wants_log_correlation
-from otelog._loading import load_module
 from otelog.providers import configure, ensure_handler, keep_last_resort, shield_loggers
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ class OtelogConfigurator:
         Nobody has asked for a change of what the application shows on its console.
         """
         keep_last_resort()
-        # The exporter's thread would import it in the middle of the application's own imports. Two threads in one
-        # package are torn apart by Python, and either may be left with half a module; here there is no other thread.
-        load_module("otelog._connection")
         configure()
 
 

@@ -4,7 +4,7 @@
         for entry in loki.query_range('{service_name="checkout"} |= "paid"', start=start_ns, end=end_ns):
             print(entry.timestamp_ns, entry.line, entry.metadata.get("trace_id"))
 
-Times are nanoseconds since 1970; a start is included, an end is not. Live tails need the extra ``loki``.
+Times are nanoseconds since 1970; a start is included, an end is not. Needs the extra ``loki``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from otelog._loki_http import LokiError, LokiHttp
 from otelog._loki_pages import Entry, Pages, read_streams
 from otelog.exceptions import ConfigurationError
+
+try:
+    from otelog._loki_http import LokiError, LokiHttp
+except ModuleNotFoundError as error:
+    if error.name != "urllib3":
+        raise
+    raise ImportError("otelog.loki needs urllib3: python -m pip install 'otelog[loki]'") from error
 
 if TYPE_CHECKING:
     from otelog._loki_tail import Tail

@@ -59,11 +59,11 @@ def test_a_message_cannot_write_lines_of_its_own_to_the_terminal() -> None:
     [
         (PROTOBUF, b"\x08\x03\x12\x08no body!", "no body!"),
         (PROTOBUF, b"\x12\x7f", ""),
-        ({"Content-Type": "text/plain; charset=utf-8"}, b"request too large\n", "request too large"),
-        ({"CONTENT-TYPE": "application/json"}, b'{"message":"no"}', '{"message":"no"}'),
-        ({"Content-Type": "text/html"}, b"<html>long</html>", ""),
+        ({"content-type": "text/plain; charset=utf-8"}, b"request too large\n", "request too large"),
+        ({"content-type": "application/json"}, b'{"message":"no"}', '{"message":"no"}'),
+        ({"content-type": "text/html"}, b"<html>long</html>", ""),
         ({}, b"anything", ""),
-        ({"Content-Type": "text/plain"}, b"\xff\xfe", "��"),
+        ({"content-type": "text/plain"}, b"\xff\xfe", "��"),
     ],
 )
 def test_a_failure_is_explained_in_the_servers_words(headers: dict[str, str], body: bytes, message: str) -> None:

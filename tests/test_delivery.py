@@ -572,7 +572,7 @@ class ModelServer:
         if trouble.isdigit() and trouble != "204":
             return Answer(int(trouble), {}, b"")
         if trouble.startswith("retry_after"):
-            return Answer(503, {"Retry-After": trouble.partition(" ")[2]}, b"")
+            return Answer(503, {"retry-after": trouble.partition(" ")[2]}, b"")
         if trouble == "refused":
             raise TransportFailure(trouble, retryable=True, outcome_unknown=False)
         if trouble == "certificate":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import select
 import socket
 import ssl
 import struct
@@ -14,7 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_body_arrives_as_it_was_given(server: OTLPServer, compression: str) ->
         pytest.importorskip("zstandard")
     with transport_to(server.logs_endpoint, compression=compression) as transport:
         assert transport.post(BODY) == Answer(
-            200, {"Content-Type": "application/x-protobuf", "Content-Length": "0"}, b""
+            200, {"content-type": "application/x-protobuf", "content-length": "0"}, b""
         )
     (request,) = server.requests
     assert request.body == BODY
@@ -141,6 +142,29 @@ def test_no_proxy_of_the_environment_is_used(server: OTLPServer, monkeypatch: py
 
 
 # --- the connection
+
+
+def test_a_system_without_poll_is_served(server: OTLPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "poll")
+    with transport_to(server.logs_endpoint) as transport:
+        assert [transport.post(BODY).status for _ in range(2)] == [200, 200]
+        assert server.connections == 1
+
+
+def test_an_application_with_thousands_of_open_files_is_served(server: OTLPServer) -> None:
+    resource = pytest.importorskip("resource")
+    wanted = 1100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * wanted)), hard))
+    try:
+        with ExitStack() as stack:
+            for _ in range(wanted):
+                file = stack.enter_context(open(os.devnull, "rb"))
+            assert file.fileno() > 1023
+            with transport_to(server.logs_endpoint) as transport:
+                assert [transport.post(BODY).status for _ in range(2)] == [200, 200]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_one_connection_serves_all_requests(server: OTLPServer) -> None:
@@ -303,6 +327,22 @@ def test_a_chunked_body_is_read_to_its_end(server: OTLPServer) -> None:
         assert transport.post(BODY).body == b"abcde"
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [b"Content-Length: 9\r\n\r\nabcde", b"Transfer-Encoding: chunked\r\n\r\n9\r\nabcde"],
+    ids=["length", "chunked"],
+)
+def test_a_success_whose_body_ends_too_early_is_none(cut: bytes) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + cut)
+        connection.shutdown(socket.SHUT_WR)
+
+    with peer(talk) as endpoint, transport_to(endpoint) as transport:
+        failure = fail(transport)
+        assert (failure.retryable, failure.outcome_unknown) == (True, True)
+
+
 @pytest.mark.parametrize("size", [MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_success_with_a_body_over_the_bound_is_not_retried(server: OTLPServer, size: int, packed: bool) -> None:
@@ -324,7 +364,7 @@ def test_a_failure_is_known_by_its_status_even_if_its_body_is_not(server: OTLPSe
     server.script = [Reply(status=503, fault=fault, headers={"Retry-After": "9"}, pace=0)]  # type: ignore[arg-type]
     with transport_to(server.logs_endpoint) as transport:
         answer = transport.post(BODY)
-        assert (answer.status, answer.headers["Retry-After"], answer.body) == (503, "9", b"")
+        assert (answer.status, answer.headers["retry-after"], answer.body) == (503, "9", b"")
         assert transport.post(BODY).status == 200
     assert server.fired[fault] == 1
 
@@ -569,6 +609,18 @@ def test_a_server_of_a_trusted_authority_is_used(authority: trustme.CA, authorit
         assert server.connections == 1
 
 
+def test_a_full_name_with_its_dot_is_the_certificates_name(
+    authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+    # Not every resolver finds it in its own file.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: look_up(host.rstrip(b"."), *rest, **more))
+    with OTLPServer(host="localhost", tls=secure_context(authority.issue_cert("localhost"))) as server:
+        endpoint = server.logs_endpoint.replace("localhost", "localhost.")
+        with transport_to(endpoint, certificate_file=authority_file) as transport:
+            assert transport.post(BODY).status == 200
+
+
 @pytest.mark.parametrize(
     ("names", "trusted", "hint"),
     [
@@ -748,12 +800,12 @@ def test_zstd_without_its_library_says_what_to_install() -> None:
     assert sys.version_info >= (3, 14) or "zstandard" in done.stdout
 
 
-def test_urllib3_is_not_imported_before_the_first_request() -> None:
+def test_http_and_tls_are_not_imported_before_the_first_request() -> None:
     program = (
         "import sys\n"
         "from otelog._transport import *\n"
         "Transport(TransportSettings(endpoint='http://host/'))\n"
-        "print([name for name in sys.modules if name.split('.')[0] in ('urllib3', 'ssl')])\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('http', 'email', 'ssl', 'urllib3')])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"

@@ -160,7 +160,7 @@ def _explain_answer(target: ExporterSettings, answer: Answer, timeout: float) ->
     said = read_error_message(answer.headers, answer.body)
     what = f"answered {answer.rpc_status or answer.status}" + (f": {said}" if said else "")
     if 300 <= answer.status < 400:
-        where = answer.headers.get("Location", "")
+        where = answer.headers.get("location", "")
         code, advice = "redirected", f"redirects are not followed: set the endpoint to {where or 'where it leads'}"
     elif answer.rpc_status is not None and re.search(_HTTP_PORT.pattern, said):
         # What answered is no gRPC server.
