@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from types import ModuleType
+import sys
+from types import FrameType, ModuleType
 
 from otelog._threads import Lock, get_ident
 
@@ -16,6 +17,8 @@ FORK_PATIENCE = 10.0
 """Seconds that a fork waits at most: the import may itself wait for one that the forking thread is making.
 
 An import that takes 60 ms alone takes a second beside eight busy threads."""
+
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 
 class _Gate:
@@ -54,3 +57,17 @@ def load_module(name: str) -> ModuleType:
     """
     with _gate.lock:
         return importlib.import_module(name)
+
+
+def is_import_under_way() -> bool:
+    """Returns whether another thread is in the middle of an import, as far as its stack tells. Thread-safe."""
+    me = get_ident()
+    return any(thread != me and _is_importing(frame) for thread, frame in sys._current_frames().items())
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT_SYSTEM:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,9 +1,10 @@
 """The MeterProvider that `otelog.configure` installs where there is none.
 
 What it needs is imported in a thread of its own, beside `configure`: the imports cost as much as the rest of otelog.
-Instruments that are made before are connected then, by OpenTelemetry's API; what an application's own counters are told
-in this first second is not counted. A process that ends earlier waits for the thread, within `END_TIMEOUT`, so
-that the last counts are sent however short it lived.
+It waits until the application has imported its own modules: one of them may set a provider, and Python tears apart two
+threads that import the same packages from different ends. Instruments that are made before are connected then, by
+OpenTelemetry's API; what an application's own counters are told until then is not counted. A process that ends earlier
+waits for the thread, within `END_TIMEOUT`, so that the last counts are sent however short it lived.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog._capture import own_threads
 from otelog._diagnostics import warn
 from otelog._fork import watch
-from otelog._loading import load_module
+from otelog._loading import is_import_under_way, load_module
 from otelog._opening import open_transport
 from otelog._stop import Latch
 from otelog._threads import Lock, Thread, get_ident, join, make_thread
@@ -37,6 +38,11 @@ END_TIMEOUT = 2.0
 
 START_DELAY = 0.5
 """Seconds that the imports leave to the application's own start; less if a flush or the end comes first."""
+
+IMPORT_PATIENCE = 5.0
+"""Seconds more until the application's imports must be through: it may run in one, as after `import server`."""
+
+_POLL_INTERVAL = 0.02
 
 TELLING_TIME = 0.2
 """Seconds of these that are kept for a request that was cut off to say so."""
@@ -112,11 +118,17 @@ class MetricsPipeline:
 
     def _install_quietly(self) -> None:
         self._wanted.wait(START_DELAY)
+        self._await_imports()
         try:
             with quiet():
                 self._install()
         except Exception as error:
             warn("metrics", f"{type(error).__name__} while a MeterProvider was made: {error}")
+
+    def _await_imports(self) -> None:
+        deadline = time.monotonic() + IMPORT_PATIENCE
+        while is_import_under_way() and time.monotonic() < deadline and not self._wanted.wait(_POLL_INTERVAL):
+            pass
 
     def _install(self) -> None:
         try:

@@ -540,6 +540,47 @@ def wait():
 """
 
 
+def test_an_application_that_still_imports_may_set_its_own_provider(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        """
+import sys, threading, time
+from otelog import configure
+
+configure()
+(thread,) = [thread for thread in threading.enumerate() if thread.name == "otelog-metrics"]
+
+def waits_for_us():
+    frame, names = sys._current_frames().get(thread.ident), []
+    while frame is not None:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return "_await_imports" in names
+
+deadline = time.monotonic() + 30
+while not waits_for_us():
+    assert time.monotonic() < deadline
+assert "otelog._otlp_metrics" not in sys.modules
+
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry import metrics
+provider = MeterProvider()
+metrics.set_meter_provider(provider)
+"""
+    )
+    program = "import shop\nshop.thread.join(30)\nassert shop.metrics.get_meter_provider() is shop.provider"
+    with MetricsServer() as server:
+        done = run(program, server.endpoint, PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+    assert done.stderr == ""
+
+
+def test_an_application_that_runs_in_its_import_has_metrics(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(f"import otelog\n{READY}otelog.configure()\nwait()\n")
+    with MetricsServer() as server:
+        run("import shop", server.endpoint, PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+        assert server.paths() == ["/v1/metrics"]
+
+
 def test_a_process_that_is_terminated_sends_its_last_counts() -> None:
     code = (
         "import os, signal\notelog.configure(handle_sigterm=True)\notelog.get_logger('x').info('y')\n"
