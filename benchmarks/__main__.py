@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.catalog import OTLP_TABLE, PEERS, SINK_TABLE
-from benchmarks.collector import NopCollector, find_collector
+from benchmarks.collector import NopCollector
 from benchmarks.machine import machine_facts
 from benchmarks.plot import write_plot
 from benchmarks.probes import IMPORTS, PROBES, run_probes
@@ -28,6 +28,7 @@ from benchmarks.report import Goal, Row, judge, judge_sinks, plain, summarize, w
 from benchmarks.requests.__main__ import main as measure_requests
 from benchmarks.rounds import Plan, run_rounds
 from benchmarks.sink_peers import SINK_PEERS
+from tools.collector import find_collector
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # Fewer say nothing about the spread.

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Literal
 
 from tools.loopback import find_free_ports
+from tools.waiting import end_process, wait_until
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
@@ -41,24 +41,12 @@ service:
 """
 
 
-def find_collector(given: str | None) -> Path | None:
-    """Find the Collector: what is given, else OTELOG_COLLECTOR, else the newest build in the user's cache.
-
-    Returns: an existing file, or None.
-    """
-    named = given or os.environ.get("OTELOG_COLLECTOR")
-    if named:
-        return Path(named) if Path(named).is_file() else None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog"
-    built = [path for path in cache.glob("programs/otelog-collector-*/otelog-collector") if os.access(path, os.X_OK)]
-    return max(built, key=lambda path: path.stat().st_mtime, default=None)
-
-
 class NopCollector:
     """Runs the Collector for the length of a ``with`` block, on free loopback ports.
 
     Args: binary: the Collector's executable.
-    Raises: OSError if it cannot be started, RuntimeError (with its last output) if it does not become ready.
+    Raises: OSError if it cannot be started, RuntimeError (with its last output) if it ends, TimeoutError if it
+        does not become ready.
     """
 
     def __init__(self, binary: str | os.PathLike[str]) -> None:
@@ -84,25 +72,24 @@ class NopCollector:
             )
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(self._process.pid, {max(os.sched_getaffinity(0))})
-        deadline = time.monotonic() + START_SECONDS
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+        process = self._process
+        try:
+            wait_until(
+                lambda: process.poll() is not None or self._ready(), START_SECONDS, what="the Collector is ready"
+            )
+            if process.poll() is not None:
                 tail = (folder / "output").read_text(errors="replace")[-2000:]
-                self.__exit__(None, None, None)
-                raise RuntimeError(f"the Collector did not become ready:\n{tail}")
-            time.sleep(0.05)
+                raise RuntimeError(f"the Collector ended:\n{tail}")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_process(self._process, STOP_SECONDS)
         self._folder.cleanup()
 
     def _ready(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 THREAD_SECONDS = 10.0
 

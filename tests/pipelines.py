@@ -12,7 +12,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 
 from otelog import BatchLogRecordProcessor, Stats
 from otelog.logger import Logger
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 OPEN_SECONDS = 20.0
 """How long a held exporter stays held at most, so that a failing test ends."""

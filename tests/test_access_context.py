@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otelog.testing import OTLPServer
-from tests.support import end_process, wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import end_process, wait_until
 
 if TYPE_CHECKING:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord

@@ -25,7 +25,7 @@ import otelog
 from otelog import providers
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, flush_records
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("", "shop", "shop.web", "shop.web.access", "audit", "library")

@@ -23,8 +23,8 @@ from otelog._delivery import Delivery
 from otelog._retry import Backoff
 from otelog._transport import Answer, Transport, TransportFailure, TransportSettings
 from otelog.testing import OTLPServer, Reply
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 LATE = 5.0
 """Seconds after which something that ends at a deadline of a fraction of a second has certainly passed it."""

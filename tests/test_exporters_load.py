@@ -12,8 +12,8 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 
 import otelog
 from tests.arrivals import configured
-from tests.support import wait_until
 from tests.test_handoff import check_books
+from tools.waiting import wait_until
 
 RECORDS = 50_000 if os.environ.get("OTELOG_TESTS_BRIEF") else 1_000_000
 THREADS = 4

@@ -18,8 +18,8 @@ import otelog
 from otelog import providers
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import bodies
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 log = otelog.get_logger("faults")
 NEIGHBOURS = 10

@@ -18,7 +18,7 @@ from otelog.sinks._folder_lock import LOCK_NAME
 from otelog.sinks.files import FileLogExporter
 from tests.pipelines import check_identity, make_logger
 from tests.sinks.test_folder import finish_packing, logs
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 BRIEF = bool(os.environ.get("OTELOG_TESTS_BRIEF"))
 RECORDS = 50_000 if BRIEF else 1_000_000

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from otelog.testing import OTLPServer
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 # Not imported here: that alone changes what otelog does.
 pytestmark = pytest.mark.skipif(

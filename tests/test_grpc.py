@@ -33,9 +33,9 @@ from otelog._opening import LOGS_METHOD, METRICS_METHOD
 from otelog._transport import TransportFailure, TransportSettings
 from otelog.exceptions import ConfigurationError
 from tests.pipelines import make_logger, running
-from tests.support import wait_until
 from tests.test_faults import check, names, send
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 LATEST = 20.0
 # Spelled out as the specification has them.

@@ -21,7 +21,7 @@ from otelog._lane import BatchTally, LaneContext, LaneMaker
 from otelog._record import COLUMNS
 from otelog.processor import Destination, make_worker
 from tests.pipelines import ExporterForTests, make_logger
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 SOON = 5.0
 

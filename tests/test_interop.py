@@ -27,7 +27,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 import otelog
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import to_dict, to_python
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 RESOURCE = Resource({"service.name": "interop", "ports": [1, 2], "ratio": 0.5, "on": True}, "https://schema/resource")
 NESTED = {"list": [1, "a", None, True, 2.5], "dict": {"deep": {"deeper": [{"x": b"\x00\xff"}]}}, "empty": {}}

@@ -15,7 +15,7 @@ from otelog import BatchLogRecordProcessor, OTLPLogExporter, Stats
 from otelog._capture import own_threads
 from otelog.testing import OTLPServer
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 
 def raise_in_thread(thread: threading.Thread, error: type[BaseException]) -> None:

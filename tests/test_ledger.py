@@ -13,7 +13,7 @@ from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, At
 from otelog._severity import SEVERITY_RANGES
 from tests.ledger_load import run_load, switch_interval
 from tests.pipelines import check_identity
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 # Calls of each of the 32 threads; `make soak` runs all six combinations at full size. With quick switches the
 # interpreter is busy switching, and blocked calls are as fast as the exporter, which is slow on purpose.

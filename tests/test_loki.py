@@ -17,8 +17,8 @@ from otelog._loki_pages import FIRST_ENTRIES, Pages
 from otelog.exceptions import ConfigurationError
 from otelog.loki import Entry, LokiClient, LokiError
 from tests.loki_double import LokiDouble, page
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 QUERY = '{service_name="x"}'
 MS = 1_000_000

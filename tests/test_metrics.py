@@ -36,7 +36,7 @@ from otelog.exporter import OTLPLogExporter
 from otelog.logger import Logger
 from otelog.processor import BatchLogRecordProcessor, Destination, make_worker
 from otelog.testing import OTLPServer, Reply
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60.0

@@ -18,7 +18,7 @@ from otelog._capture import Port, own_threads
 from otelog._ledger import Ledger
 from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, RecordQueue, default_queue_bytes
 from otelog._record import Source
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 INFO = Source("tests", 9, "INFO")
 ERROR = Source("tests", 17, "ERROR")

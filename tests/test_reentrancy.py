@@ -21,7 +21,7 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from otelog import BatchLogRecordProcessor, LoggingHandler, OTLPLogExporter
 from otelog.testing import OTLPServer
 from tests.pipelines import ExporterForTests, check_identity, make_logger, running
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 WATCHDOG_SECONDS = 120
 SIGNALS = 10_000

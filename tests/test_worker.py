@@ -29,7 +29,7 @@ from otelog._values import DEFAULT_LIMITS
 from otelog._worker import Worker
 from otelog.processor import Destination, make_worker
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 SOON = 5.0
 """Seconds after which something that should take a fraction of a second has certainly failed to."""

@@ -14,12 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.collector import NopCollector, find_collector
+from benchmarks.collector import NopCollector
 from benchmarks.machine import machine_facts
 from benchmarks.report import Runs
 from benchmarks.requests.application import SETUPS
 from benchmarks.requests.report import write_table
 from benchmarks.requests.rounds import Plan, run_rounds
+from tools.collector import find_collector
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 # Fewer say nothing about the spread.

@@ -15,8 +15,8 @@ import pytest
 
 from otelog.cli.journal import Journal
 from otelog.cli.receiver import Receiver
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 pytest.importorskip("flask")
 pytest.importorskip("waitress")

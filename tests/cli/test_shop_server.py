@@ -19,7 +19,7 @@ import pytest
 
 from otelog.cli.journal import Journal
 from otelog.cli.receiver import Receiver
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 pytest.importorskip("flask")
 pytest.importorskip("waitress")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 # It notes each call, and "compiles" what says its name; the builder that it installs writes a source to compile.
 FAKE_GO = """#!/bin/sh

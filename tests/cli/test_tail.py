@@ -21,8 +21,8 @@ from otelog.cli.commands import otelog
 from otelog.cli.following import Following
 from otelog.loki import Entry
 from tests.loki_double import LokiDouble
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 
 def line(message: str, **more: Any) -> str:

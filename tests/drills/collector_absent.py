@@ -9,7 +9,7 @@ import psutil
 
 from tests.drills.drill import Figures, finish, sending, wait_for_traffic
 from tests.stack.running import RunningStack
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.running import RunningStack, Sender
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 SENDERS = 2
 DRAIN_SECONDS = 300

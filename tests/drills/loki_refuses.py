@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.drills.drill import OWN, PATIENT, Figures, finish, sending, wait_for_traffic
 from tests.stack.running import RunningStack
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 LIMITS = {
     "OTELOG_LOKI_RATE_MB": "1",

@@ -15,7 +15,7 @@ from typing import Any
 from opentelemetry.sdk._logs import ReadableLogRecord
 
 from otelog.testing import CapturedLogs
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 20.0

@@ -18,7 +18,7 @@ import otelog
 from otelog.flask import FlaskLogging
 from otelog.testing import CapturedLogs
 from tests.flask.running import access_records, run_code, serve_waitress
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 log = otelog.get_logger("work")
 

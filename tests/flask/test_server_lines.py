@@ -19,8 +19,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from otelog.flask import FlaskLogging
 from otelog.testing import CapturedLogs, OTLPServer
 from tests.flask.running import SECONDS, Served, access_records, bodies, serve_werkzeug
-from tests.support import end_process, wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import end_process, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 

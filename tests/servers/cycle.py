@@ -21,7 +21,7 @@ import psutil
 
 from otelog.testing import OTLPServer
 from tests.servers import app, books
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.debian import unpack_packages
-from tests.support import end_process, wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import end_process, wait_until
 
 # The server, and the libraries that a Debian without anything lacks.
 PACKAGES = ("redis-server", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1", "libssl3", "libsystemd0")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from otelog.testing import OTLPServer
-from tests.support import end_process, wait_until
 from tools.loopback import find_free_ports
 from tools.real_apps.checking import check_ledgers, check_made, check_once, check_own_log, check_traces
 from tools.real_apps.receiving import Record, read_records
 from tools.real_apps.running import Plan, run
 from tools.real_apps.traffic import Target, Visit, send
+from tools.waiting import end_process, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 

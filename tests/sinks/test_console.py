@@ -32,8 +32,8 @@ from tests.arrivals import configured
 from tests.corpus import HOSTILE
 from tests.pipelines import check_identity, make_logger, running
 from tests.sinks.lines import UNSAFE, parse
-from tests.support import wait_until
 from tests.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
+from tools.waiting import wait_until
 
 SGR = re.compile(r"\x1b\[[\d;]*m")
 

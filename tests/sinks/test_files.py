@@ -29,7 +29,7 @@ from otelog import BatchLogRecordProcessor
 from otelog.sinks._folder_lock import FolderLock
 from otelog.sinks.files import FileLogExporter
 from tests.pipelines import check_identity, make_logger, running
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SOON = 5.0

@@ -23,7 +23,7 @@ from otelog.sinks._folder import LineTooLargeError, LogFolder
 from otelog.sinks._folder_lock import LOCK_NAME, FolderLock
 from otelog.sinks._names import next_day_stamp, next_second_stamp, parse_name, read_time
 from otelog.sinks._settings import FileSettings, check_settings
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 KIB = 1024

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,81 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import end_process, wait_until
-from tools.loopback import find_free_ports
+from tools.collector import Collector as Process
+from tools.collector import CollectorStartError
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
 START_ATTEMPTS = 3
 
-# A proxy of the environment must not stand between the test and loopback.
-open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
-
-class CollectorStartError(Exception):
-    """The Collector ended before it was ready."""
-
-
-class Collector:
-    """A running Collector with collector/otelcol.yaml, all its ports on loopback and its file in `folder`.
-
-    `overlays`, of collector/ too, are laid over that configuration; `environ` is for them.
-    """
-
-    def __init__(self, binary: Path, folder: Path, overlays: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        http, grpc, health, self._metrics_port, applications, loki = find_free_ports(6)
-        self.endpoint = f"http://127.0.0.1:{http}"
-        self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
-        self.file = folder / "logs" / "app.jsonl"
-        self._health = f"http://127.0.0.1:{health}/"
-        self._output = folder / "collector.log"
-        environ = {
-            **os.environ,
-            **environ,
-            "OTELOG_COLLECTOR_HTTP": f"127.0.0.1:{http}",
-            "OTELOG_COLLECTOR_GRPC": f"127.0.0.1:{grpc}",
-            "OTELOG_COLLECTOR_HEALTH": f"127.0.0.1:{health}",
-            "OTELOG_COLLECTOR_METRICS_HOST": "127.0.0.1",
-            "OTELOG_COLLECTOR_METRICS_PORT": str(self._metrics_port),
-            "OTELOG_COLLECTOR_APPLICATIONS": f"127.0.0.1:{applications}",
-            "OTELOG_COLLECTOR_FOLDER": str(folder),
-            # Nobody is there: what is for Loki waits in the queue on disk.
-            "OTELOG_LOKI_OTLP": f"http://127.0.0.1:{loki}/otlp",
-            "OTELOG_COLLECTOR_FILE_MEGABYTES": "4096",
-            "OTELOG_COLLECTOR_MEMORY_MIB": "1024",
-        }
-        command = [str(binary)]
-        for name in ("otelcol.yaml", *overlays):
-            command += ["--config", str(ROOT / "collector" / name)]
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(command, env=environ, cwd=folder, stdout=output, stderr=output)
-        try:
-            wait_until(self._is_ready, START_SECONDS, what="the Collector's health check")
-        except BaseException:
-            self.stop()
-            raise
-
-    def _is_ready(self) -> bool:
-        if self._process.poll() is not None:
-            raise CollectorStartError(self._output.read_text(errors="replace")[-3000:])
-        try:
-            with open_url(self._health, timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def metric(self, name: str, **labels: str) -> int:
-        """The sum of one of the Collector's own metrics over all samples with these labels."""
-        with open_url(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        samples = re.findall(rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        return int(sum(float(value) for found, value in samples if all(one in found for one in wanted)))
-
-    def accepted(self) -> int:
-        """Log records that the receiver took, as the Collector counts them."""
-        return self.metric("otelcol_receiver_accepted_log_records_total")
+class Collector(Process):
+    """The Collector, and what is in its file."""
 
     def records(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Every record in the file, with its resource; one line holds a whole batch."""
@@ -101,10 +31,6 @@ class Collector:
                     for scope in resource["scopeLogs"]:
                         for record in scope["logRecords"]:
                             yield resource["resource"], record
-
-    def stop(self) -> None:
-        """End the process, in an orderly way if it can; then its file is complete. Idempotent."""
-        end_process(self._process, STOP_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +70,7 @@ def start_collector(
         folder = tmp_path / f"collector-{attempt}"
         folder.mkdir()
         try:
-            running = Collector(binary, folder, overlays, environ or {})
+            running = Collector(binary, folder, overlays, environ)
         except CollectorStartError as error:
             # Somebody else may have taken one of the ports in between.
             if attempt == START_ATTEMPTS or "address already in use" not in str(error):

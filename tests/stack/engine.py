@@ -26,8 +26,8 @@ from pathlib import Path
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.files import StackError
 from tests.debian import PackagesUnavailableError, cache_folder, unpack_packages
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -128,7 +128,7 @@ class Engine:
             )
         try:
             wait_until(self._answers, START_SECONDS)
-        except AssertionError as error:
+        except TimeoutError as error:
             raise EngineUnavailableError(f"dockerd does not answer: {self.log()[-1500:]}") from error
 
     def _answers(self) -> bool:

@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 
 from otelog.loki import LokiClient
-from tests.support import wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0

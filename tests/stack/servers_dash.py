@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.binaries_dash import find_binary
-from tests.support import end_process, wait_until
 from tools.loopback import find_free_ports
+from tools.waiting import end_process, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SENDER = Path(__file__).with_name("sender_dash.py")

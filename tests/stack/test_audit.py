@@ -14,7 +14,7 @@ import pytest
 
 from tests.stack.load import expected_in_files
 from tests.stack.running import ROOT, RunningStack, Sender
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 COUNT = 10_000
 LINE_BYTES = 2048

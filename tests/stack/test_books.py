@@ -12,7 +12,7 @@ import pytest
 
 from tests.stack.load import expected, expected_in_files
 from tests.stack.running import ROOT, RunningStack, Sender
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 PROCESSES, COUNT = 4, 250_000
 NAMES = [f"service-{number}" for number in range(PROCESSES)]

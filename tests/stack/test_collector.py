@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from otelog.cli.commands import otelog
 from tests.stack.conftest import Collector, attribute
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 SENDER = Path(__file__).with_name("sender.py")
 SENDER_SECONDS = 600

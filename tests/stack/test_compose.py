@@ -26,11 +26,11 @@ import pytest
 import trustme
 import yaml
 
-from tests.stack.conftest import open_url
 from tests.stack.engine import Engine, EngineUnavailableError, find_compose, find_programs, make_images
 from tests.stack.running import RunningStack, Sender
-from tests.support import wait_until
+from tools.collector import open_url
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = (

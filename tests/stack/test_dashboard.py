@@ -14,7 +14,7 @@ import pytest
 
 from tests.stack import sender_dash
 from tests.stack.servers_dash import Servers, get_json, run_application, run_servers, write_targets
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 pytest.importorskip("grafana_foundation_sdk", reason="needs Python 3.11")
 

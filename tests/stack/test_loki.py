@@ -21,7 +21,7 @@ from otelog.cli.commands import otelog
 from otelog.loki import Entry, LokiClient, LokiError
 from tests.stack.conftest import build
 from tests.stack.loki_server import LokiServer
-from tests.support import wait_until
+from tools.waiting import wait_until
 
 SENDER = Path(__file__).with_name("loki_sender.py")
 SENDER_SECONDS = 120

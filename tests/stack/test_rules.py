@@ -18,8 +18,8 @@ import yaml
 from tests.stack.binaries_dash import find_binary
 from tests.stack.sender_dash import NAMESPACE
 from tests.stack.servers_dash import ROOT, get_json, run_application, run_servers
-from tests.support import wait_until
 from tools.dashboards import promql
+from tools.waiting import wait_until
 
 RULES = ROOT / "collector" / "rules" / "otelog.yaml"
 UNIT_TESTS = ROOT / "tests" / "rules" / "otelog.yaml"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.loopback import find_free_ports
-from tools.real_apps.waiting import wait_until
+from tools.waiting import wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,4 +1,4 @@
-"""What many tests need: waiting for a condition, free ports."""
+"""Waiting for a condition, and for the end of a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wait_until(condition: Callable[[], Result], timeout: float = 10.0, *, what: 
         what: what is waited for, for the message of the failure.
 
     Raises:
-        AssertionError: it did not become true in time.
+        TimeoutError: it did not become true in time.
     """
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -30,7 +30,7 @@ def wait_until(condition: Callable[[], Result], timeout: float = 10.0, *, what: 
         if result:
             return result
         if late:
-            raise AssertionError(f"not within {timeout:g} s: {what or getattr(condition, '__name__', condition)}")
+            raise TimeoutError(f"not within {timeout:g} s: {what or getattr(condition, '__name__', condition)}")
         pause.wait(0.01)
 
 
