@@ -10,22 +10,20 @@ waits for the thread, within `END_TIMEOUT`, so that the last counts are sent how
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.resources import Resource
 
-from otelog._capture import own_threads
 from otelog._diagnostics import warn
 from otelog._fork import watch
 from otelog._loading import is_import_under_way, load_module
 from otelog._opening import open_transport
+from otelog._quiet import quiet
 from otelog._stop import Latch
-from otelog._threads import Lock, Thread, get_ident, join, make_thread
+from otelog._threads import Lock, Thread, join, make_thread
 from otelog._transport import TransportSettings
 
 if TYPE_CHECKING:
@@ -51,21 +49,6 @@ TELLING_TIME = 0.2
 def is_missing() -> bool:
     """Returns whether nobody has set a MeterProvider yet."""
     return isinstance(metrics.get_meter_provider(), _ProxyMeterProvider)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the current thread does from being logged by our handler, and from being traced."""
-    me = get_ident()
-    added = me not in own_threads
-    own_threads.add(me)
-    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
-    try:
-        yield
-    finally:
-        detach(token)
-        if added:
-            own_threads.discard(me)
 
 
 class MetricsPipeline:

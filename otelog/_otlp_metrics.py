@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 
 from otelog._diagnostics import warn
-from otelog._meter_provider import quiet
+from otelog._quiet import quiet
 from otelog._retry import Backoff, is_retryable_status
 from otelog._transport import Exchanges, TransportFailure
 

@@ -62,7 +62,19 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"_way_out", "_carrier", "_handoff", "_fan_out", "_loki_tail"}),
-    frozenset({"_worker", "_report", "_metrics", "_otlp_metrics", "_meter_provider", "exporter", "sinks", "processor"}),
+    frozenset(
+        {
+            "_worker",
+            "_report",
+            "_metrics",
+            "_otlp_metrics",
+            "_meter_provider",
+            "_quiet",
+            "exporter",
+            "sinks",
+            "processor",
+        }
+    ),
     frozenset({"loki"}),
     frozenset({"_destinations"}),
     frozenset({"logger", "handler", "_direct", "_attachment", "_consoles", "_access_context", "_track", "providers"}),

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from otelog._answer import read_error_message, read_partial_success
 from otelog._config import ExporterSettings
 from otelog._delivery import Sender
-from otelog._meter_provider import quiet
 from otelog._options import GRPC
+from otelog._quiet import quiet
 from otelog._transport import Answer, TransportFailure
 from otelog.doctor._canary import make_request
 from otelog.doctor._findings import Area, Finding, make_area
