@@ -15,7 +15,7 @@ _COMMANDS = {
     "config": ("otelog.cli.config", "config", "cli"),
     "demo": ("otelog.cli.demo", "demo", "demo"),
     "dev": ("otelog.cli.dev", "dev", "cli"),
-    "doctor": ("otelog.cli.doctor", "doctor", "cli"),
+    "doctor": ("otelog.cli.doctor", "doctor", "run"),
     "query": ("otelog.cli.query", "query", "cli"),
     "run": ("otelog.cli.run", "run", "run"),
     "stack": ("otelog.cli.stack.commands", "stack", "stack"),

@@ -45,7 +45,7 @@ def look_at_providers(*, configured: bool) -> Providers:
         meter=metrics.get_meter_provider(),
         logger=_logs.get_logger_provider(),
         configured=configured,
-        can_make_meters=_is_importable("opentelemetry.exporter.otlp.proto.http"),
+        can_make_meters=_is_importable("opentelemetry.exporter.otlp.proto.common"),
     )
 
 
