@@ -148,6 +148,8 @@ class Settings(NamedTuple):
     sdk_disabled: bool
     traces_exporter: tuple[str, ...]
     metrics_exporter: tuple[str, ...]
+    metric_export_interval_millis: float
+    metric_export_timeout_millis: float
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:

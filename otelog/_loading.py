@@ -7,11 +7,11 @@ the child does not have: its own import of the module would wait for ever. So a 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from types import FrameType, ModuleType
 
-from otelog._threads import Lock, get_ident
+from otelog._fork_gate import ForkGate
+from otelog._threads import get_ident
 
 FORK_PATIENCE = 10.0
 """Seconds that a fork waits at most: the import may itself wait for one that the forking thread is making.
@@ -20,28 +20,7 @@ An import that takes 60 ms alone takes a second beside eight busy threads."""
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
-
-class _Gate:
-    """Lets either imports or a fork happen."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.forking_thread = 0
-
-    def close(self) -> None:
-        if self.lock.acquire(timeout=FORK_PATIENCE):
-            self.forking_thread = get_ident()
-
-    def open(self) -> None:
-        # Not ours if the patience came to its end: then whoever holds the lock releases it.
-        if self.forking_thread == get_ident():
-            self.forking_thread = 0
-            self.lock.release()
-
-
-_gate = _Gate()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.__init__)  # type: ignore[misc]
+_gate = ForkGate(FORK_PATIENCE)
 
 
 def load_module(name: str) -> ModuleType:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics
 from opentelemetry.metrics._internal import _ProxyMeterProvider
@@ -51,6 +51,18 @@ def is_missing() -> bool:
     return isinstance(metrics.get_meter_provider(), _ProxyMeterProvider)
 
 
+class Cadence(NamedTuple):
+    """When metrics are collected.
+
+    Args:
+        interval: Seconds from the end of a collection to the next one.
+        timeout: Seconds for each, with sending it.
+    """
+
+    interval: float
+    timeout: float
+
+
 class MetricsPipeline:
     """Installs the provider, and ends it after the logs.
 
@@ -58,6 +70,7 @@ class MetricsPipeline:
 
     Args:
         settings: The metrics' endpoint.
+        cadence: When the metrics are collected.
         resource: Returns whose metrics they are; asked at each export, so that a forked child says its own.
         end_logs: Ends the pipelines of logs; idempotent.
 
@@ -65,48 +78,61 @@ class MetricsPipeline:
     """
 
     def __init__(
-        self, settings: TransportSettings, resource: Callable[[], Resource], end_logs: Callable[[], object]
+        self,
+        settings: TransportSettings,
+        cadence: Cadence,
+        resource: Callable[[], Resource],
+        end_logs: Callable[[], object],
     ) -> None:
         self._settings = settings
+        self._cadence = cadence
         self._transport = open_transport(settings)
         self._resource = resource
         self._end_logs = end_logs
         self._provider: MeterProvider | None = None
         self._sender: MetricSender | None = None
-        self._periodic = False
-        self._ending = self._ended = False
-        self._thread: Thread | None = None
-        self._installing = Lock()
-        self._wanted = Latch()
+        self._ended = False
+        self._start()
         watch(self)
-        self._start_thread()
 
-    def _start_thread(self) -> None:
-        thread = make_thread(self._install_quietly, "otelog-metrics")
+    def _start(self) -> None:
+        self._installing = Lock()
+        self._collecting = Lock()
+        self._wanted, self._installed, self._closing = Latch(), Latch(), Latch()
+        self._thread: Thread | None = None
+        thread = make_thread(self._work, "otelog-metrics")
         try:
             thread.start()
         except RuntimeError:
-            # No thread can be had: the end installs it.
+            # No thread can be had: the end does it all.
             return
         self._thread = thread
 
-    def redirect(self, settings: TransportSettings, resource: Callable[[], Resource]) -> None:
+    def redirect(self, settings: TransportSettings, cadence: Cadence, resource: Callable[[], Resource]) -> None:
         """Send to another endpoint, in another name, from now on."""
         old, self._transport = self._transport, open_transport(settings)
-        self._settings, self._resource = settings, resource
+        self._settings, self._cadence, self._resource = settings, cadence, resource
         with self._installing:
             if self._sender is not None:
                 self._sender.transport, self._sender.resource = self._transport, resource
         old.close()
 
-    def _install_quietly(self) -> None:
-        self._wanted.wait(START_DELAY)
-        self._await_imports()
-        try:
+    def _work(self) -> None:
+        if self._provider is None:
+            self._wanted.wait(START_DELAY)
+            self._await_imports()
+            self._install()
+        self._installed.set()
+        # Not by a thread of the SDK's, which under gevent is a greenlet, and one of this very thread.
+        while self._provider is not None and not self._closing.wait(self._cadence.interval):
+            self._collect(self._cadence.timeout)
+        self._close()
+
+    def _close(self) -> None:
+        if self._provider is not None:
+            self._collect(END_TIMEOUT)
             with quiet():
-                self._install()
-        except Exception as error:
-            warn("metrics", f"{type(error).__name__} while a MeterProvider was made: {error}")
+                self._provider.shutdown()
 
     def _await_imports(self) -> None:
         deadline = time.monotonic() + IMPORT_PATIENCE
@@ -115,20 +141,19 @@ class MetricsPipeline:
 
     def _install(self) -> None:
         try:
-            module: Any = load_module("otelog._otlp_metrics")
+            with quiet():
+                self._make_provider(load_module("otelog._otlp_metrics"))
         except ImportError:
             return
+        except Exception as error:
+            warn("metrics", f"{type(error).__name__} while a MeterProvider was made: {error}")
+
+    def _make_provider(self, module: Any) -> None:
         with self._installing:
             if self._provider is not None or self._ended or not is_missing():
                 return
             sender = module.MetricSender(self._transport, self._resource, self._settings.timeout)
-            self._periodic = not self._ending
-            try:
-                provider = module.make_provider(sender, periodic=self._periodic)
-            except RuntimeError:
-                # No thread can be had; Python 3.12 and later have none for whoever comes at the interpreter's end.
-                self._periodic = False
-                provider = module.make_provider(sender, periodic=False)
+            provider = module.make_provider(sender)
             metrics.set_meter_provider(provider)
             self._sender, self._provider = sender, provider
 
@@ -145,7 +170,7 @@ class MetricsPipeline:
         if sender is None or timeout <= 0 or self._ended:
             return
         # Callbacks of the application's own instruments are called: they must not hold up a shutdown.
-        thread = make_thread(self._collect, "otelog-metrics-flush")
+        thread = make_thread(lambda: self._collect(timeout), "otelog-metrics-flush")
         sender.hurry(deadline - TELLING_TIME)
         try:
             thread.start()
@@ -155,40 +180,43 @@ class MetricsPipeline:
         finally:
             sender.calm_down()
 
-    def _collect(self) -> None:
+    def _collect(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        if not self._collecting.acquire(timeout=timeout):
+            return
         try:
             assert self._provider is not None
-            self._provider.force_flush(END_TIMEOUT * 1000)
+            self._provider.force_flush(max(1.0, (deadline - time.monotonic()) * 1000))
         except Exception as error:
             warn("metrics", f"{type(error).__name__} while metrics were collected: {error}")
+        finally:
+            self._collecting.release()
 
     def _await_installation(self, deadline: float) -> None:
         self._wanted.set()
         if self._thread is not None:
-            join(self._thread, max(0.0, deadline - time.monotonic()))
+            self._installed.wait(max(0.0, deadline - time.monotonic()))
 
     def end_with_process(self) -> None:
         """End the logs first, whatever the order in which both are asked to; then send their last counts."""
-        self._ending = True
         self._end_logs()
         deadline = time.monotonic() + END_TIMEOUT
         self._await_installation(deadline)
-        if self._thread is None:
+        if self._thread is None and self._provider is None:
             self._install()
         with self._installing:
             ended, self._ended = self._ended, True
         if ended or self._provider is None or self._sender is None:
             return
         self._sender.hurry(deadline - TELLING_TIME)
-        with quiet():
-            if not self._periodic:
-                self._collect()
-            self._provider.shutdown(timeout_millis=max(1.0, (deadline - time.monotonic()) * 1000))
+        self._closing.set()
+        if self._thread is None:
+            self._close()
+        else:
+            # Callbacks of the application's own instruments are called there: they must not hold up the end.
+            join(self._thread, max(0.0, deadline - time.monotonic()))
 
     def restart_after_fork(self) -> None:
-        """Go on in a forked child, where the SDK's provider restarts itself, and a thread that installs one is gone."""
-        self._installing = Lock()
-        self._wanted = Latch()
-        self._thread = None
-        if self._provider is None and not self._ended:
-            self._start_thread()
+        """Go on in a forked child, where the thread is gone."""
+        if not self._ended:
+            self._start()

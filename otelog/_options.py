@@ -473,6 +473,30 @@ OPTIONS: tuple[Option, ...] = (
         environment_only=True,
         in_file=False,
     ),
+    Option(
+        "metric_export_interval_millis",
+        NUMBER,
+        60_000.0,
+        "How long that meter provider waits between two exports.",
+        environment=("OTEL_METRIC_EXPORT_INTERVAL",),
+        above=0,
+        maximum=LONGEST_SECONDS * 1000,
+        unit="ms",
+        environment_only=True,
+        in_file=False,
+    ),
+    Option(
+        "metric_export_timeout_millis",
+        NUMBER,
+        30_000.0,
+        "The longest time for one of them.",
+        environment=("OTEL_METRIC_EXPORT_TIMEOUT",),
+        above=0,
+        maximum=LONGEST_SECONDS * 1000,
+        unit="ms",
+        environment_only=True,
+        in_file=False,
+    ),
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}

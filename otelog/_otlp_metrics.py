@@ -15,18 +15,24 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     MetricExporter,
     MetricExportResult,
+    MetricReader,
     MetricsData,
-    PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import Resource
 
 from otelog._diagnostics import warn
+from otelog._fork_gate import ForkGate
 from otelog._quiet import quiet
 from otelog._retry import Backoff, is_retryable_status
 from otelog._transport import Exchanges, TransportFailure
 
 WARNING_INTERVAL = 600.0
 """Seconds between two lines about metrics that cannot be delivered: a Collector may well take none."""
+
+FORK_PATIENCE = 1.0
+"""Seconds that a fork waits at most: callbacks of the application's own instruments may take any time."""
+
+_collecting = ForkGate(FORK_PATIENCE)
 
 
 class MetricSender(MetricExporter):
@@ -37,7 +43,7 @@ class MetricSender(MetricExporter):
         resource: Returns whose metrics they are, in this process; may be replaced, too.
         timeout: Seconds for an export with all its attempts.
 
-    Thread safety: `hurry` and `calm_down` may be called by any thread; exports are serialised by the reader.
+    Thread safety: `hurry` and `calm_down` may be called by any thread; exports are for one thread at a time.
     Source: OTLP.
     """
 
@@ -103,13 +109,38 @@ class MetricSender(MetricExporter):
         self.transport.close()
 
 
-def make_provider(sender: MetricSender, *, periodic: bool) -> MeterProvider:
-    """Returns a provider that its maker has to shut down.
+class _Reader(MetricReader):
+    """Collects and exports when it is asked to.
+
+    The SDK holds locks while it collects that all instruments need: a fork waits for it, but not for the export.
+
+    Thread safety: all methods.
+    """
+
+    def __init__(self, sender: MetricSender) -> None:
+        super().__init__()
+        self._sender = sender
+        self._collected: MetricsData | None = None
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Send the metrics as they are now; returns whether they were taken, or there are none."""
+        with _collecting.lock:
+            self.collect(timeout_millis)
+            data, self._collected = self._collected, None
+        return data is None or self._sender.export(data, timeout_millis) is MetricExportResult.SUCCESS
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> None:
+        self._collected = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        self._sender.shutdown(timeout_millis)
+
+
+def make_provider(sender: MetricSender) -> MeterProvider:
+    """Returns a provider that its maker has to shut down; it collects when `force_flush` is called, and only then.
 
     Args:
         sender: Where its metrics go.
-        periodic: Whether a thread collects at ``OTEL_METRIC_EXPORT_INTERVAL``; else only `force_flush` does, as at the
-            interpreter's end, when no thread can be started.
     """
-    reader = PeriodicExportingMetricReader(sender, export_interval_millis=None if periodic else math.inf)
+    reader = _Reader(sender)
     return MeterProvider([reader], resource=sender.resource(), shutdown_on_exit=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.distro import BaseDistro
@@ -53,7 +56,19 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             from otelog._flask_teardown import keep_context
 
             keep_context(flask.Flask)
+            _outlive_modules(flask.logging.default_handler)
         # It may have loaded a library that asks for handlers. Its loggers are there before the application's own
         # configuration, which must not take them for loggers of the application that it is to disable.
         ensure_handler()
         shield_loggers()
+
+
+def _outlive_modules(handler: logging.Handler) -> None:
+    """Keep a handler until the interpreter has forgotten all modules.
+
+    Flask is imported before a server that has gevent patch the locks, and so goes after it at the end: `logging` would
+    take one of those locks, to forget the handler, when gevent is half gone, with a traceback for every worker.
+    """
+    if hasattr(os, "register_at_fork"):
+        # What it holds is let go last of all; there is no call that does nothing but hold.
+        os.register_at_fork(after_in_parent=partial(id, handler))

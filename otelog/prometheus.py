@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.registry import Collector
 
+from otelog._fork_gate import ForkGate
 from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
 from otelog.providers import add_observer
 
@@ -45,24 +46,7 @@ _LABELS: dict[str, tuple[str, tuple[str, ...]]] = {
 FORK_PATIENCE = 1.0
 """Seconds that a fork waits at most for what is being published: a child must not inherit the library's locks taken."""
 
-
-class _Guard:
-    """Lets one thread publish at a time, and none while the process forks."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._forking = False
-
-    def close(self) -> None:
-        self._forking = self.lock.acquire(timeout=FORK_PATIENCE)
-
-    def open(self) -> None:
-        if self._forking:
-            self._forking = False
-            self.lock.release()
-
-
-_guard = _Guard()
+_gate = ForkGate(FORK_PATIENCE)
 
 
 class _Publisher(Collector):
@@ -92,7 +76,7 @@ class _Publisher(Collector):
         self._published: WeakKeyDictionary[Ledger, dict[_Key, int]] = WeakKeyDictionary()
 
     def __call__(self, ledger: Ledger, last: bool) -> None:
-        with _guard.lock:
+        with _gate.lock:
             self._publish(ledger)
 
     def describe(self) -> Iterable[Metric]:
@@ -101,7 +85,7 @@ class _Publisher(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Bring the counters up to date; returns nothing."""
-        with _guard.lock:
+        with _gate.lock:
             for ledger in list(self._published):
                 self._publish(ledger)
         return ()
@@ -148,13 +132,12 @@ _published_in: WeakKeyDictionary[CollectorRegistry, _Publisher] = WeakKeyDiction
 
 
 def _restart_after_fork() -> None:
-    _guard.__init__()  # type: ignore[misc]
     for publisher in list(_published_in.values()):
         publisher.restart_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_guard.close, after_in_parent=_guard.open, after_in_child=_restart_after_fork)
+    os.register_at_fork(after_in_child=_restart_after_fork)
 
 
 def publish(registry: CollectorRegistry = REGISTRY) -> None:

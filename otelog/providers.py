@@ -24,7 +24,7 @@ from otelog._config import Settings, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
-from otelog._meter_provider import MetricsPipeline, is_missing
+from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
@@ -290,10 +290,11 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
         user_agent=USER_AGENT,
         grpc_method=METRICS_METHOD if by_grpc else None,
     )
+    cadence = Cadence(settings.metric_export_interval_millis / 1000, settings.metric_export_timeout_millis / 1000)
     if _configured.meters is not None:
-        _configured.meters.redirect(target, resource)
+        _configured.meters.redirect(target, cadence, resource)
     elif is_missing():
-        _configured.meters = MetricsPipeline(target, resource, _end_logs)
+        _configured.meters = MetricsPipeline(target, cadence, resource, _end_logs)
 
 
 def _end_logs() -> None:

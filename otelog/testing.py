@@ -210,6 +210,7 @@ class _StandInLogger(_logs.Logger):
 
 
 LOGS_PATH = "/v1/logs"
+_OTHER_SIGNALS = ("/v1/metrics", "/v1/traces")
 
 Fault = Literal["close", "hang", "reset_request", "reset_answer", "endless_headers", "endless_body"]
 """What becomes of the exchange:
@@ -348,6 +349,8 @@ class OTLPServer:
         """The base URL; a client appends /v1/logs."""
         self.fired: Counter[str] = Counter()
         """How often each kind of reply was given, by `Reply.name`; also "tls_refused": handshakes that failed."""
+        self.other_signals: Counter[str] = Counter()
+        """How many requests with metrics or spans were taken and forgotten, by path; no reply is spent on them."""
         self.connections = 0
         """How many connections were accepted."""
         self._start(self._accept)
@@ -472,7 +475,15 @@ class OTLPServer:
             return False
         headers = {name.lower(): value for name, value in parse_headers(stream).items()}
         length = int(headers.get("content-length", "0"))
-        if method != "POST" or path.partition("?")[0] != LOGS_PATH:
+        signal = path.partition("?")[0]
+        if method == "POST" and signal in _OTHER_SIGNALS:
+            stream.read(length)
+            with self._changed:
+                self.other_signals[signal] += 1
+                self._changed.notify_all()
+            connection.sendall(_encode_head("HTTP/1.1 200 OK\r\n", {"Content-Length": "0"}))
+            return True
+        if method != "POST" or signal != LOGS_PATH:
             stream.read(length)
             return self._send(connection, Reply(status=405 if method != "POST" else 404))
         with self._changed:

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from otelog.testing import OTLPServer
+from tests.metrics_server import MetricsServer
 from tools.waiting import wait_until
 
 # Not imported here: that alone changes what otelog does.
@@ -109,6 +110,29 @@ else:
     with OTLPServer() as server:
         run(server, *ORDERS[order], WORK, FLUSHED, fork)
         assert names(server) == expected("first", "parent", "child", "last")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_metrics_are_sent_while_it_runs_and_when_it_ends(order: str, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    wait = f"live('first')\nwhile not os.path.exists({str(seen)!r}): gevent.sleep(0.01)\nlive('second')"
+    environ = {**os.environ, "OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "50"}
+    with MetricsServer() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "\n".join(["import os, sys", *ORDERS[order], WORK, wait]), server.endpoint],
+            env=environ,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        try:
+            wait_until(lambda: server.paths().count("/v1/metrics") > 3, 20)
+            seen.touch()
+            errors = process.communicate(timeout=20)[1]
+        finally:
+            process.kill()
+            process.wait()
+        assert (process.returncode, errors) == (0, "")
+        assert server.sums()[-1][1]["otel.sdk.exporter.log.exported"] == sum(expected("first", "second").values())
 
 
 @pytest.mark.parametrize("order", ORDERS)

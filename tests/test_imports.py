@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_stacktrace",
             "_record",
             "_stop",
+            "_fork_gate",
             "_loading",
             "_threads",
         }

@@ -60,7 +60,7 @@ def test_a_fork_does_not_wait_for_ever_and_both_sides_go_on_importing(tmp_path: 
     program = (
         "import os, threading\n"
         "from otelog import _loading\n"
-        "_loading.FORK_PATIENCE = 0.05\n"
+        "_loading._gate.patience = 0.05\n"
         "begun, over = threading.Event(), threading.Event()\n"
         "thread = threading.Thread(target=_loading.load_module, args=('stuck',))\n"
         "thread.start()\n"

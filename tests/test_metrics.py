@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import inspect
 import json
 import os
@@ -13,7 +12,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from otelog.exporter import OTLPLogExporter
 from otelog.logger import Logger
 from otelog.processor import BatchLogRecordProcessor, Destination, make_worker
 from otelog.testing import OTLPServer, Reply
+from tests.metrics_server import HANG, MetricsServer
 from tools.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -436,71 +435,6 @@ def test_created_never_falls_while_the_sdk_logs(monkeypatch: pytest.MonkeyPatch,
     opened.processor.shutdown()
 
 
-HANG = 0
-
-
-class MetricsServer:
-    """Takes whatever is posted, and decodes what comes to /v1/metrics."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.closing = threading.Event()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                if status == HANG:
-                    # No answer at all.
-                    outer.closing.wait(SECONDS)
-                    return
-                self.send_response(status if self.path == "/v1/metrics" else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.block_on_close = False
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> MetricsServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def paths(self) -> list[str]:
-        return [path for path, _, _ in self.requests]
-
-    def sums(self) -> list[tuple[str, dict[str, int]]]:
-        """For each request with metrics: the instance that sent it, and all sums by name, without losses."""
-        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-
-        found = []
-        for path, _, body in self.requests:
-            if path != "/v1/metrics":
-                continue
-            (part,) = ExportMetricsServiceRequest.FromString(gzip.decompress(body)).resource_metrics
-            instance = {a.key: a.value.string_value for a in part.resource.attributes}["service.instance.id"]
-            sums: dict[str, int] = {}
-            for metric in (metric for scope in part.scope_metrics for metric in scope.metrics):
-                for point in metric.sum.data_points:
-                    if all(attribute.key != "error.type" for attribute in point.attributes):
-                        sums[metric.name] = sums.get(metric.name, 0) + point.as_int
-            found.append((instance, sums))
-        return found
-
-
 def run(code: str, endpoint: str, *, returncode: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program that has `otelog` imported and its endpoint set."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OTELOG_"))}
@@ -745,4 +679,28 @@ def test_a_child_of_multiprocessing_sends_its_own_last_counts(in_parent: str, in
         assert run(code, server.endpoint).stderr == ""
         sums = server.sums()
     assert sorted(one["otel.sdk.exporter.log.exported"] for _, one in sums) == [1, 3]
+    assert len({instance for instance, _ in sums}) == 2
+
+
+def test_a_fork_waits_for_a_collection_whose_locks_the_child_would_inherit() -> None:
+    code = READY + (
+        "import os, threading\n"
+        "otelog.configure()\nwait()\nparent = os.getpid()\nbegun = threading.Event()\n"
+        "meter = metrics.get_meter('shop')\ncounter = meter.create_counter('orders')\ncounter.add(1)\n"
+        "def observe(_):\n"
+        "    if os.getpid() == parent and not begun.is_set():\n"
+        "        begun.set()\n        threading.Event().wait(0.3)\n"
+        "    return [metrics.Observation(1)]\n"
+        "meter.create_observable_gauge('stock', [observe])\n"
+        "thread = threading.Thread(target=metrics.get_meter_provider().force_flush)\n"
+        "thread.start()\nassert begun.wait(30)\n"
+        "child = os.fork()\n"
+        "if child:\n    assert os.waitpid(child, 0)[1] == 0\n    thread.join()\n"
+        "else:\n    counter.add(7)\n"
+    )
+    with MetricsServer() as server:
+        assert run(code, server.endpoint).stderr == ""
+        sums = server.sums()
+    # The SDK goes on counting in the child where the parent was.
+    assert sorted({(one["orders"]) for _, one in sums}) == [1, 8]
     assert len({instance for instance, _ in sums}) == 2

@@ -80,9 +80,16 @@ def test_a_partial_success_keeps_all_but_the_rejected(server: OTLPServer) -> Non
     assert server.fired == {"partial_success": 1}
 
 
+def test_other_signals_are_taken_and_take_no_reply_of_the_script(server: OTLPServer) -> None:
+    server.script = [Reply(status=503)]
+    assert [post(server, b"x" * 9, path=path)[:2] for path in ("/v1/metrics", "/v1/traces")] == [(200, b"")] * 2
+    assert (server.other_signals, server.requests) == ({"/v1/metrics": 1, "/v1/traces": 1}, [])
+    assert (len(server.script), server.fired) == (1, {})
+
+
 def test_other_paths_and_methods_are_refused_and_take_no_reply_of_the_script(server: OTLPServer) -> None:
     server.script = [Reply(status=503)]
-    assert post(server, b"", path="/v1/traces")[0] == 404
+    assert post(server, b"", path="/v2/logs")[0] == 404
     assert post(server, b"", method="GET")[0] == 405
     assert len(server.script) == 1
 

@@ -133,6 +133,14 @@ ROWS = (
         f"{_GUNICORN} -k gevent {_APP}",
         environ={"SERVER_TESTS_PATCH": "1"},
     ),
+    *(
+        Row(
+            f"gunicorn {name}, with metrics",
+            f"{_GUNICORN} {options} {_APP}",
+            environ={"OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "200"},
+        )
+        for name, options in (("gthread --preload", "-k gthread --threads 4 --preload"), ("gevent", "-k gevent"))
+    ),
     Row(
         "gunicorn gthread --max-requests",
         f"{_GUNICORN} -k gthread --threads 4 --max-requests {RECYCLED_AFTER} {_APP}",
@@ -176,9 +184,10 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
         if row.needs_broker:
             environ[tasks.BROKER] = stack.enter_context(running_redis(folder))
         (port,) = find_free_ports(1) if "PORT" in row.command else (0,)
+        receiver = stack.enter_context(OTLPServer())
         cycle = Cycle(
             books,
-            stack.enter_context(OTLPServer()),
+            receiver,
             [*row.command.replace("PORT", str(port)).split(), *row.arguments],
             port,
             row.workers,
@@ -189,5 +198,7 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
             cycle.start()
         answers = row.play(cycle)
         outcome = cycle.reconcile()
+        if "OTEL_METRICS_EXPORTER" in row.environ:
+            assert receiver.other_signals["/v1/metrics"] >= outcome.processes, receiver.other_signals
         cycle.check_workers(answers, row.workers)
     return outcome
