@@ -15,6 +15,7 @@ from typing import Any
 from otelog._answer import read_error_message, read_retry_delay
 from otelog._config import fill_environment
 from otelog._loading import load_module
+from otelog._threads import is_patched
 from otelog._transport import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
@@ -153,10 +154,12 @@ class GrpcTransport(Exchanges):
             if self._channel is None:
                 self._channel = self._open_channel()
                 self._first_pid = self._first_pid or os.getpid()
-            call = self._channel.unary_unary(self._method)
-            self._call = call.future(
-                body, timeout=max(0.0, exchange_left()), metadata=self._metadata, compression=self._compression
-            )
+            method = self._channel.unary_unary(self._method)
+            how: dict[str, Any] = {"metadata": self._metadata, "compression": self._compression}
+            if is_patched():
+                self._call = _BlockingCall(lambda: method.with_call(body, timeout=max(0.0, exchange_left()), **how))
+            else:
+                self._call = method.future(body, timeout=max(0.0, exchange_left()), **how)
         except Exception as error:
             self._disconnect()
             raise self._fail(f"{type(error).__name__}: {error}", retryable=False, outcome_unknown=False) from error
@@ -256,6 +259,44 @@ class GrpcTransport(Exchanges):
         if self._channel is not None:
             _inherited.append((self._channel, self._call))
         self._channel = self._call = None
+
+
+class _BlockingCall:
+    """A call that is made when its end is waited for, in that very thread, and that nothing can cut short.
+
+    The library's other way takes threads and locks of the standard library's. Where gevent has replaced them, a process
+    that was forked waits for ever, for a greenlet that its parent had.
+    """
+
+    def __init__(self, make: Callable[[], tuple[bytes, Any]]) -> None:
+        self._make = make
+
+    def exception(self, timeout: float) -> None:
+        """Make the call, in its own time; how it went is asked for later."""
+        del timeout
+        try:
+            self._answer, self._ended = self._make()
+        except Exception as error:
+            if not hasattr(error, "trailing_metadata"):
+                raise
+            self._ended = error
+
+    def code(self) -> Any:
+        """Returns the status that the call has ended with."""
+        return self._ended.code()
+
+    def details(self) -> str | None:
+        """Returns what is said about it."""
+        details: str | None = self._ended.details()
+        return details
+
+    def trailing_metadata(self) -> Any:
+        """Returns what came with it."""
+        return self._ended.trailing_metadata()
+
+    def result(self) -> bytes:
+        """Returns the answer of a call that was "OK"."""
+        return self._answer
 
 
 def _load_library() -> Any:

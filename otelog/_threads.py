@@ -80,14 +80,14 @@ class _NativeThread:
 
 def make_thread(target: Callable[[], None], name: str) -> Thread:
     """Returns a daemon thread of the operating system, not started yet."""
-    if _is_patched():
+    if is_patched():
         return _NativeThread(target, name)
 
     def run() -> None:
         try:
             target()
         finally:
-            if _is_patched():
+            if is_patched():
                 # Since then it has another id, and Python misses it under that one as it ends: this puts it there.
                 threading.current_thread()
 
@@ -96,7 +96,7 @@ def make_thread(target: Callable[[], None], name: str) -> Thread:
 
 def join(thread: Thread, timeout: float) -> None:
     """Wait for a thread's end, at most this many seconds; no other greenlet runs meanwhile."""
-    if isinstance(thread, threading.Thread) and not _is_patched():
+    if isinstance(thread, threading.Thread) and not is_patched():
         thread.join(timeout)
         return
     # A thread that was there before gevent came can only be joined as greenlets do.
@@ -105,7 +105,8 @@ def join(thread: Thread, timeout: float) -> None:
         _sleep(min(_POLL, left))
 
 
-def _is_patched() -> bool:
+def is_patched() -> bool:
+    """Returns whether gevent has put its own threads and locks into the standard library."""
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading") or monkey.is_module_patched("_thread"))
 

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from otelog.testing import OTLPServer
+from tests.grpc_server import GrpcServer, Reply
 from tests.metrics_server import MetricsServer
 from tools.waiting import wait_until
 
@@ -54,6 +55,15 @@ def work(name):
 def live(name):
     gevent.joinall([gevent.spawn(tick), *(gevent.spawn(work, f"{name}{n}") for n in range(3))], raise_error=True)
 """
+FORKED = """
+child = os.fork()
+live("child" if child == 0 else "parent")
+assert otelog.flush(10), otelog.stats()
+if child == 0:
+    live("last")
+else:
+    assert os.waitpid(child, 0)[1] == 0
+"""
 FLUSHED = """
 live("first")
 assert otelog.flush(10), otelog.stats()
@@ -61,12 +71,13 @@ assert otelog.stats().exported == 60, otelog.stats()
 """
 
 
-def run(server: OTLPServer, *lines: str) -> None:
+def run(server: OTLPServer | GrpcServer, *lines: str, says: str = "") -> None:
     code = "\n".join(["import os, sys", *lines])
     done = subprocess.run(
         [sys.executable, "-c", code, server.endpoint], capture_output=True, encoding="utf-8", timeout=30, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert says in done.stderr if says else done.stderr == "", done.stderr
 
 
 def names(server: OTLPServer) -> Counter[str]:
@@ -98,18 +109,32 @@ def test_records_arrive_over_tls(order: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_process_that_is_forked_afterwards_delivers_its_own(order: str) -> None:
-    fork = """
-child = os.fork()
-live("child" if child == 0 else "parent")
-assert otelog.flush(10), otelog.stats()
-if child == 0:
-    live("last")
-else:
-    assert os.waitpid(child, 0)[1] == 0
-"""
     with OTLPServer() as server:
-        run(server, *ORDERS[order], WORK, FLUSHED, fork)
+        run(server, *ORDERS[order], WORK, FLUSHED, FORKED)
         assert names(server) == expected("first", "parent", "child", "last")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_so_it_does_by_grpc(order: str) -> None:
+    lines = [line.replace("600_000)", "600_000, protocol='grpc')") for line in ORDERS[order]]
+    with GrpcServer() as server:
+        run(server, *lines, WORK, FLUSHED, FORKED)
+        assert Counter(body.partition("/")[0] for body in server.bodies) == expected("first", "parent", "child", "last")
+
+
+def test_by_grpc_a_refusal_is_counted_and_a_server_that_says_nothing_is_left() -> None:
+    program = """
+live("refused")
+otelog.flush(20)
+assert otelog.stats().dropped["rejected"] == otelog.stats().resent == 60, otelog.stats()
+live("unanswered")
+otelog.flush(20)
+assert otelog.stats().dropped["retry_exhausted"] == 60, otelog.stats()
+assert otelog.stats().outcome_unknown >= 60, otelog.stats()
+"""
+    configure = CONFIGURE.replace("600_000)", "600_000, protocol='grpc', timeout=0.5, export_timeout_millis=2000)")
+    with GrpcServer([Reply("UNAVAILABLE"), Reply("PERMISSION_DENIED"), *[Reply(hang=True)] * 5]) as server:
+        run(server, PATCH, IMPORT, configure, WORK, program, says="PERMISSION_DENIED")
 
 
 @pytest.mark.parametrize("order", ORDERS)

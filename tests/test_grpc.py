@@ -8,10 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -20,8 +18,6 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -29,9 +25,10 @@ import otelog
 from otelog import BatchLogRecordProcessor, OTLPLogExporter, providers
 from otelog._answer import read_retry_delay
 from otelog._grpc import GrpcTransport
-from otelog._opening import LOGS_METHOD, METRICS_METHOD
+from otelog._opening import LOGS_METHOD
 from otelog._transport import TransportFailure, TransportSettings
 from otelog.exceptions import ConfigurationError
+from tests.grpc_server import GrpcServer, Reply
 from tests.pipelines import make_logger, running
 from tests.test_faults import check, names, send
 from tools.loopback import find_free_ports
@@ -43,67 +40,6 @@ RETRYABLE = ["ABORTED", "CANCELLED", "DATA_LOSS", "DEADLINE_EXCEEDED", "OUT_OF_R
 FINAL = sorted({code.name for code in grpc.StatusCode} - {*RETRYABLE, "OK"})
 
 log = otelog.get_logger("grpc")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the server does with one call."""
-
-    code: str = "OK"
-    details: str = "said the server"
-    trailers: tuple[tuple[str, bytes], ...] = ()
-    hang: bool = False
-    rejected: int = 0
-    message: str = ""
-
-
-class GrpcServer(grpc.GenericRpcHandler):
-    """Takes logs and metrics by gRPC, and answers as it is told; afterwards it takes everything."""
-
-    def __init__(self, replies: Iterable[Reply] = (), *, port: int = 0, options: Any = ()) -> None:
-        self.replies = iter([*replies])
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.bodies: list[str] = []
-        self.metrics: set[str] = set()
-        self._closing = threading.Event()
-        self._threads = ThreadPoolExecutor(8)
-        self._server = grpc.server(self._threads, (self,), options=[("grpc.so_reuseport", 0), *options])
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> GrpcServer:
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._server.stop(None).wait()
-        self._threads.shutdown()
-
-    def service(self, details: Any) -> Any:
-        def answer(request: bytes, context: Any) -> bytes:
-            return self._answer(details.method, request, context)
-
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-    def _answer(self, method: str, request: bytes, context: Any) -> bytes:
-        self.calls.append((method, dict(context.invocation_metadata())))
-        if method == METRICS_METHOD:
-            for resource in ExportMetricsServiceRequest.FromString(request).resource_metrics:
-                self.metrics |= {metric.name for scope in resource.scope_metrics for metric in scope.metrics}
-            return b""
-        reply = next(self.replies, Reply())
-        if reply.hang:
-            self._closing.wait(LATEST)
-        if reply.code != "OK":
-            context.set_trailing_metadata(reply.trailers)
-            context.abort(grpc.StatusCode[reply.code], reply.details)
-        for resource in ExportLogsServiceRequest.FromString(request).resource_logs:
-            self.bodies += [record.body.string_value for scope in resource.scope_logs for record in scope.log_records]
-        response = ExportLogsServiceResponse()
-        response.partial_success.rejected_log_records = reply.rejected
-        response.partial_success.error_message = reply.message
-        return response.SerializeToString()
 
 
 class Relay:

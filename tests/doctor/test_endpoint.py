@@ -19,8 +19,8 @@ from otelog.doctor._canary import EVENT_NAME
 from otelog.doctor._examination import examine_endpoints
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import to_dict
-from tests.test_grpc import GrpcServer
-from tests.test_grpc import Reply as GrpcReply
+from tests.grpc_server import GrpcServer
+from tests.grpc_server import Reply as GrpcReply
 from tools.loopback import find_free_ports
 
 PATIENCE = 10.0
