@@ -217,6 +217,8 @@ class MetricsPipeline:
             join(self._thread, max(0.0, deadline - time.monotonic()))
 
     def restart_after_fork(self) -> None:
-        """Go on in a forked child, where the thread is gone."""
+        """Go on in a forked child, where the thread is gone, and nobody is in a hurry yet."""
+        if self._sender is not None:
+            self._sender.calm_down()
         if not self._ended:
             self._start()

@@ -62,8 +62,8 @@ class MetricSender(MetricExporter):
         self._hurried.set()
 
     def calm_down(self) -> None:
-        """Take `hurry` back."""
-        self._hurried.clear()
+        """Take `hurry` back; also in a forked child, which may have inherited the old event's lock taken."""
+        self._hurried = threading.Event()
         self._limit = math.inf
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
