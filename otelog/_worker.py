@@ -434,10 +434,14 @@ class Worker:
 
     def _notify(self, last: bool = False) -> None:
         for observer in self.observers:
-            try:
-                observer(self.ledger, last)
-            except Exception as error:
-                warn("observer", f"{type(error).__name__} while publishing the ledger: {safe_str(error)}")
+            self.notify(observer, last)
+
+    def notify(self, observer: Callable[[Ledger, bool], None], last: bool = False) -> None:
+        """Have one observer publish the books as they are; never raises."""
+        try:
+            observer(self.ledger, last)
+        except Exception as error:
+            warn("observer", f"{type(error).__name__} while publishing the ledger: {safe_str(error)}")
 
     def stats(self) -> Stats:
         """Returns a consistent snapshot of the books."""

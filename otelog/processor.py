@@ -155,6 +155,10 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         """
         self._worker.observers += (observer,)
 
+    def notify(self, observer: Callable[[Ledger, bool], None]) -> None:
+        """Have an observer publish the books as they are, in this thread."""
+        self._worker.notify(observer)
+
     def stats(self) -> Stats:
         """Returns a consistent snapshot of the books; see `otelog.Stats`. Never blocks a log call."""
         return self._worker.stats()

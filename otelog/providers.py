@@ -188,6 +188,9 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
             old.add_observer(observer)
     else:
         old.replace_worker(worker, settings.shutdown_timeout)
+    for observer in _configured.observers:
+        # Before anything happens: what is published for the first time with its first loss shows no increase.
+        old.notify(observer)
     _install_logger_provider(old, resource)
     _install_meter_provider(settings, resource_of_process)
 
@@ -449,6 +452,8 @@ def add_observer(observer: Callable[[Ledger, bool], None]) -> None:
         _configured.observers += (observer,)
         if _configured.processor is not None:
             _configured.processor.add_observer(observer)
+            if is_configured():
+                _configured.processor.notify(observer)
 
 
 def reset() -> None:

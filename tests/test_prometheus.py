@@ -85,6 +85,17 @@ def test_counters_are_exact_when_a_flush_returns(registry: prometheus_client.Col
         assert_same(registry, otelog.stats())
 
 
+@pytest.mark.parametrize("first", ["publish", "configure"])
+def test_all_series_begin_with_zero(registry: prometheus_client.CollectorRegistry, first: str) -> None:
+    if first == "publish":
+        prometheus.publish(registry)
+    otelog.configure(exporter=InMemoryLogRecordExporter(), schedule_delay_millis=NEVER)
+    if first == "configure":
+        prometheus.publish(registry)
+    assert otelog.stats().exporters
+    assert_same(registry, otelog.stats())
+
+
 def test_a_scrape_is_current_without_a_flush(registry: prometheus_client.CollectorRegistry) -> None:
     otelog.configure(exporter=InMemoryLogRecordExporter(), schedule_delay_millis=NEVER)
     prometheus.publish(registry)
