@@ -16,6 +16,8 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import TypeVar, cast
 
+from otelog._threads import look_up
+
 POLL_INTERVAL = 0.1
 """Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
 
@@ -138,7 +140,7 @@ class DeadlineConnection(HTTPConnection):
         Raises:
             OSError: No address could be reached; `ssl.SSLError` (an OSError too) if TLS could not be set up.
         """
-        addresses = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+        addresses = look_up(*self._address)
         for untried in range(len(addresses), 0, -1):
             family, kind, protocol, _, address = addresses[-untried]
             share = _require_time(self._time_left) / untried

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
 
-__all__ = ["Lock", "RLock", "SimpleQueue", "Thread", "find_thread_name", "get_ident", "join", "make_thread"]
+__all__ = ["Lock", "RLock", "SimpleQueue", "Thread", "find_thread_name", "get_ident", "join", "look_up", "make_thread"]
 
 _POLL = 0.002
 
@@ -103,6 +103,21 @@ def join(thread: Thread, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
         _sleep(min(_POLL, left))
+
+
+def look_up(host: bytes, port: int) -> list[tuple[Any, Any, int, str, Any]]:
+    """Returns the addresses of a name for TCP, as `socket.getaddrinfo` does; no other greenlet runs meanwhile.
+
+    gevent's way takes a thread of its pool, and none can be started at the interpreter's end.
+
+    Raises:
+        OSError: The name cannot be found.
+    """
+    import socket
+
+    addresses: list[tuple[Any, Any, int, str, Any]]
+    addresses = _find_native("socket", "getaddrinfo")(host, port, type=socket.SOCK_STREAM)
+    return addresses
 
 
 def is_patched() -> bool:

@@ -67,13 +67,17 @@ def assert_same(registry: prometheus_client.CollectorRegistry, stats: Stats) -> 
             assert read(registry, "dropped_total", exporter=name, reason=reason) == exporter.dropped[reason]
 
 
-@pytest.mark.parametrize("first", ["publish", "configure"])
-def test_counters_are_exact_when_a_flush_returns(registry: prometheus_client.CollectorRegistry, first: str) -> None:
+def publish_and_configure(registry: prometheus_client.CollectorRegistry, first: str) -> None:
     if first == "publish":
         prometheus.publish(registry)
     otelog.configure(exporter=InMemoryLogRecordExporter(), schedule_delay_millis=NEVER)
     if first == "configure":
         prometheus.publish(registry)
+
+
+@pytest.mark.parametrize("first", ["publish", "configure"])
+def test_counters_are_exact_when_a_flush_returns(registry: prometheus_client.CollectorRegistry, first: str) -> None:
+    publish_and_configure(registry, first)
     log = otelog.get_logger("tests")
     for round_number in range(1, 4):
         for _ in range(10):
@@ -87,11 +91,7 @@ def test_counters_are_exact_when_a_flush_returns(registry: prometheus_client.Col
 
 @pytest.mark.parametrize("first", ["publish", "configure"])
 def test_all_series_begin_with_zero(registry: prometheus_client.CollectorRegistry, first: str) -> None:
-    if first == "publish":
-        prometheus.publish(registry)
-    otelog.configure(exporter=InMemoryLogRecordExporter(), schedule_delay_millis=NEVER)
-    if first == "configure":
-        prometheus.publish(registry)
+    publish_and_configure(registry, first)
     assert otelog.stats().exporters
     assert_same(registry, otelog.stats())
 
