@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -22,9 +23,15 @@ from tools.waiting import wait_until
 # Not imported here: that alone changes what otelog does.
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gevent") is None,
-    reason="gevent comes with the extra servers, which the other Pythons of `make test` go without",
+    reason="gevent is not installed",
 )
 
+# From Python 3.13 on gevent's hook for forked children fails on a thread that was there before it patched, and says so.
+GEVENTS_OWN = re.compile(
+    r"Exception ignored in: <bound method _ForkHooks\.after_fork_in_child "
+    r".*?_set_done\(\) takes no keyword arguments\n",
+    re.DOTALL,
+)
 PATCH = "from gevent import monkey; monkey.patch_all()"
 IMPORT = "import otelog"
 # Nothing is sent unless somebody asks: a worker that waits for ten minutes must not hold up anybody.
@@ -77,7 +84,8 @@ def run(server: OTLPServer | GrpcServer, *lines: str, says: str = "") -> None:
         [sys.executable, "-c", code, server.endpoint], capture_output=True, encoding="utf-8", timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert says in done.stderr if says else done.stderr == "", done.stderr
+    said = GEVENTS_OWN.sub("", done.stderr) if sys.version_info >= (3, 13) else done.stderr
+    assert says in said if says else said == "", done.stderr
 
 
 def names(server: OTLPServer) -> Counter[str]:
