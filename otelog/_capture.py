@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from otelog._attributes import show_unfilled
 from otelog._ledger import Ledger
 from otelog._queue import UNIT_BYTES, RecordQueue, is_urgent
-from otelog._record import COLUMNS, FIELD_BYTES, SLOT_BYTES, Source, Special
+from otelog._record import COLUMNS, FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -300,6 +300,7 @@ class Port:
         stack: FrameType | str | None = None,
         event_name: str | None = None,
         given_time: bool = False,
+        ids: SpanIds | None = None,
     ) -> None:
         """Take a call with anything in it: convert what is mutable or odd, capture the exception, put the row in.
 
@@ -319,6 +320,7 @@ class Port:
             stack: A frame whose stack is kept, or its text.
             event_name: Makes the record an event.
             given_time: Whether the time was given with the record, and is not this process's clock.
+            ids: Of the span that it belongs to, where that is not the current one.
         """
         body: AnyValue
         kept: tuple[Any, ...] | None
@@ -347,6 +349,8 @@ class Port:
         finally:
             end_conversion()
         span_context, attributes, bound_size = current_span_context(attributes)
+        if ids is not None:
+            span_context = ids
         size += fields_size + bound_size
         if captured is not None:
             size += CAPTURED_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -19,11 +20,12 @@ from otelog._capture import (
     Gate,
     caused_by_ourselves,
     current_context,
+    current_span_context,
     measure,
     own_threads,
 )
 from otelog._diagnostics import warn
-from otelog._record import CodeSite, Source
+from otelog._record import CodeSite, Source, SpanIds
 from otelog._severity import severity_number
 from otelog._state import GATE
 from otelog._values import STOPPING, safe_str
@@ -43,8 +45,17 @@ _STANDARD = tuple(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _LAST, _COUNT = _STANDARD[-1], len(_STANDARD)
 _site_of = itemgetter("name", "levelno", "levelname", "pathname", "lineno", "funcName")
 _rest_of = itemgetter("msg", "args", "exc_info", "exc_text", "stack_info", "created", "thread", "process")
-NEVER_FIELDS = frozenset({*_STANDARD, "message", "asctime", "taskName"})
-"""What a record's ``__dict__`` holds beside the user's fields; `extra` may not have these names."""
+_NOT_FIELDS = frozenset({*_STANDARD, "message", "asctime", "taskName"})
+
+TRACE_ID_KEY = "otelTraceID"
+_SPAN_ID_KEY = "otelSpanID"
+_SERVICE_KEY = "otelServiceName"
+_SAMPLED_KEY = "otelTraceSampled"
+_STOCK_FIELDS = 3
+"""How many fields opentelemetry-instrumentation-logging adds at least: older versions do not tell what is sampled."""
+
+NEVER_FIELDS = _NOT_FIELDS | {TRACE_ID_KEY}
+"""Names that are no fields of their own: `extra` may not have them, or they mean something."""
 
 
 class _Here:
@@ -104,6 +115,7 @@ class LoggingHandler(logging.Handler):
             except KeyError:
                 source = self._make_source(key)
             fields: dict[str, Any] | None = None
+            ids = None
             extra = len(values) - _COUNT
             if extra:
                 fields = {}
@@ -113,6 +125,8 @@ class LoggingHandler(logging.Handler):
                     fields[name] = values[name]
                 if len(fields) != extra or "message" in values:
                     fields = find_fields(values)
+                if extra >= _STOCK_FIELDS and fields and TRACE_ID_KEY in fields:
+                    ids = take_ids(fields)
             elif next(reversed(values)) != _LAST:
                 fields = find_fields(values)
             size = measure(message, arguments, fields) if type(message) is str else ODD
@@ -128,10 +142,10 @@ class LoggingHandler(logging.Handler):
                 if type(record) is not logging.LogRecord:
                     # A class of the application's may have as many attributes as a standard record, but not the same.
                     fields = find_fields(values)
-                self._take_slowly(record, source, fields)
+                self._take_slowly(record, source, fields, ids)
                 return True
             if fields is not None and EVENT_NAME_KEY in fields:
-                self._take_slowly(record, source, fields)
+                self._take_slowly(record, source, fields, ids)
                 return True
             span_context = None
             context = current_context()
@@ -143,6 +157,8 @@ class LoggingHandler(logging.Handler):
                 span = context.get(SPAN_KEY)
                 if span is not None:
                     span_context = span.get_span_context()
+            if ids is not None and not _are_of(span_context, ids):
+                span_context = ids
             row = (int(created * 1e9), source, span_context, message, arguments, fields, None, 0, thread or me)
             port = self.gate.port
             if size >= SMALL_BYTES:
@@ -200,22 +216,25 @@ class LoggingHandler(logging.Handler):
             source = self._levels[key] = Source(name, severity_number(level), level_name, short_names=True)
         return source
 
-    def _take_slowly(self, record: logging.LogRecord, source: Source, fields: dict[str, Any] | None) -> None:
-        message: object = record.msg
-        arguments: Any = record.args
-        if self.formatter is not None:
-            message, arguments = self._format(record), None
-        elif type(record).getMessage is not logging.LogRecord.getMessage:
-            # A record factory of the application's, with a template language of its own.
-            message, arguments = _ask_for_message(record), None
+    def _take_slowly(
+        self, record: logging.LogRecord, source: Source, fields: dict[str, Any] | None, ids: SpanIds | None
+    ) -> None:
+        if fields:
+            fields = dict(fields)
+            for name in _find_methods(record, fields):
+                del fields[name]
+            if TRACE_ID_KEY in fields:
+                ids = take_ids(fields)
+        message, arguments = self._find_message(record)
         event_name = None
         if fields and EVENT_NAME_KEY in fields:
-            fields = dict(fields)
             event_name = safe_str(fields.pop(EVENT_NAME_KEY))
         error = find_exception(record.exc_info)
         if not record.exc_info and record.exc_text and (not fields or "exception.stacktrace" not in fields):
             # A record that came from another process has lost its exception, but not the text of it.
             fields = {"exception.stacktrace": record.exc_text, **(fields or {})}
+        if ids is not None and _are_of(current_span_context(None)[0], ids):
+            ids = None
         self.gate.port.capture(
             int(record.created * 1e9),
             source,
@@ -227,36 +246,108 @@ class LoggingHandler(logging.Handler):
             stack=record.stack_info,
             event_name=event_name,
             given_time=record.process is not None and record.process != _here.pid,
+            ids=ids,
         )
 
-    def _format(self, record: logging.LogRecord) -> str:
-        # The exception becomes attributes: in the body it would stand twice.
-        plain = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None})
-        try:
-            return self.format(plain)
-        except Exception as error:
-            warn("format", f"a formatter raised {type(error).__name__}: {error}; its records are kept unformatted")
-            return record.getMessage()
+    def _find_message(self, record: logging.LogRecord) -> tuple[object, Any]:
+        if self.formatter is not None:
+            try:
+                return self.format(_copy_without_exception(record)), None
+            except Exception as error:
+                warn(
+                    "format",
+                    f"a formatter raised {name_of(error)}: {safe_str(error)}; its records are kept unformatted",
+                )
+        if type(record).getMessage is not logging.LogRecord.getMessage or "getMessage" in record.__dict__:
+            # A record factory of the application's, with a template language of its own.
+            try:
+                return safe_str(record.getMessage()), None
+            except Exception as error:
+                warn("message", f"a record's getMessage raised {name_of(error)}; its template is kept as it is")
+                return safe_str(record.msg), None
+        return record.msg, record.args
 
     def _take_broken(self, record: logging.LogRecord, error: BaseException) -> None:
         # A record without the standard fields, or with values of other types in them.
-        source = Source(str(getattr(record, "name", "")), severity_number(getattr(record, "levelno", 0)), "")
+        values: dict[str, Any] = {}
+        try:
+            values = dict(record.__dict__)
+        except Exception:
+            values["msg"] = f"a log record could not be read: {name_of(error)}"
+        source = Source(safe_str(values.get("name", "")), severity_number(values.get("levelno", 0)), "")
         self.gate.port.capture(
             time.time_ns(),
             source,
-            getattr(record, "msg", repr(error)),
-            getattr(record, "args", None),
+            values.get("msg", repr(error)),
+            values.get("args"),
             None,
             thread=get_ident(),
         )
 
 
-def _ask_for_message(record: logging.LogRecord) -> str:
+def name_of(error: BaseException) -> str:
+    """Returns the name of an exception's class."""
+    return type(error).__name__
+
+
+def _find_methods(record: logging.LogRecord, fields: dict[str, Any]) -> list[str]:
+    """Returns which of these are no fields, but methods of the record that were set on this very object."""
+    kind = type(record)
+    return [
+        name
+        for name, value in fields.items()
+        if callable(value) and type(name) is str and not name.startswith("__") and callable(getattr(kind, name, None))
+    ]
+
+
+def _copy_without_exception(record: logging.LogRecord) -> logging.LogRecord:
+    """Returns a copy for a formatter: of the record's own class, with all that it has.
+
+    The exception becomes attributes: in the body it would stand twice. The record itself, which other handlers see, is
+    left as it is.
+    """
     try:
-        return safe_str(record.getMessage())
-    except Exception as error:
-        warn("message", f"a record's getMessage raised {type(error).__name__}; its template is kept as it is")
-        return safe_str(record.msg)
+        plain = copy.copy(record)
+        if plain is record:
+            raise TypeError("it gives itself for a copy")
+    except Exception:
+        # Its class wants to be copied in another way, or not at all.
+        plain = object.__new__(type(record))
+        plain.__dict__.update(record.__dict__)
+        for kind in type(record).__mro__:
+            slots = kind.__dict__.get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in ("__dict__", "__weakref__") and hasattr(record, name):
+                    setattr(plain, name, getattr(record, name))
+    plain.exc_info = plain.exc_text = plain.stack_info = None
+    return plain
+
+
+def take_ids(fields: dict[str, Any]) -> SpanIds | None:
+    """Take out of the fields what opentelemetry-instrumentation-logging has put there: the record's own ids.
+
+    Returns:
+        The ids, or None where the record was made outside any span. What does not look like that library's stays.
+    """
+    trace, span = fields.get(TRACE_ID_KEY), fields.get(_SPAN_ID_KEY)
+    if type(trace) is not str or type(span) is not str or _SERVICE_KEY not in fields:
+        return None
+    ids = None
+    if trace != "0" or span != "0":
+        if len(trace) != 32 or len(span) != 16 or not trace.isalnum() or not span.isalnum():
+            return None
+        try:
+            ids = SpanIds(int(trace, 16), int(span, 16), int(fields.get(_SAMPLED_KEY) is True))
+        except ValueError:
+            return None
+    del fields[TRACE_ID_KEY], fields[_SPAN_ID_KEY], fields[_SERVICE_KEY]
+    fields.pop(_SAMPLED_KEY, None)
+    return ids if ids is not None and ids.trace_id else None
+
+
+def _are_of(span_context: Any, ids: SpanIds) -> bool:
+    """Returns whether a span context, which says more, has these ids."""
+    return span_context is not None and span_context.span_id == ids.span_id and span_context.trace_id == ids.trace_id
 
 
 def find_fields(values: dict[str, Any]) -> dict[str, Any] | None:
@@ -264,7 +355,7 @@ def find_fields(values: dict[str, Any]) -> dict[str, Any] | None:
 
     What a formatter leaves there (``message``, ``asctime``) is not the user's.
     """
-    return {key: value for key, value in values.items() if key not in NEVER_FIELDS} or None
+    return {key: value for key, value in values.items() if key not in _NOT_FIELDS} or None
 
 
 def find_logger(name: str) -> logging.Logger | None:
