@@ -159,7 +159,17 @@ class LoggingHandler(logging.Handler):
                     span_context = span.get_span_context()
             if ids is not None and not _are_of(span_context, ids):
                 span_context = ids
-            row = (int(created * 1e9), source, span_context, message, arguments, fields, None, 0, thread or me)
+            row = (
+                int(created * 1e9) or time.time_ns(),
+                source,
+                span_context,
+                message,
+                arguments,
+                fields,
+                None,
+                0,
+                thread or me,
+            )
             port = self.gate.port
             if size >= SMALL_BYTES:
                 port.put_sized(row, size)
@@ -236,7 +246,7 @@ class LoggingHandler(logging.Handler):
         if ids is not None and _are_of(current_span_context(None)[0], ids):
             ids = None
         self.gate.port.capture(
-            int(record.created * 1e9),
+            int(record.created * 1e9) or time.time_ns(),
             source,
             message,
             arguments,
@@ -258,7 +268,7 @@ class LoggingHandler(logging.Handler):
                     "format",
                     f"a formatter raised {name_of(error)}: {safe_str(error)}; its records are kept unformatted",
                 )
-        if type(record).getMessage is not logging.LogRecord.getMessage or "getMessage" in record.__dict__:
+        if type(record).getMessage is not logging.LogRecord.getMessage or callable(record.__dict__.get("getMessage")):
             # A record factory of the application's, with a template language of its own.
             try:
                 return safe_str(record.getMessage()), None
