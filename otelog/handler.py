@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from operator import itemgetter
 from threading import get_ident
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from otelog._capture import (
     BOUND_KEY,
@@ -25,12 +26,16 @@ from otelog._capture import (
     own_threads,
 )
 from otelog._diagnostics import warn
+from otelog._once import is_being_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
 from otelog._record import CodeSite, Source, SpanIds
 from otelog._severity import severity_number
 from otelog._state import GATE
 from otelog._values import STOPPING, safe_str
 from otelog.logger import find_exception
 from otelog.processor import BatchLogRecordProcessor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MOST_SITES = 10_000
 """Bound of the cache of call sites; beyond it the cache begins anew."""
@@ -70,6 +75,7 @@ if hasattr(os, "register_at_fork"):
 
 
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
+_OWN_STATE = frozenset({"lock", "gate", "since", "watches", "_processor", "_sites", "_levels", "_closed"})
 
 
 class LoggingHandler(logging.Handler):
@@ -89,9 +95,33 @@ class LoggingHandler(logging.Handler):
         super().__init__(level)
         self.gate: Gate = GATE if processor is None else processor.gate
         self._processor = processor
-        self._since = time.time()
+        self.since = time.time()
+        """When it was made, seconds since 1970."""
+        self.watches = False
+        """Whether records are looked up that may have come before; set by `Once`."""
         self._sites: dict[tuple[Any, ...], Source] = {}
         self._levels: dict[tuple[str, int], Source] = {}
+        self.gate.once.join(self)
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__(None)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        made = type(self).__new__(type(self))
+        made._open(self.__getstate__(), self._processor)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Not what is this process's own: the lock, the gate, and what was made once for all records of a place.
+        state = {key: value for key, value in self.__dict__.items() if key not in _OWN_STATE}
+        return {**state, "filters": list(self.filters)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(state, None)
+
+    def _open(self, state: dict[str, Any], processor: BatchLogRecordProcessor | None) -> None:
+        LoggingHandler.__init__(self, state["level"], processor=processor)
+        self.__dict__.update(state)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, unless a filter turns it away. Never raises, takes no lock; what cannot be kept is counted."""
@@ -107,13 +137,14 @@ class LoggingHandler(logging.Handler):
                 return True
             values = record.__dict__
             message, arguments, exc_info, exc_text, stack, created, thread, process = _rest_of(values)
-            if thread != me and self._had_already(record):
+            if (thread != me or self.watches) and self._had_already(record):
                 return True
             key = _site_of(values)
             try:
                 source = self._sites[key]
             except KeyError:
                 source = self._make_source(key)
+                self._look_around(record)
             fields: dict[str, Any] | None = None
             ids = None
             extra = len(values) - _COUNT
@@ -189,15 +220,22 @@ class LoggingHandler(logging.Handler):
         return True
 
     def _had_already(self, record: logging.LogRecord) -> bool:
-        """Returns whether a queue's listener brings, in its own thread, what has come in the caller's.
-
-        There it had the caller's trace. What comes through its logger, or was made in another process or before this
-        handler was, is new.
-        """
-        if sys._getframe(2).f_code is _CALL_HANDLERS or record.process != _here.pid or record.created < self._since:
+        """Returns whether the record has come by another way, or is about to; if not, it counts as come."""
+        once = self.gate.once
+        if sys._getframe(2).f_code is _CALL_HANDLERS:
+            if once.is_watching:
+                if once.knows(record, itself=True):
+                    return True
+                once.remember(record)
             return False
+        return comes_otherwise(self.gate, record, sys._getframe(2), self)
+
+    def _look_around(self, record: logging.LogRecord) -> None:
+        # Once for each place that logs: does anything on the way of its records hand them on?
         logger = find_logger(record.name)
-        return logger is not None and any(has_handler(one, self.gate) for one in way_of(logger))
+        if logger is not None and not self.watches and may_come_twice(logger, self.gate):
+            self.gate.once.watch()
+            self.gate.once.remember(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
@@ -295,6 +333,74 @@ class LoggingHandler(logging.Handler):
         )
 
 
+def comes_otherwise(
+    gate: Gate, record: logging.LogRecord, frame: FrameType | None, handler: LoggingHandler | None = None
+) -> bool:
+    """Returns whether a record that its logger does not bring directly has come, or is about to.
+
+    If not, it counts as come.
+
+    Args:
+        gate: Where it has come to.
+        record: The record, which may be a copy of what has come.
+        frame: Whoever brings it.
+        handler: The handler that it is brought to, if that is ours.
+    """
+    once = gate.once
+    if once.knows(record, itself=False):
+        return True
+    if not is_being_handled(frame, record) and not _is_of_another_process(record):
+        # Not on top of its own call, but later or in another thread.
+        is_taken = is_taken_on_its_way(gate, record, handler)
+        if is_taken and record.thread != get_ident() and is_being_handled_elsewhere(record):
+            # The call itself is coming, with its trace.
+            return True
+        if is_taken and record.created < once.complete_since and is_handed_on(frame):
+            # It may be forgotten, or be older than our memory.
+            return True
+    once.watch()
+    once.remember(record)
+    return False
+
+
+def is_taken_on_its_way(gate: Gate, record: logging.LogRecord, itself: LoggingHandler | None = None) -> bool:
+    """Returns whether a handler that leads to this gate, and takes the record, is where its logger brings it.
+
+    What another handler's filters say is not known; `itself` has asked its own.
+    """
+    logger = find_logger(record.name)
+    return logger is not None and any(
+        isinstance(handler, LoggingHandler)
+        and handler.gate is gate
+        and record.levelno >= handler.level
+        and record.created >= handler.since
+        and (handler is itself or not handler.filters)
+        for one in way_of(logger)
+        for handler in one.handlers
+    )
+
+
+def may_come_twice(logger: logging.Logger, gate: Gate) -> bool:
+    """Returns whether there is more than one way from this logger to the gate, or may be."""
+    handlers = [handler for one in way_of(logger) for handler in one.handlers]
+    return any(map(may_hand_on, handlers)) or sum(leads_to(handler, gate) for handler in handlers) > 1
+
+
+def leads_to(handler: logging.Handler, gate: Gate) -> bool:
+    """Returns whether this is a handler of ours, to this gate."""
+    return isinstance(handler, LoggingHandler) and handler.gate is gate
+
+
+def _is_of_another_process(record: logging.LogRecord) -> bool:
+    if record.process is not None:
+        return record.process != _here.pid
+    # With logProcesses off its name is all that there is to tell; with that off as well, nothing.
+    module = sys.modules.get("multiprocessing")
+    own = "MainProcess" if module is None else module.current_process().name
+    name = getattr(record, "processName", None)
+    return name is not None and name != own
+
+
 def name_of(error: BaseException) -> str:
     """Returns the name of an exception's class."""
     return type(error).__name__
@@ -384,4 +490,4 @@ def way_of(logger: logging.Logger) -> Iterator[logging.Logger]:
 
 def has_handler(logger: logging.Logger, gate: Gate) -> bool:
     """Returns whether a handler that leads to this gate is on this very logger."""
-    return any(isinstance(handler, LoggingHandler) and handler.gate is gate for handler in logger.handlers)
+    return any(leads_to(handler, gate) for handler in logger.handlers)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from threading import get_ident
 from time import time_ns
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from opentelemetry.context import attach, detach, get_current, set_value
+from opentelemetry.context import Context, attach, get_current, set_value
 
 from otelog._capture import (
     BOUND_KEY,
@@ -29,10 +29,15 @@ from otelog._capture import (
     current_context,
     own_threads,
 )
+from otelog._contexts import leave
 from otelog._diagnostics import warn
 from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
-from otelog._values import STOPPING, safe_str
+from otelog._state import GATE
+from otelog._values import STOPPING, AnyValue, safe_str
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ExcInfo = Union[
     bool,
@@ -150,6 +155,10 @@ class Logger:
     Make one with `otelog.get_logger`. A value of an immutable scalar type travels as it is; any other is converted at
     once, so that a later change of it never shows. A call never raises, never waits (unless ``when_full="block"`` was
     chosen) and may be made anywhere, in a signal handler or in ``__del__`` too.
+
+    A copy is the logger itself, which nothing changes. One that is pickled travels by its name, with the fields that
+    are bound to it, and logs into the pipeline of the process that it comes to, also if it came from a processor of its
+    own, which stays where it is.
     """
 
     __slots__ = ("_bound", "_gate", "_sources", "name")
@@ -221,6 +230,17 @@ class Logger:
         """Returns a logger of the same name whose every record has these fields too; a call's own fields win."""
         added = BoundFields(fields, self._gate.port.limits)
         return Logger(self.name, self._gate, added if self._bound is None else self._bound.merged_with(added))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = None if self._bound is None else self._bound.fields
+        # A subclass may have attributes of its own.
+        return _revive, (type(self), self.name, fields), getattr(self, "__dict__", None)
 
     def _source_of(self, level: int) -> Source:
         for index, (known, _) in enumerate(_LEVELS):
@@ -311,6 +331,13 @@ class Logger:
         )
 
 
+def _revive(kind: type[Logger], name: str, fields: dict[str, AnyValue] | None) -> Logger:
+    """Make a logger again that was pickled, perhaps by another process."""
+    logger = kind.__new__(kind)
+    Logger.__init__(logger, name, GATE, None if fields is None else BoundFields.of_converted(fields))
+    return logger
+
+
 def _number_of(level: int | str) -> int:
     try:
         return level_number(level)
@@ -359,11 +386,39 @@ def bound(**fields: object) -> Iterator[None]:
 
     They are kept in the OpenTelemetry Context, so that whatever carries that (asyncio, instrumented threads) carries
     them. An inner block's value wins over an outer's, a call's own over both.
+
+    The block may be in a generator, also one that is closed by another task or thread: then the fields end for all who
+    have them from this block.
     """
     added = BoundFields(fields)
     outer = get_current().get(BOUND_KEY)
-    token = attach(set_value(BOUND_KEY, outer.merged_with(added) if isinstance(outer, BoundFields) else added))
+    if not isinstance(outer, BoundFields):
+        outer = None
+    if outer is not None:
+        outer = outer.find_open()
+    if outer is not None:
+        added = outer.merged_with(added)
+    context = set_value(BOUND_KEY, added)
+    token = attach(context)
     try:
         yield
     finally:
-        detach(token)
+        if not leave(_find_end(context, added), token):
+            # The block was in a generator that somebody else has closed, or that took turns with others. Where it began
+            # there may still be a Context that holds its fields; then they must be none.
+            added.end(outer)
+
+
+def _find_end(context: Context, added: BoundFields) -> Context:
+    """Returns the Context that is current where the block ends as it should: its own, or one of ended blocks on top."""
+    current = get_current()
+    top = current.get(BOUND_KEY)
+    if (
+        current is not context
+        and isinstance(top, BoundFields)
+        and top.find_open() is added
+        and len(current) == len(context)
+        and all(current.get(key) is value for key, value in context.items() if key != BOUND_KEY)
+    ):
+        return current
+    return context
