@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
-from otelog._once import is_being_handled
+from otelog._once import find_handled
 from otelog._state import GATE
 from otelog.handler import (
     LoggingHandler,
@@ -204,12 +204,13 @@ def has_ours(logger: logging.Logger) -> bool:
 
 def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
     """Returns whether a record that is brought to a foreign handler comes to otelog's, before or after."""
-    if not is_being_handled(frame, record):
+    handled = find_handled(frame, record)
+    if handled is None:
         return comes_otherwise(GATE, record, frame)
-    if GATE.once.knows(record, itself=True) or is_taken_on_its_way(GATE, record):
+    if GATE.once.knows(handled, itself=True) or is_taken_on_its_way(GATE, record):
         return True
     GATE.once.watch()
-    GATE.once.remember(record)
+    GATE.once.remember(handled)
     return False
 
 

@@ -18,7 +18,7 @@ MOST_REMEMBERED = 8192
 """Records that are remembered at least, twice as many at most. What is older is judged by what brings it."""
 
 _NEVER = float("inf")
-_CALL_HANDLERS = "callHandlers"
+_STAGES = ("callHandlers", "handle")
 _BRINGING = ("handle", "flush", "_monitor")
 
 
@@ -48,6 +48,7 @@ class Once:
         else:
             self.is_watching = False
             self.complete_since = _NEVER
+            self._young, self._old = {}, {}
 
     def watch(self) -> None:
         """Remember from now on what comes. Idempotent."""
@@ -88,20 +89,32 @@ def _key_of(record: Any) -> int:
     return hash((record.created, record.thread, record.process, record.name, record.lineno))
 
 
-def is_being_handled(frame: FrameType | None, record: Any) -> bool:
-    """Returns whether the handlers of a record's logger, or of one above, are being called in this stack."""
+def find_handled(frame: FrameType | None, record: Any, stages: tuple[str, ...] = _STAGES) -> Any:
+    """Returns the record that a logger is handling in this stack, if that is this one or what it is a copy of.
+
+    Args:
+        frame: The stack's innermost frame.
+        record: The record.
+        stages: The methods of a logger that count.
+    """
+    key = _key_of(record)
     while frame is not None:
-        if frame.f_code.co_name == _CALL_HANDLERS:
-            found = frame.f_locals.get("record")
-            if found is record or (isinstance(found, logging.LogRecord) and _key_of(found) == _key_of(record)):
-                return True
+        if frame.f_code.co_name in stages:
+            values = frame.f_locals
+            found = values.get("record")
+            if (
+                isinstance(values.get("self"), logging.Logger)
+                and isinstance(found, logging.LogRecord)
+                and (found is record or _key_of(found) == key)
+            ):
+                return found
         frame = frame.f_back
-    return False
+    return None
 
 
 def is_being_handled_elsewhere(record: Any) -> bool:
     """Returns whether another thread is calling the handlers of this record's logger, of which this is a copy."""
-    return any(is_being_handled(frame, record) for frame in sys._current_frames().values())
+    return any(find_handled(frame, record, _STAGES[:1]) is not None for frame in sys._current_frames().values())
 
 
 def is_handed_on(frame: FrameType | None) -> bool:
@@ -121,6 +134,8 @@ def is_handed_on(frame: FrameType | None) -> bool:
 def may_hand_on(handler: logging.Handler) -> bool:
     """Returns whether a handler may give its records to another handler, now or later."""
     kind = type(handler)
+    if isinstance(handler, logging.NullHandler):
+        return kind.handle is not logging.NullHandler.handle
     if isinstance(handler, logging.StreamHandler):
         return kind.handle is not logging.Handler.handle
     module = kind.__module__

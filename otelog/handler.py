@@ -26,7 +26,7 @@ from otelog._capture import (
     own_threads,
 )
 from otelog._diagnostics import warn
-from otelog._once import is_being_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
+from otelog._once import find_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
 from otelog._record import CodeSite, Source, SpanIds
 from otelog._severity import severity_number
 from otelog._state import GATE
@@ -349,7 +349,8 @@ def comes_otherwise(
     once = gate.once
     if once.knows(record, itself=False):
         return True
-    if not is_being_handled(frame, record) and not _is_of_another_process(record):
+    handled = find_handled(frame, record)
+    if handled is None and not _is_of_another_process(record):
         # Not on top of its own call, but later or in another thread.
         is_taken = is_taken_on_its_way(gate, record, handler)
         if is_taken and record.thread != get_ident() and is_being_handled_elsewhere(record):
@@ -359,7 +360,8 @@ def comes_otherwise(
             # It may be forgotten, or be older than our memory.
             return True
     once.watch()
-    once.remember(record)
+    # Its own call may still bring the record itself, of which this is a copy.
+    once.remember(record if handled is None else handled)
     return False
 
 
