@@ -17,12 +17,21 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
+from otelog._once import find_handled
 from otelog._state import GATE
-from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
+from otelog.handler import (
+    LoggingHandler,
+    comes_otherwise,
+    has_handler,
+    is_taken_on_its_way,
+    may_come_twice,
+    way_of,
+)
 from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
 
 if TYPE_CHECKING:
@@ -108,7 +117,10 @@ class Attachment:
     def tend(self, logger: logging.Logger) -> None:
         """Put the handler at the end of this logger's way, if it is wanted there and missing."""
         for handler in logger.handlers:
-            self._have_pass(handler)
+            for one in (handler, *_behind(handler)):
+                self._have_pass(one)
+        if not GATE.once.is_watching and may_come_twice(logger, GATE):
+            GATE.once.watch()
         way = list(way_of(logger))
         end = way[-1]
         if logger is not end and self.owns_one_of(logger.handlers):
@@ -150,8 +162,7 @@ class Attachment:
         emit = handler.emit
 
         def pass_over(record: logging.LogRecord) -> None:
-            logger = find_logger(record.name)
-            if logger is None or not any(map(has_ours, way_of(logger))):
+            if not _comes_to_ours(record, sys._getframe(1)):
                 emit(record)
                 return
             token = TAKEN_BY.set(find_processor(provider))
@@ -189,6 +200,29 @@ def is_foreign(handler: logging.Handler) -> bool:
 def has_ours(logger: logging.Logger) -> bool:
     """Returns whether a handler that leads to the configured pipeline is on this very logger."""
     return has_handler(logger, GATE)
+
+
+def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
+    """Returns whether a record that is brought to a foreign handler comes to otelog's, before or after."""
+    handled = find_handled(frame, record)
+    if handled is None:
+        return comes_otherwise(GATE, record, frame)
+    if GATE.once.knows(handled, itself=True) or is_taken_on_its_way(GATE, record):
+        return True
+    GATE.once.watch()
+    GATE.once.remember(handled)
+    return False
+
+
+def _behind(handler: logging.Handler) -> list[logging.Handler]:
+    """Returns the handlers that a buffer, or a queue that `dictConfig` has made, hands its records on to."""
+    try:
+        queued = getattr(getattr(handler, "listener", None), "handlers", None)
+        behind = [getattr(handler, "target", None), *(queued if isinstance(queued, (list, tuple)) else ())]
+    except Exception:
+        # Not the standard library's, and not as its are.
+        return []
+    return [one for one in behind if isinstance(one, logging.Handler)]
 
 
 def _look_after_libraries() -> None:

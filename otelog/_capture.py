@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 from opentelemetry.context import _RUNTIME_CONTEXT, create_key, get_current
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
@@ -22,8 +23,9 @@ from otelog._attributes import show_unfilled
 from otelog._interruption import is_foreign, is_interruption
 from otelog._ledger import Ledger
 from otelog._nesting import Nesting
+from otelog._once import Once
 from otelog._queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
-from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, Special
+from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -112,15 +114,48 @@ def measure(message: str, arguments: Any, fields: dict[str, Any] | None) -> int:
 class BoundFields:
     """Fields that `bound` or `bind` attached, already converted."""
 
-    __slots__ = ("discarded", "fields", "size_bytes")
+    __slots__ = ("__weakref__", "_heirs", "_outer", "discarded", "fields", "is_ended", "size_bytes")
 
     def __init__(self, fields: Mapping[Any, Any], limits: Limits = DEFAULT_LIMITS) -> None:
         self.fields, self.discarded = to_attributes(fields, limits)
         self.size_bytes = sum(FIELD_BYTES + estimate_bytes(value) for value in self.fields.values())
+        self.is_ended = False
+        """Whether `end` was called."""
+        self._outer: BoundFields | None = None
+        self._heirs: WeakSet[BoundFields] | None = None
+
+    @classmethod
+    def of_converted(cls, fields: dict[str, AnyValue]) -> BoundFields:
+        """Returns fields that another `BoundFields` had, as they are."""
+        bound = cls({})
+        bound.fields = fields
+        bound.size_bytes = sum(FIELD_BYTES + estimate_bytes(value) for value in fields.values())
+        return bound
 
     def merged_with(self, inner: BoundFields) -> BoundFields:
         """Returns both, `inner` winning."""
         return BoundFields({**self.fields, **inner.fields})
+
+    def end(self, outer: BoundFields | None) -> None:
+        """Have only the outer block's fields from now on, wherever a Context still holds this."""
+        self.is_ended = True
+        self._outer = outer
+        self.fields = {} if outer is None else outer.fields
+        self.size_bytes = 0 if outer is None else outer.size_bytes
+        heirs = list(self._heirs or ())
+        if outer is not None:
+            if outer._heirs is None:
+                outer._heirs = WeakSet()
+            outer._heirs.update([self, *heirs])
+        for heir in heirs:
+            heir.end(outer)
+
+    def find_open(self) -> BoundFields | None:
+        """Returns the innermost block, of this one and those around it, that has not ended."""
+        found: BoundFields | None = self
+        while found is not None and found.is_ended:
+            found = found._outer
+        return found
 
 
 def caused_by_ourselves() -> bool:
@@ -148,10 +183,12 @@ def may_block() -> bool:
 class Gate:
     """What loggers and handlers hold on to; `port` changes in one step when a pipeline replaces another."""
 
-    __slots__ = ("port",)
+    __slots__ = ("once", "port")
 
     def __init__(self, port: Port) -> None:
         self.port = port
+        self.once = Once()
+        """Which records its handlers have had."""
 
 
 class Port:
@@ -335,6 +372,7 @@ class Port:
         stack: FrameType | str | None = None,
         event_name: str | None = None,
         given_time: bool = False,
+        ids: SpanIds | None = None,
     ) -> None:
         """Take a call with anything in it: convert what is mutable or odd, capture the exception, put the row in.
 
@@ -354,6 +392,7 @@ class Port:
             stack: A frame whose stack is kept, or its text.
             event_name: Makes the record an event.
             given_time: Whether the time was given with the record, and is not this process's clock.
+            ids: Of the span that it belongs to, where that is not the current one.
         """
         body: AnyValue
         kept: tuple[Any, ...] | None
@@ -385,6 +424,8 @@ class Port:
         finally:
             converting.leave(me)
         span_context, attributes, bound_size = current_span_context(attributes)
+        if ids is not None:
+            span_context = ids
         size += fields_size + bound_size
         if captured is not None:
             size += CAPTURED_BYTES

@@ -32,6 +32,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_nesting",
             "_loading",
             "_threads",
+            "_contexts",
+            "_once",
         }
     ),
     frozenset(
