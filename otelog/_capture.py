@@ -318,7 +318,10 @@ class Port:
         if self.queue.closed and self.successor is not None:
             self.successor.put_sized(row, size_bytes)
             return
-        self.ledger.refuse("already_shutdown" if self.queue.closed else "queue_full", _range_of(row[1]))
+        queue = self.queue
+        # One that can never fit is another matter than a queue that is full: the Collector has no part in it.
+        reason = "already_shutdown" if queue.closed else "queue_full" if queue.fits(size_bytes) else "too_large"
+        self.ledger.refuse(reason, _range_of(row[1]))
 
     def refuse_for_memory(self, source: Source | Special, error: MemoryError) -> None:
         """Count a record as refused for which there was no memory; raise what a signal handler has raised."""
@@ -473,7 +476,7 @@ def current_span_context(attributes: dict[str, AnyValue] | None) -> tuple[Any, d
 def _convert_message(message: object, arguments: Any, limits: Limits) -> tuple[AnyValue, tuple[Any, ...] | None, int]:
     if type(message) is not str:
         if not arguments and issubclass(type(message), (dict, list, tuple, bytes, bytearray)):
-            body = to_any_value(message, limits)
+            body = to_any_value(message, limits.for_body())
             return body, None, estimate_bytes(body)
         message = safe_str(message)
     if not arguments:

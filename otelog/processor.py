@@ -299,7 +299,7 @@ def make_worker(
         way_out,
         max_export_batch_size=settings.max_export_batch_size,
         schedule_delay=settings.schedule_delay_millis / 1000,
-        limits=attributes.limits,
+        limits=attributes.limits.for_capture(),
         level=level,
         observers=(LossReport(),),
         shutdown_timeout=shutdown_timeout,

@@ -52,6 +52,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "_encode",
+            "_truncation",
             "_answer",
             "_connection",
             "_transport",
@@ -89,7 +90,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_retry")
+PURE = ("_severity", "_values", "_encode", "_truncation", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",
