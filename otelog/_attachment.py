@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
+from otelog._private.standard import logging_lock
 from otelog._state import GATE
 from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
 from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
@@ -198,7 +199,7 @@ def _look_after_libraries() -> None:
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:
     # A list of its own: an application may have given the same one to another logger.
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(logger, "handlers", [*logger.handlers, handler])
 
 
@@ -285,7 +286,7 @@ def _basic_config(**kwargs: Any) -> None:
     if _here.attachment is None:
         _standard_basic_config(**kwargs)
         return
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(root, "handlers", _ListWithoutOurs(root.handlers))
         try:
             _standard_basic_config(**kwargs)

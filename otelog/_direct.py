@@ -16,6 +16,7 @@ from time import time_ns
 from typing import Any
 
 from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, Port, current_context, measure, own_threads
+from otelog._private.standard import LEVEL_NAMES
 from otelog._values import STOPPING
 from otelog.handler import EVENT_NAME_KEY, NEVER_FIELDS, LoggingHandler
 
@@ -26,7 +27,7 @@ _standard_log = logging.Logger._log
 
 # Not logging._srcfile, which may be set to None to save the search for the caller.
 _standard_file = logging.addLevelName.__code__.co_filename
-_level_names: dict[int, str] = logging._levelToName
+_level_names = LEVEL_NAMES
 _getframe = sys._getframe
 
 # Before 3.11 every frame counts as a level of the stack, ours too.

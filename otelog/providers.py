@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import _logs, trace
-from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
@@ -26,6 +25,7 @@ from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
+from otelog._private.opentelemetry import is_unset_logger_provider
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
@@ -328,7 +328,7 @@ def _install_handler(settings: Settings) -> None:
 
 
 def _find_processor(provider: Any) -> BatchLogRecordProcessor | None:
-    if isinstance(provider, ProxyLoggerProvider):
+    if is_unset_logger_provider(provider):
         # Made before there was a provider; it asks for the one that is there now.
         provider = _logs.get_logger_provider()
     return _configured.processor if provider is _configured.hooked is not None else None

@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "exceptions",
             "typing",
+            "_private",
             "_version",
             "_diagnostics",
             "_severity",
