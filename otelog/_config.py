@@ -9,13 +9,15 @@ Source: OpenTelemetry specification, "Environment Variable Specification".
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog._option_kinds import Entry, EntryError
-from otelog._options import EXPORTER_OPTIONS, GRPC, OPTIONS, PROCESSOR_OPTIONS, Option
+from otelog._options import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,10 +27,12 @@ __all__ = [
     "ExporterSettings",
     "ProcessorSettings",
     "Settings",
+    "choose_configurator",
     "explain",
     "fill_environment",
     "has_metrics_folder",
     "list_variables",
+    "read_chosen_setup",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
@@ -46,6 +50,7 @@ _PROTOCOL = next(option for option in OPTIONS if option.name == "protocol")
 _RESOURCE_ATTRIBUTES = next(option for option in OPTIONS if option.name == "resource_attributes")
 _CONFIG_FILE = next(option for option in OPTIONS if option.name == "config_file")
 _DEFAULT, _KEYWORD = "default", "keyword"
+_CONFIGURATOR, _DISTRO = "OTEL_PYTHON_CONFIGURATOR", "OTEL_PYTHON_DISTRO"
 
 
 @contextmanager
@@ -68,6 +73,16 @@ def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if name.startswith(("OTEL_", "OTELOG_")) and value.strip()}
+
+
+def read_chosen_setup() -> tuple[str, str]:
+    """Returns the names of the configurator and of the distro that OpenTelemetry is told to take; "": not told."""
+    return tuple(os.environ.get(name, "").strip() for name in (_CONFIGURATOR, _DISTRO))  # type: ignore[return-value]
+
+
+def choose_configurator(name: str) -> None:
+    """Have OpenTelemetry take this configurator, here and in the processes that this one starts."""
+    os.environ[_CONFIGURATOR] = name
 
 
 def has_metrics_folder() -> bool:
@@ -317,6 +332,25 @@ class _Resolution:
         self.warnings.append(f"{self.sources['replace_console_handler']}: it is ignored: {problem}")
         self.values["replace_console_handler"] = False
 
+    def fit_to_libraries(self) -> None:
+        """Keep the environment from asking for what is not installed; a keyword or a file is refused later."""
+        if self.values["protocol"] == GRPC and not self.is_chosen("protocol"):
+            self.values["protocol"] = self._find_library_of(GRPC, self.sources["protocol"], "grpc")
+        if self.values["compression"] == "zstd" and not self.is_chosen("compression") and not _has_zstd():
+            self.warnings.append(
+                f"{self.sources['compression']}: zstd needs the package zstandard (pip install 'otelog[zstd]'); "
+                "gzip is used"
+            )
+            self.values["compression"] = "gzip"
+
+    def _find_library_of(self, protocol: str, source: str, module: str) -> str:
+        if protocol != GRPC or _is_installed(module):
+            return protocol
+        said = f"{source}: grpc needs the package grpcio (pip install 'otelog[grpc]'); {HTTP_PROTOBUF} is used"
+        if said not in self.warnings:
+            self.warnings.append(said)
+        return HTTP_PROTOBUF
+
     def fit_compression_to_protocol(self) -> None:
         """Keep gRPC from being asked for a compression that it does not have."""
         if self.values["protocol"] != GRPC or self.values["compression"] != "zstd":
@@ -339,6 +373,7 @@ class _Resolution:
             if self.sources["protocol"] == _PROTOCOL.variables[0]:
                 only_general = _PROTOCOL._replace(environment=_PROTOCOL.variables[1:])
                 base_protocol = self._from_environment(only_general, quietly=True)[1]
+                base_protocol = self._find_library_of(base_protocol, _PROTOCOL.variables[1], "grpc")
         elif protocol != GRPC and self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
             # A whole URL where the base was asked for: appending once more is never what was meant.
             base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
@@ -391,6 +426,20 @@ def _refuse_unknown(options: Sequence[Option], keywords: Mapping[str, object]) -
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
             raise ConfigurationError(f"unknown option {name!r}: {hint}")
+
+
+def _is_installed(module: str) -> bool:
+    """Returns whether a library can be imported, without importing it."""
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _has_zstd() -> bool:
+    return sys.version_info >= (3, 14) or _is_installed("zstandard")
 
 
 def append_logs_path(url: str) -> str:
@@ -466,6 +515,7 @@ def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) 
     resolution.fit_batch_into_queue()
     resolution.fit_queue_into_bytes()
     resolution.pair_client_files()
+    resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     resolution.complete_endpoint()
     resolution.complete_resource(keywords)
@@ -508,6 +558,7 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
     """
     resolution = _Resolution(EXPORTER_OPTIONS, keywords, os.environ if environ is None else environ)
     resolution.pair_client_files()
+    resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     if resolution.sources["endpoint"] != _KEYWORD:
         resolution.complete_endpoint()

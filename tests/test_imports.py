@@ -83,7 +83,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset(
+        {"_django_setup", "_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}
+    ),
     frozenset({"cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_retry")

@@ -17,6 +17,7 @@ __all__ = [
     "SPAN_KEY",
     "SUPPRESS_INSTRUMENTATION_KEY",
     "current_context",
+    "find_sdk_configurator",
     "is_unset_logger_provider",
     "is_unset_meter_provider",
     "processors_of",
@@ -134,6 +135,12 @@ def remove_processor(provider: object, processor: object) -> None:
             several._log_record_processors = tuple(
                 known for known in several._log_record_processors if known is not processor
             )
+
+
+def find_sdk_configurator() -> Any:
+    """Returns the class of the SDK's own configurator; None: there is none."""
+    found = _find("opentelemetry.sdk._configuration", "_OTelSDKConfigurator")
+    return None if found is _MISSING else found
 
 
 def sdk_counts_created() -> bool:

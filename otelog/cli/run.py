@@ -89,8 +89,21 @@ def _make_environment(
     # There is a sitecustomize in it, which Python imports as it starts: children, too, have it from the environment.
     folder = str(Path(auto_instrumentation.__file__).parent)
     others = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != folder]
+    working_folder = _find_working_folder()
+    if working_folder is not None and working_folder not in others:
+        # As `opentelemetry-instrument` does: an instrumentation may look for the application's own modules, before a
+        # command such as gunicorn has made them importable.
+        others.insert(0, working_folder)
     environ["PYTHONPATH"] = os.pathsep.join([folder, *others])
     return environ
+
+
+def _find_working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        # It has been removed.
+        return None
 
 
 def _find_program(name: str) -> str:
