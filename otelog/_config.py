@@ -16,8 +16,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from otelog._diagnostics import warn
 from otelog._option_kinds import Entry, EntryError
 from otelog._options import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
+from otelog._proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ class Settings(NamedTuple):
     certificate_file: str | None
     client_certificate_file: str | None
     client_key_file: str | None
+    proxy: str | None
     exporter: Any
     exporters: tuple[Entry, ...]
     max_queue_size: int
@@ -196,6 +199,7 @@ class ExporterSettings(NamedTuple):
     certificate_file: str | None
     client_certificate_file: str | None
     client_key_file: str | None
+    proxy: str | None
     max_request_bytes: int
     warnings: tuple[str, ...]
 
@@ -204,8 +208,11 @@ class ExporterSettings(NamedTuple):
 
 
 def _show(settings: Settings | ExporterSettings) -> str:
-    # Headers are secrets.
-    shown = (f"{name}={value!r}" for name, value in settings._asdict().items() if name != "headers")
+    # Headers are secrets, and so is what a proxy is told.
+    values = {name: value for name, value in settings._asdict().items() if name != "headers"}
+    if values["proxy"] is not None:
+        values["proxy"] = hide_credentials(values["proxy"])
+    shown = (f"{name}={value!r}" for name, value in values.items())
     return f"{type(settings).__name__}({', '.join(shown)})"
 
 
@@ -361,6 +368,22 @@ class _Resolution:
         self.warnings.append(f"{problem}; gzip is used")
         self.values["compression"] = "gzip"
 
+    def check_proxy(self) -> None:
+        """Refuse a proxy that cannot be used; one of the environment's is not used, with a word."""
+        while True:
+            try:
+                find_proxy(self.values["proxy"], self.values["endpoint"], self.values["protocol"], self._environ)
+            except ConfigurationError as error:
+                if self.values["proxy"] is None:
+                    self.warnings.append(str(error))
+                    return
+                if self.is_chosen("proxy"):
+                    raise
+                self.warnings.append(f"{self.sources['proxy']}: {error}")
+                self.values["proxy"] = None
+            else:
+                return
+
     def complete_endpoint(self) -> None:
         """Make `endpoint` the whole URL, and put the base of all signals and what is spoken there beside it."""
         endpoint, source = self.values["endpoint"], self.sources["endpoint"]
@@ -442,6 +465,48 @@ def _has_zstd() -> bool:
     return sys.version_info >= (3, 14) or _is_installed("zstandard")
 
 
+def find_proxy(proxy: str | None, endpoint: str, protocol: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Returns the URL of the proxy that an endpoint is reached by, which may hold a password; None: there is none.
+
+    Args:
+        proxy: What the option says; None: it says nothing, and the environment does.
+        endpoint: The whole URL.
+        protocol: What is spoken there.
+        environ: The environment; by default that of the process.
+
+    Raises:
+        ConfigurationError: The environment names one that cannot be used.
+    """
+    if proxy == DIRECT:
+        return None
+    source, url = "proxy", proxy
+    if url is None:
+        chosen = choose_proxy(endpoint, os.environ if environ is None else environ, grpc=protocol == GRPC)
+        if chosen is None:
+            return None
+        source, url = chosen
+    try:
+        secure = parse_proxy(url).secure
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: the proxy's URL is ignored: {error}") from None
+    if secure and (protocol == GRPC or endpoint.lower().startswith("https:")):
+        raise ConfigurationError(
+            f"{source}: a proxy that is itself spoken to by https:// is ignored: it can only be used for http:// "
+            "endpoints, and not by gRPC"
+        )
+    return url
+
+
+def find_usable_proxy(proxy: str | None, endpoint: str, protocol: str) -> str | None:
+    """Returns what `find_proxy` does; None, with a line on standard error, where that cannot be used."""
+    try:
+        return find_proxy(proxy, endpoint, protocol)
+    except ConfigurationError as error:
+        # Usually it was told when the options were resolved.
+        warn(f"config:{error}", str(error))
+        return None
+
+
 def append_logs_path(url: str) -> str:
     """Returns the URL that logs are posted to, given the base or that URL itself."""
     # A whole URL where the base was asked for: appending once more is never what was meant.
@@ -518,6 +583,7 @@ def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) 
     resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     resolution.complete_endpoint()
+    resolution.check_proxy()
     resolution.complete_resource(keywords)
     resolution.choose_exporters()
     resolution.pair_console_handler()
@@ -563,4 +629,5 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
     if resolution.sources["endpoint"] != _KEYWORD:
         resolution.complete_endpoint()
         del resolution.values["base_endpoint"], resolution.values["base_protocol"]
+    resolution.check_proxy()
     return ExporterSettings(**resolution.values, warnings=tuple(resolution.warnings))

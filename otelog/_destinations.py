@@ -70,7 +70,7 @@ def resolve_otlp(entry: Entry, settings: Settings) -> ExporterSettings:
     """
     values: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("endpoint", "protocol", "compression", "timeout", "max_request_bytes", *_CREDENTIALS)
+        for name in ("endpoint", "protocol", "compression", "timeout", "proxy", "max_request_bytes", *_CREDENTIALS)
     }
     given: Mapping[str, Any] = entry.options
     protocol = given.get("protocol", settings.protocol)

@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog import _direct
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
-from otelog._config import Settings, resolve, resolve_told_resource
+from otelog._config import Settings, find_usable_proxy, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
@@ -282,14 +282,16 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
     by_grpc = settings.base_protocol == "grpc"
     # Headers, often a secret, only go where the logs go.
     same_server = urlsplit(settings.endpoint).netloc == base.netloc
+    endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
     target = TransportSettings(
-        endpoint=base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl(),
+        endpoint=endpoint,
         headers=settings.headers if same_server else {},
         compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
         timeout=settings.timeout,
         certificate_file=settings.certificate_file,
         client_certificate_file=settings.client_certificate_file,
         client_key_file=settings.client_key_file,
+        proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
         user_agent=USER_AGENT,
         grpc_method=METRICS_METHOD if by_grpc else None,
     )

@@ -30,7 +30,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_stop",
             "_fork_gate",
             "_loading",
+            "_proxy",
             "_threads",
+            "_tls",
         }
     ),
     frozenset(
