@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +33,8 @@ __all__ = [
     "explain",
     "fill_environment",
     "has_metrics_folder",
+    "list_network_variables",
+    "list_unread_files",
     "list_variables",
     "read_chosen_setup",
     "resolve",
@@ -52,6 +54,10 @@ _PROTOCOL = next(option for option in OPTIONS if option.name == "protocol")
 _RESOURCE_ATTRIBUTES = next(option for option in OPTIONS if option.name == "resource_attributes")
 _CONFIG_FILE = next(option for option in OPTIONS if option.name == "config_file")
 _DEFAULT, _KEYWORD = "default", "keyword"
+DECLARATIVE = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
+# In the order in which the clients that read them look; the last two are OpenSSL's.
+_AUTHORITIES_OF_OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", *_AUTHORITIES_OF_OPENSSL)
 _CONFIGURATOR, _DISTRO = "OTEL_PYTHON_CONFIGURATOR", "OTEL_PYTHON_DISTRO"
 
 
@@ -85,6 +91,18 @@ def read_chosen_setup() -> tuple[str, str]:
 def choose_configurator(name: str) -> None:
     """Have OpenTelemetry take this configurator, here and in the processes that this one starts."""
     os.environ[_CONFIGURATOR] = name
+
+
+def list_network_variables() -> dict[str, str]:
+    """Returns what the environment says of proxies and of whom to trust, for every client of the process."""
+    return {
+        name: value for name, value in os.environ.items() if name in _AUTHORITIES or name.lower().endswith("_proxy")
+    }
+
+
+def list_unread_files() -> list[str]:
+    """Returns the variables that name a declarative configuration of OpenTelemetry's, which otelog does not read."""
+    return [name for name in DECLARATIVE if os.environ.get(name, "").strip()]
 
 
 def has_metrics_folder() -> bool:
@@ -321,6 +339,64 @@ class _Resolution:
         self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
         self.values["client_key_file"] = None
 
+    def check_files(self) -> None:
+        """Leave out, with a word, the environment's certificate files that cannot be used.
+
+        Nothing is looked at where nothing is encrypted.
+        """
+        peers = self.values["endpoint"], self.values.get("base_endpoint", ""), self.check_proxy() or ""
+        if not any(peer.lower().startswith("https:") for peer in peers):
+            return
+        # Late: TLS takes longer to import than all of otelog.
+        from otelog._tls import make_context
+
+        self._check_client_files(make_context)
+        trusted = self.values["certificate_file"]
+        if trusted is not None and not self.is_chosen("certificate_file"):
+            source = self.sources["certificate_file"]
+            if not self._is_usable(make_context, source, trusted):
+                self.values["certificate_file"] = trusted = None
+        if trusted is None:
+            self._find_authorities(make_context)
+
+    def _find_authorities(self, make_context: Callable[..., object]) -> None:
+        """Trust what other clients of this process are told to trust."""
+        for variable in _AUTHORITIES:
+            path = self._environ.get(variable, "").strip()
+            if path and self._is_usable(make_context, variable, path):
+                # OpenSSL reads its own variables itself, beside the system's authorities; gRPC does not.
+                if variable not in _AUTHORITIES_OF_OPENSSL or self.values["protocol"] == GRPC:
+                    self.values["certificate_file"], self.sources["certificate_file"] = path, variable
+                return
+
+    def _is_usable(self, make_context: Callable[..., object], source: str, path: str) -> bool:
+        problem = None
+        if not os.path.exists(path):
+            problem = f"{path!r} is not there"
+        elif not os.path.isdir(path):
+            try:
+                make_context(path, None, None)
+            except ConfigurationError as error:
+                problem = str(error)
+        if problem is not None:
+            self.warnings.append(f"{source}: {problem}; the system's authorities are trusted")
+        return problem is None
+
+    def _check_client_files(self, make_context: Callable[..., object]) -> None:
+        certificate, key = self.values["client_certificate_file"], self.values["client_key_file"]
+        names = [name for name in ("client_certificate_file", "client_key_file") if self.values[name] is not None]
+        sources = [self.sources[name] for name in names if not self.is_chosen(name)]
+        if certificate is None or not sources:
+            return
+        try:
+            make_context(None, certificate, key)
+        except ConfigurationError as error:
+            self.warnings.append(
+                f"{', '.join(sources)}: {error}; no client certificate is shown: a server that asks for one refuses "
+                "the connection"
+            )
+            self.values["client_certificate_file"] = self.values["client_key_file"] = None
+
     def choose_exporters(self) -> None:
         """Let a lone exporter stand in the list, which holds from here on."""
         if self.values["exporter"] is None:
@@ -368,21 +444,22 @@ class _Resolution:
         self.warnings.append(f"{problem}; gzip is used")
         self.values["compression"] = "gzip"
 
-    def check_proxy(self) -> None:
-        """Refuse a proxy that cannot be used; one of the environment's is not used, with a word."""
+    def check_proxy(self) -> str | None:
+        """Refuse a proxy that cannot be used, but pass over one of the environment's, with a word.
+
+        Returns what is used.
+        """
         while True:
             try:
-                find_proxy(self.values["proxy"], self.values["endpoint"], self.values["protocol"], self._environ)
+                return find_proxy(self.values["proxy"], self.values["endpoint"], self.values["protocol"], self._environ)
             except ConfigurationError as error:
                 if self.values["proxy"] is None:
                     self.warnings.append(str(error))
-                    return
+                    return None
                 if self.is_chosen("proxy"):
                     raise
                 self.warnings.append(f"{self.sources['proxy']}: {error}")
                 self.values["proxy"] = None
-            else:
-                return
 
     def complete_endpoint(self) -> None:
         """Make `endpoint` the whole URL, and put the base of all signals and what is spoken there beside it."""
@@ -569,21 +646,31 @@ def _settings_of(resolution: _Resolution) -> Settings:
 
 def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) -> _Resolution:
     environ = os.environ if environ is None else environ
-    path = _Resolution((_CONFIG_FILE,), {"config_file": keywords.get("config_file")}, environ).values["config_file"]
+    found = _Resolution((_CONFIG_FILE,), {"config_file": keywords.get("config_file")}, environ)
+    path, source = found.values["config_file"], found.sources["config_file"]
     file: ConfigFile | None = None
+    ignored: str | None = None
     if path is not None:
         # Late, because most have none.
-        from otelog._config_file import load
+        from otelog._config_file import UnusableFileError, load
 
-        file = load(path)
+        try:
+            file = load(path)
+        except UnusableFileError as error:
+            if source == _KEYWORD:
+                raise
+            ignored = f"{source}: {error}; no configuration file is used"
     resolution = _Resolution(OPTIONS, keywords, environ, file)
+    if ignored is not None:
+        resolution.warnings.insert(0, ignored)
+        resolution.values["config_file"] = None
     resolution.fit_batch_into_queue()
     resolution.fit_queue_into_bytes()
-    resolution.pair_client_files()
     resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     resolution.complete_endpoint()
-    resolution.check_proxy()
+    resolution.check_files()
+    resolution.pair_client_files()
     resolution.complete_resource(keywords)
     resolution.choose_exporters()
     resolution.pair_console_handler()
@@ -623,11 +710,11 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
         ConfigurationError: a keyword is unknown, or its value is not allowed.
     """
     resolution = _Resolution(EXPORTER_OPTIONS, keywords, os.environ if environ is None else environ)
-    resolution.pair_client_files()
     resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     if resolution.sources["endpoint"] != _KEYWORD:
         resolution.complete_endpoint()
         del resolution.values["base_endpoint"], resolution.values["base_protocol"]
-    resolution.check_proxy()
+    resolution.check_files()
+    resolution.pair_client_files()
     return ExporterSettings(**resolution.values, warnings=tuple(resolution.warnings))

@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog import _direct
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
-from otelog._config import Settings, find_usable_proxy, resolve, resolve_told_resource
+from otelog._config import Settings, find_usable_proxy, list_unread_files, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
@@ -95,6 +95,12 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
         warn(f"config:{warning}", warning)
     if settings.sdk_disabled:
         return
+    for variable in list_unread_files():
+        warn(
+            f"config:{variable}",
+            f"{variable}: OpenTelemetry's declarative configuration is not read yet, and nothing in it has an effect "
+            f"here; logs go to {_show_targets(settings)}: set OTEL_EXPORTER_OTLP_ENDPOINT or OTELOG_CONFIG_FILE",
+        )
     with _configuring:
         if settings != _configured.settings or GATE.configured.queue.closed:
             _open_pipeline(settings, dict(options))
@@ -118,6 +124,13 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             _direct.install()
         else:
             _direct.uninstall()
+
+
+def _show_targets(settings: Settings) -> str:
+    # A query may hold a key.
+    endpoint = urlsplit(settings.endpoint)._replace(query="").geturl()
+    kinds = [entry.name or entry.kind or type(entry.exporter).__name__ for entry in settings.exporters]
+    return ", ".join(endpoint if kind == "otlp" else kind for kind in kinds) or "nowhere"
 
 
 def is_configured() -> bool:

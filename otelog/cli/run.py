@@ -53,7 +53,8 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
     """Run a command with otelog set up in it, and in every Python process that it starts."""
     environ = _make_environment(os.environ.copy(), service_name, endpoint, config)
     try:
-        _, sources = explain({}, environ)
+        # A file that was asked for by name is an error if it cannot be read; one of the environment is a warning.
+        _, sources = explain({"config_file": environ["OTELOG_CONFIG_FILE"]} if config is not None else {}, environ)
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
         raise click.ClickException(str(error)) from error
