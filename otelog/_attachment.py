@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
 from otelog._once import find_handled
+from otelog._private.standard import logging_lock
 from otelog._state import GATE
 from otelog.handler import (
     LoggingHandler,
@@ -232,7 +233,7 @@ def _look_after_libraries() -> None:
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:
     # A list of its own: an application may have given the same one to another logger.
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(logger, "handlers", [*logger.handlers, handler])
 
 
@@ -319,7 +320,7 @@ def _basic_config(**kwargs: Any) -> None:
     if _here.attachment is None:
         _standard_basic_config(**kwargs)
         return
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(root, "handlers", _ListWithoutOurs(root.handlers))
         try:
             _standard_basic_config(**kwargs)

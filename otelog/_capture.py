@@ -15,15 +15,15 @@ from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
-from opentelemetry.context import _RUNTIME_CONTEXT, create_key, get_current
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
-from opentelemetry.trace.propagation import _SPAN_KEY
+from opentelemetry.context import create_key
 
 from otelog._attributes import show_unfilled
 from otelog._interruption import is_foreign, is_interruption
 from otelog._ledger import Ledger
 from otelog._nesting import Nesting
 from otelog._once import Once
+from otelog._private.opentelemetry import SPAN_KEY as SPAN_KEY
+from otelog._private.opentelemetry import current_context as current_context
 from otelog._queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
 from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
 from otelog._severity import severity_range
@@ -45,14 +45,8 @@ SMALL_BYTES = 600
 NEVER = sys.maxsize
 """A wake-up threshold that is never reached, while the worker is awake."""
 
-SPAN_KEY = _SPAN_KEY
 BOUND_KEY: str = create_key("otelog-bound")
 """Where the current Context keeps what `otelog.bound` has put there."""
-
-# The ContextVar itself, two calls below get_current(); another runtime context keeps the public way.
-current_context: Callable[[], Mapping[str, Any]] = (
-    _RUNTIME_CONTEXT._current_context.get if type(_RUNTIME_CONTEXT) is ContextVarsRuntimeContext else get_current
-)
 
 FIXED_SIZE = frozenset({bool, float, type(None)})
 """Exact types that are immutable, small and never need a look at the value."""

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics
-from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from otelog._diagnostics import warn
 from otelog._fork import watch
 from otelog._loading import is_import_under_way, load_module
 from otelog._opening import open_transport
+from otelog._private.opentelemetry import is_unset_meter_provider
 from otelog._quiet import quiet
 from otelog._stop import Latch
 from otelog._threads import Lock, Thread, join, make_thread
@@ -48,7 +48,7 @@ TELLING_TIME = 0.2
 
 def is_missing() -> bool:
     """Returns whether nobody has set a MeterProvider yet."""
-    return isinstance(metrics.get_meter_provider(), _ProxyMeterProvider)
+    return is_unset_meter_provider(metrics.get_meter_provider())
 
 
 class Cadence(NamedTuple):

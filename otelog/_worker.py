@@ -14,12 +14,13 @@ from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
 from otelog._fork import watch
 from otelog._ledger import Ledger, Stats
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
@@ -293,7 +294,7 @@ class Worker:
         if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
             return False
         me = get_ident()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             drained = self._drain(1, deadline)
@@ -319,7 +320,7 @@ class Worker:
         own_threads.add(me)
         # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
         # started this thread is none of its business.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

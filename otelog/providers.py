@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import _logs, trace
-from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from otelog import _direct
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
-from otelog._config import Settings, resolve, resolve_told_resource
+from otelog._config import Settings, find_usable_proxy, list_unread_files, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
+from otelog._private.opentelemetry import is_unset_logger_provider
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
@@ -95,6 +95,12 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
         warn(f"config:{warning}", warning)
     if settings.sdk_disabled:
         return
+    for variable in list_unread_files():
+        warn(
+            f"config:{variable}",
+            f"{variable}: OpenTelemetry's declarative configuration is not read yet, and nothing in it has an effect "
+            f"here; logs go to {_show_targets(settings)}: set OTEL_EXPORTER_OTLP_ENDPOINT or OTELOG_CONFIG_FILE",
+        )
     with _configuring:
         if settings != _configured.settings or GATE.configured.queue.closed:
             _open_pipeline(settings, dict(options))
@@ -118,6 +124,13 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             _direct.install()
         else:
             _direct.uninstall()
+
+
+def _show_targets(settings: Settings) -> str:
+    # A query may hold a key.
+    endpoint = urlsplit(settings.endpoint)._replace(query="").geturl()
+    kinds = [entry.name or entry.kind or type(entry.exporter).__name__ for entry in settings.exporters]
+    return ", ".join(endpoint if kind == "otlp" else kind for kind in kinds) or "nowhere"
 
 
 def is_configured() -> bool:
@@ -282,14 +295,16 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
     by_grpc = settings.base_protocol == "grpc"
     # Headers, often a secret, only go where the logs go.
     same_server = urlsplit(settings.endpoint).netloc == base.netloc
+    endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
     target = TransportSettings(
-        endpoint=base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl(),
+        endpoint=endpoint,
         headers=settings.headers if same_server else {},
         compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
         timeout=settings.timeout,
         certificate_file=settings.certificate_file,
         client_certificate_file=settings.client_certificate_file,
         client_key_file=settings.client_key_file,
+        proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
         user_agent=USER_AGENT,
         grpc_method=METRICS_METHOD if by_grpc else None,
     )
@@ -328,7 +343,7 @@ def _install_handler(settings: Settings) -> None:
 
 
 def _find_processor(provider: Any) -> BatchLogRecordProcessor | None:
-    if isinstance(provider, ProxyLoggerProvider):
+    if is_unset_logger_provider(provider):
         # Made before there was a provider; it asks for the one that is there now.
         provider = _logs.get_logger_provider()
     return _configured.processor if provider is _configured.hooked is not None else None

@@ -31,6 +31,7 @@ class ConfigureOptions(TypedDict, total=False):
     certificate_file: str | PathLike[str] | None
     client_certificate_file: str | PathLike[str] | None
     client_key_file: str | PathLike[str] | None
+    proxy: str | None
     max_request_bytes: int | None
     exporter: LogRecordExporter | None
     max_queue_size: int | None

@@ -102,6 +102,13 @@ CASES: dict[str, Case] = {
     "certificate_file": Case("ca.pem", "env.pem", "env.pem", BAD_PATHS),
     "client_certificate_file": Case(Path("client.pem"), "env.pem", "env.pem", BAD_PATHS, resolved="client.pem"),
     "client_key_file": Case("client.key", "env.key", "env.key", BAD_PATHS),
+    "proxy": Case(
+        "http://proxy:3128",
+        "NONE",
+        "none",
+        ("socks5://proxy", "", 3, "http://pro xy"),
+        ("socks5://proxy", "http://proxy:0"),
+    ),
     "exporter": Case(EXPORTER, None, None, (Exporter, "otlp", object())),
     "exporters": Case(
         ["OTLP", {"type": "console", "level": "error", "format": "json"}],

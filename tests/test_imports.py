@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "exceptions",
             "typing",
+            "_private",
             "_version",
             "_diagnostics",
             "_severity",
@@ -31,9 +32,11 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_interruption",
             "_nesting",
             "_loading",
+            "_proxy",
             "_threads",
             "_contexts",
             "_once",
+            "_tls",
         }
     ),
     frozenset(
@@ -87,7 +90,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset(
+        {"_django_setup", "_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}
+    ),
     frozenset({"cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_truncation", "_retry")
