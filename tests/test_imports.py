@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_fork_gate",
+            "_end_time",
             "_loading",
             "_threads",
         }
@@ -56,6 +57,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_delivery",
             "_sdk",
             "_fork",
+            "_ends",
             "_lane",
             "_state",
             "_loki_http",
