@@ -20,6 +20,7 @@ import operator
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import wraps
 from types import FrameType
@@ -30,6 +31,9 @@ from otelog._end_time import END
 from otelog._fork import Pipeline, end_all, find_pipelines
 
 SIGTERM = signal.SIGTERM
+
+MAIN_THREAD_PATIENCE = 1.0
+"""Seconds that a thread which has sent SIGTERM to its own process waits for the main thread to die of it."""
 
 # Signals that do not end a process that has set nothing for them. Whoever sends SIGKILL wants nothing to be done first.
 _NOT_DEADLY = frozenset(
@@ -78,6 +82,7 @@ class _Sigterm:
     set: Callable[[int, Any], Any] = signal.signal
     get: Callable[[int], Any] = signal.getsignal
     kill: Callable[[int, int], None] = os.kill
+    wake: Callable[[int, int], None] = signal.pthread_kill
 
 
 # The process ends itself.
@@ -142,9 +147,12 @@ def _make_exec(before: Callable[..., Any]) -> Callable[..., Any]:
 
 def _make_sender(before: Callable[[int, int], None], is_us: Callable[[int], bool]) -> Callable[[int, int], None]:
     def send(target: int, number: int, /) -> None:
-        if is_us(target) and _is_deadly(number):
+        ours = is_us(target)
+        if ours and _is_deadly(number):
             _deliver_last()
         before(target, number)
+        if ours:
+            _die_in_main_thread(number)
 
     return send
 
@@ -154,6 +162,7 @@ def _make_raiser(before: Callable[[int], None]) -> Callable[[int], None]:
         if _is_deadly(signalnum):
             _deliver_last()
         before(signalnum)
+        _die_in_main_thread(signalnum)
 
     return raise_signal
 
@@ -177,6 +186,19 @@ def _is_deadly(number: int) -> bool:
     except (TypeError, ValueError, OSError):
         # What this is a signal's number for is said by the function that it was given to.
         return False
+
+
+def _die_in_main_thread(number: Any) -> None:
+    """Where the default would have killed at once, do not go on: our handler needs the main thread, which may sleep.
+
+    A signal that a thread has sent to itself wakes nobody else.
+    """
+    if number != SIGTERM or _Sigterm.get(number) is not _on_sigterm or callable(_Sigterm.application):
+        return
+    main = threading.main_thread()
+    if threading.current_thread() is not main and main.ident is not None:
+        _Sigterm.wake(main.ident, number)
+        time.sleep(MAIN_THREAD_PATIENCE)
 
 
 def _can_be_executed(path: Any) -> bool:

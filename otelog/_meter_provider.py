@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from otelog._otlp_metrics import MetricSender
 
 END_TIMEOUT = 2.0
-"""Seconds that `otelog.shutdown` and the process's end may take together for the last metrics, if the logs leave any."""
+"""Seconds for the last metrics, after the logs: for `otelog.shutdown` and the end of the process together."""
 
 LAST_WORD = 0.5
 """Seconds that the process's end has for them all the same: they say what the logs have lost in all of the time."""
