@@ -163,6 +163,7 @@ class Settings(NamedTuple):
     replace_console_handler: bool
     direct_logging: bool
     handle_sigterm: bool
+    handle_exit: bool
     shutdown_timeout: float
     file_folder: str
     file_level: int | None

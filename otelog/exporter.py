@@ -161,9 +161,6 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         """Forget an export that another thread of the parent was in the middle of."""
         self._exporting = Lock()
 
-    def end_with_process(self) -> None:
-        """Whoever calls `export` decides when it ends."""
-
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: nothing is held back between two exports."""
         return True

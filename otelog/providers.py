@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -16,12 +14,13 @@ from opentelemetry import _logs, trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
-from otelog import _direct
+from otelog import _direct, _ends
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, find_usable_proxy, list_unread_files, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
+from otelog._end_time import DEFAULT_TOTAL, END
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
@@ -37,7 +36,6 @@ from otelog.processor import BatchLogRecordProcessor, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from typing_extensions import Unpack
 
@@ -66,8 +64,6 @@ class _Configured:
     """Added to the first pipeline, and handed on from each to the next."""
     console_handlers: tuple[logging.Handler, ...] = ()
     """Taken off the root logger."""
-    previous_sigterm: Any = None
-    sigterm_installed: bool = False
 
 
 _configured = _Configured()
@@ -107,10 +103,15 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             _configured.settings = settings
             if settings.install_handler:
                 _set_root_level(settings.level)
-            if settings.handle_sigterm:
-                _install_sigterm()
+            END.renew(settings.shutdown_timeout)
+            if settings.handle_exit:
+                _ends.install_exits()
             else:
-                _remove_sigterm()
+                _ends.uninstall_exits()
+            if settings.handle_sigterm:
+                _ends.install_sigterm()
+            else:
+                _ends.uninstall_sigterm()
         # With the same options, too: dictConfig and the like may have taken it off.
         if settings.install_handler:
             _install_handler(settings)
@@ -312,12 +313,7 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
     if _configured.meters is not None:
         _configured.meters.redirect(target, cadence, resource)
     elif is_missing():
-        _configured.meters = MetricsPipeline(target, cadence, resource, _end_logs)
-
-
-def _end_logs() -> None:
-    if _configured.processor is not None:
-        _configured.processor.shutdown()
+        _configured.meters = MetricsPipeline(target, cadence, resource)
 
 
 def _set_root_level(level: int) -> None:
@@ -367,45 +363,6 @@ def _restore_console_handlers() -> None:
         logging.getLogger().addHandler(handler)
 
 
-def _install_sigterm() -> None:
-    if _configured.sigterm_installed:
-        return
-    if threading.current_thread() is not threading.main_thread():
-        warn("sigterm", "handle_sigterm needs configure() to be called in the main thread")
-        return
-    previous = signal.getsignal(signal.SIGTERM)
-    if previous is None:
-        warn("sigterm", "handle_sigterm leaves a SIGTERM handler alone that was not installed from Python")
-    elif previous != signal.SIG_IGN:
-        # What is ignored stays so, in programs that this one starts, too: they would not inherit a handler.
-        _configured.previous_sigterm = signal.signal(signal.SIGTERM, _on_sigterm)
-        _configured.sigterm_installed = True
-
-
-def _remove_sigterm() -> None:
-    if _configured.sigterm_installed and signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, _configured.previous_sigterm)
-        _configured.sigterm_installed = False
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    previous: Callable[[int, FrameType | None], Any] | int = _configured.previous_sigterm
-    processor, settings = _configured.processor, _configured.settings
-    timeout = settings.shutdown_timeout if settings is not None else 5.0
-    if callable(previous):
-        # Whoever handled it before decides what ends; what it logs is still taken.
-        if processor is not None:
-            processor.force_flush(timeout * 1000)
-        previous(number, frame)
-    else:
-        if processor is not None:
-            processor.shutdown(timeout * 1000)
-        if _configured.meters is not None:
-            _configured.meters.end_with_process()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def get_logger(name: str | None = None) -> Logger:
     """Returns a facade logger.
 
@@ -444,16 +401,16 @@ def shutdown(timeout: float = 5.0) -> bool:
     Where `configure` has installed a MeterProvider, the last counts are sent in what is left of the time.
 
     Args:
-        timeout: Seconds, for everything.
+        timeout: Seconds, for everything; not more than is left of `shutdown_timeout` when the process is ending.
 
     Returns:
         Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
     """
-    deadline = time.monotonic() + timeout
-    processor = _configured.processor if is_configured() else None
-    delivered = True if processor is None else processor.shutdown(timeout * 1000)
-    if _configured.meters is not None:
-        _configured.meters.flush(deadline - time.monotonic())
+    with END.spend(timeout) as deadline:
+        processor = _configured.processor if is_configured() else None
+        delivered = processor is None or processor.shutdown((deadline - time.monotonic()) * 1000)
+        if _configured.meters is not None:
+            _configured.meters.flush(deadline - time.monotonic())
     return delivered
 
 
@@ -478,7 +435,9 @@ def reset() -> None:
     _direct.uninstall()
     _remove_handler()
     _restore_console_handlers()
-    _remove_sigterm()
+    _ends.uninstall_exits()
+    _ends.uninstall_sigterm()
+    END.renew(DEFAULT_TOTAL)
     if _configured.level_before is not None:
         logging.getLogger().setLevel(_configured.level_before)
     GATE.port = UnconfiguredPort()

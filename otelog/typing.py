@@ -52,6 +52,7 @@ class ConfigureOptions(TypedDict, total=False):
     replace_console_handler: bool | None
     direct_logging: bool | None
     handle_sigterm: bool | None
+    handle_exit: bool | None
     shutdown_timeout: float | None
     file_folder: str | PathLike[str] | None
     file_level: int | str | None

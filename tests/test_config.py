@@ -142,6 +142,7 @@ CASES: dict[str, Case] = {
     "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
     "handle_sigterm": Case(True, "true", True, BAD_FLAG),
+    "handle_exit": Case(False, "false", False, BAD_FLAG),
     "shutdown_timeout": Case(0, "9", 9.0, BAD_SECONDS, BAD_SECONDS_TEXT),
     "file_folder": Case("records", "env", "env", BAD_PATHS),
     "file_level": Case("error", "WARNING", 30, ("loud", True, 1.5), ("loud",), resolved=40),
