@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from otelog._option_kinds import Entry, EntryError
 from otelog._options import EXPORTER_OPTIONS, GRPC, OPTIONS, PROCESSOR_OPTIONS, Option
+from otelog._values import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class ExporterSettings(NamedTuple):
 def _show(settings: Settings | ExporterSettings) -> str:
     # Headers are secrets.
     shown = (f"{name}={value!r}" for name, value in settings._asdict().items() if name != "headers")
-    return f"{type(settings).__name__}({', '.join(shown)})"
+    return hide_secrets(f"{type(settings).__name__}({', '.join(shown)})")
 
 
 class _Resolution:
