@@ -437,11 +437,10 @@ class Encoder:
         thread: int,
     ) -> None:
         attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
-        time_ns = self._next_time(source, time_ns)
         special = source if source.special else None
         base: Source = source.source if special is not None else source
         parts = [
-            _pack_times(9, time_ns, 0x59, time_ns if base.sdk is None else offset),
+            self._times(source, time_ns, None if base.sdk is None else offset),
             _encode_severity(base.severity_number, base.severity_text),
             _encode_context(context),
         ]
@@ -486,14 +485,18 @@ class Encoder:
             rest += encode_fields(fields, self._sdk_keys)
         size = len(rest) + _TIMES_SIZE
         head = self._lengths[size] if size < _TABLE else b"\x12" + varint(size)
-        self._sdk_append(head + _pack_times(9, self._next_time(source, time_ns), 0x59, observed_ns) + rest)
+        self._sdk_append(head + self._times(source, time_ns, observed_ns) + rest)
 
-    def _next_time(self, source: Source | Special, time_ns: int) -> int:
+    def _times(self, source: Source | Special, time_ns: int, observed_ns: int | None) -> bytes:
+        # A time of 0 is unknown, and stays so: then whoever stores the record goes by that of its observation.
+        stored_ns = time_ns or observed_ns or 0
         if source.given_time:
-            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
+            moved_ns = self._last_given_ns = next_time(stored_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
         else:
-            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
-        return time_ns
+            moved_ns = self._last_ns = next_time(stored_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        if not time_ns:
+            return _pack_times(9, 0, 0x59, moved_ns)
+        return _pack_times(9, moved_ns, 0x59, moved_ns if observed_ns is None else observed_ns)
 
     def _static_at(self, source: Source, code: CodeType, offset: int) -> bytes:
         # The address of the instruction, or nearly; so the code object itself is compared too.

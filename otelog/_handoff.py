@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -19,6 +19,7 @@ from otelog._carrier import Carrier
 from otelog._diagnostics import warn
 from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._record import COLUMNS, SLOT_BYTES, Source
 from otelog._severity import severity_range
@@ -280,7 +281,7 @@ class HandOff:
             return False
         me = get_ident()
         mine = me in own_threads
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             return self._deliver(deadline)
@@ -295,7 +296,7 @@ class HandOff:
     def _run(self) -> None:
         me = get_ident()
         own_threads.add(me)
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

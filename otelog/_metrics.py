@@ -19,6 +19,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, g
 from otelog._diagnostics import warn
 from otelog._lane import OnExchange
 from otelog._ledger import BESIDE_COUNTS, DROPPED_REASONS, ExporterStats, Ledger, Stats
+from otelog._private.opentelemetry import sdk_counts_created
 from otelog._version import __version__
 
 if TYPE_CHECKING:
@@ -207,22 +208,6 @@ def _create_duration(meter: Meter) -> Histogram:
         description="Seconds of an export operation, with all attempts.",
         explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
     )
-
-
-def sdk_counts_created() -> bool:
-    """Returns whether the SDK's Logger counts the records that pass through it.
-
-    It began to without an option, and then made it one; releases before that do not.
-    """
-    try:
-        from opentelemetry.sdk._logs._internal import _logger_metrics  # noqa: F401
-    except ImportError:
-        return False
-    try:
-        from opentelemetry.sdk.environment_variables._internal import parse_boolean_environment_variable
-    except ImportError:
-        return True
-    return bool(parse_boolean_environment_variable("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"))
 
 
 _registering = threading.Lock()

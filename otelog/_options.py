@@ -16,6 +16,7 @@ from otelog._option_kinds import (
     NAMES,
     NUMBER,
     PATH,
+    PROXY,
     TEXT,
     URL,
     WORD,
@@ -102,7 +103,8 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         "certificate_file",
         PATH,
         None,
-        "Certificates (PEM) to trust instead of the system's (of those that come with grpcio, by gRPC).",
+        "Certificates (PEM) to trust instead of the system's (of those that come with grpcio, by gRPC); else what "
+        "`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE` or `SSL_CERT_DIR` names.",
         environment=_otlp("CERTIFICATE"),
     ),
     Option(
@@ -118,6 +120,14 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         None,
         "The client's key (PEM) for mTLS; needs `client_certificate_file`.",
         environment=_otlp("CLIENT_KEY"),
+    ),
+    Option(
+        "proxy",
+        PROXY,
+        None,
+        "An HTTP proxy on the way to the Collector, with user and password if it wants them; else what `HTTPS_PROXY`, "
+        "`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `none`: no proxy, whatever they say.",
+        secret=True,
     ),
     Option(
         "max_request_bytes",
@@ -432,12 +442,23 @@ OPTIONS: tuple[Option, ...] = (
         True,
         "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
     ),
-    Option("handle_sigterm", FLAG, False, "Flushes on SIGTERM, then does what was set for it before."),
+    Option(
+        "handle_sigterm",
+        FLAG,
+        False,
+        "Delivers on SIGTERM, then does what was set before `configure()`, or dies as by default.",
+    ),
+    Option(
+        "handle_exit",
+        FLAG,
+        True,
+        "Delivers before `os._exit`, `os.abort`, `os.exec*` or a signal that the process sends to itself ends it.",
+    ),
     Option(
         "shutdown_timeout",
         NUMBER,
         5.0,
-        "The longest time that the exit of the process waits for delivery.",
+        "The longest time that the end of the process waits for delivery; metrics have half a second more.",
         minimum=0,
         maximum=LONGEST_SECONDS,
         unit="s",

@@ -10,7 +10,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._config import ExporterSettings, resolve_exporter
+from otelog._config import ExporterSettings, find_usable_proxy, resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
@@ -65,6 +65,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         certificate_file: str | None = None,
         client_certificate_file: str | None = None,
         client_key_file: str | None = None,
+        proxy: str | None = None,
         max_request_bytes: int | None = None,
         export_timeout: float = 30.0,
         bisect_bad_request: bool = False,
@@ -79,6 +80,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
                 "certificate_file": certificate_file,
                 "client_certificate_file": client_certificate_file,
                 "client_key_file": client_key_file,
+                "proxy": proxy,
                 "max_request_bytes": max_request_bytes,
             }
         )
@@ -106,6 +108,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
                 certificate_file=settings.certificate_file,
                 client_certificate_file=settings.client_certificate_file,
                 client_key_file=settings.client_key_file,
+                proxy=find_usable_proxy(settings.proxy, settings.endpoint, settings.protocol),
                 user_agent=USER_AGENT,
                 grpc_method=LOGS_METHOD if settings.protocol == "grpc" else None,
             )
@@ -157,9 +160,6 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
     def restart_after_fork(self) -> None:
         """Forget an export that another thread of the parent was in the middle of."""
         self._exporting = Lock()
-
-    def end_with_process(self) -> None:
-        """Whoever calls `export` decides when it ends."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: nothing is held back between two exports."""

@@ -384,6 +384,9 @@ class LineRenderer:
                     del attributes[key]
         else:
             site = _take_site(attributes)
+        if base.sdk is not None:
+            # Without a time of its own it has that of its observation.
+            time_ns = time_ns or offset
         line = build_line(
             time_ns=self._next_time(source, time_ns) if time_ns else 0,
             level=level_name(base.severity_number, base.severity_text),
