@@ -20,6 +20,7 @@ from otelog._diagnostics import warn
 from otelog._option_kinds import Entry, EntryError
 from otelog._options import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
 from otelog._proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
+from otelog._values import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def _show(settings: Settings | ExporterSettings) -> str:
     if values["proxy"] is not None:
         values["proxy"] = hide_credentials(values["proxy"])
     shown = (f"{name}={value!r}" for name, value in values.items())
-    return f"{type(settings).__name__}({', '.join(shown)})"
+    return hide_secrets(f"{type(settings).__name__}({', '.join(shown)})")
 
 
 class _Resolution:

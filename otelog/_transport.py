@@ -108,7 +108,7 @@ class TransportSettings:
     """Where and how requests are sent, checked when it is made.
 
     Args:
-        endpoint: The full URL, ``https://host:port/v1/logs``.
+        endpoint: The full URL, ``https://host:port/v1/logs``; left out of the `repr`, as its query may be secret.
         headers: Sent with each request; may hold secrets and is left out of the `repr`.
         compression: "gzip", "zstd" (needs the package ``zstandard`` before Python 3.14) or "none".
         timeout: Seconds for a whole exchange, from connecting to the answer's last byte.
@@ -123,7 +123,7 @@ class TransportSettings:
         ConfigurationError: A value cannot be used.
     """
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     compression: str = "gzip"
     timeout: float = 10.0
@@ -490,8 +490,8 @@ def split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
         port = parts.port
         # The look-up, the header Host and a certificate all want it in this form.
         host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
-    except ValueError as error:
-        raise ConfigurationError(f"{problem}; it cannot be read: {error}") from None
+    except ValueError:
+        raise ConfigurationError(f"{problem}; it cannot be read") from None
     if parts.scheme not in ("http", "https"):
         raise ConfigurationError(f"{problem}; its scheme is {parts.scheme!r}")
     if not host:
