@@ -84,7 +84,9 @@ def is_foreign(handler: logging.Handler) -> bool:
 
 def is_passed_over(handler: logging.Handler) -> bool:
     """Returns whether otelog has a foreign handler pass over the records that come to otelog's own handler anyway."""
-    return getattr(handler.__dict__.get("emit"), "__module__", "").startswith("otelog.")
+    return leads_to_otelog(getattr(handler, "_logger_provider", None)) and any(
+        getattr(kind.__dict__.get("emit"), "__module__", "").startswith("otelog.") for kind in type(handler).__mro__
+    )
 
 
 def find_gates(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[Gate]:
