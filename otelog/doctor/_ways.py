@@ -12,6 +12,7 @@ from typing import Any
 from opentelemetry._logs import get_logger_provider
 
 from otelog._capture import Gate
+from otelog._state import GATE
 from otelog.handler import LoggingHandler
 from otelog.processor import BatchLogRecordProcessor
 
@@ -84,8 +85,13 @@ def is_foreign(handler: logging.Handler) -> bool:
 
 def is_passed_over(handler: logging.Handler) -> bool:
     """Returns whether otelog has a foreign handler pass over the records that come to otelog's own handler anyway."""
-    return leads_to_otelog(getattr(handler, "_logger_provider", None)) and any(
-        getattr(kind.__dict__.get("emit"), "__module__", "").startswith("otelog.") for kind in type(handler).__mro__
+    provider = getattr(handler, "_logger_provider", None)
+    return (
+        is_foreign(handler)
+        and any(processor.gate is GATE for processor in _find_processors(provider))
+        and any(
+            getattr(kind.__dict__.get("emit"), "__module__", "").startswith("otelog.") for kind in type(handler).__mro__
+        )
     )
 
 
