@@ -41,6 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_retry",
             "_ledger",
             "_attributes",
+            "_loki_form",
             "_queue",
             "_capture",
         }
@@ -85,7 +86,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_retry")
+PURE = ("_severity", "_values", "_encode", "_loki_form", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",
