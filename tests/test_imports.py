@@ -49,6 +49,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_retry",
             "_ledger",
             "_attributes",
+            "_loki_form",
             "_queue",
             "_capture",
         }
@@ -97,7 +98,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_truncation", "_retry")
+PURE = ("_severity", "_values", "_encode", "_loki_form", "_truncation", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",
