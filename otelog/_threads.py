@@ -17,7 +17,18 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
 
-__all__ = ["Lock", "RLock", "SimpleQueue", "Thread", "find_thread_name", "get_ident", "join", "look_up", "make_thread"]
+__all__ = [
+    "Lock",
+    "RLock",
+    "SimpleQueue",
+    "Thread",
+    "find_thread_name",
+    "get_ident",
+    "join",
+    "look_up",
+    "make_thread",
+    "sleep",
+]
 
 _POLL = 0.002
 
@@ -31,7 +42,7 @@ def _find_native(module: str, name: str) -> Any:
 
 Lock: Callable[[], threading.Lock] = _find_native("_thread", "allocate_lock")
 RLock: Callable[[], Any] = _find_native("_thread", "RLock")
-_sleep: Callable[[float], None] = _find_native("time", "sleep")
+sleep: Callable[[float], None] = _find_native("time", "sleep")
 
 
 class Thread(Protocol):
@@ -102,7 +113,7 @@ def join(thread: Thread, timeout: float) -> None:
     # A thread that was there before gevent came can only be joined as greenlets do.
     deadline = time.monotonic() + timeout
     while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
-        _sleep(min(_POLL, left))
+        sleep(min(_POLL, left))
 
 
 def look_up(host: bytes, port: int) -> list[tuple[Any, Any, int, str, Any]]:

@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_fork_gate",
+            "_inherited",
             "_loading",
             "_threads",
         }
