@@ -13,7 +13,7 @@ from otelog._diagnostics import warn
 from otelog._inherited import Identity, close_file, identify, open_file
 from otelog._loading import load_module
 from otelog._stop import Latch
-from otelog._threads import Thread, get_ident, join, make_thread
+from otelog._threads import Thread, get_ident, join, start_thread
 from otelog._values import safe_str
 from otelog.sinks._folder_lock import FILE_MODE, identify_path
 from otelog.sinks._retention import Retention, claim, group
@@ -99,11 +99,8 @@ class Packer:
         if not self._suffix or self._closing.is_set():
             return
         if self._thread is None:
-            thread = make_thread(self._run, "otelog-file-packer")
-            # None can be had at the interpreter's end; the next process packs them.
-            with suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+            # Where none can be had, the next rotation or the next process packs them.
+            self._thread = start_thread(self._run, "otelog-file-packer")
 
     def close(self, timeout: float) -> None:
         """End the thread; a file that is being packed stays as it was. Waits at most `timeout` seconds."""
