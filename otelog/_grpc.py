@@ -5,12 +5,14 @@ The library grpcio is imported when the first transport is made; its channels on
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from otelog._answer import read_error_message, read_retry_delay
@@ -41,6 +43,16 @@ FORK_PATIENCE = 1.0
 
 FIRST_GRACE, LONGEST_GRACE = 0.25, 1.0
 """Seconds that a fork waits at most for the answer to a call that is out; each call that is cut gives the next more."""
+
+END_PATIENCE = 0.3
+"""Seconds that a fork waits at most for the library's end, which takes it some milliseconds."""
+
+SHARED_PAUSE = 60.0
+"""Seconds in which no further fork waits for that, after it did not come: the application uses the library, too."""
+
+_TASKS = "/proc/self/task"
+_CORE_THREADS = ("grpc_", "event_engine", "lifeguard", "timer_manager")
+"""How the names of the library's own threads begin, which there is no other way to see."""
 
 UNTOLD_PAUSE = 0.05
 """Seconds in which the library's thread surely ends, for releases of it in which that cannot be seen."""
@@ -316,11 +328,14 @@ class _Library:
     gate: ForkGate
     """Held by whoever opens or closes a channel, or begins a call; there when it is loaded."""
 
+    _open_keeper: Callable[[], Any]
+
     def __init__(self) -> None:
         self.first_pid: int | None = None
         """The process in which it was loaded."""
         self._keeper: Any = None
-        self._keeper_pid = 0
+        self._keeper_pid = os.getpid()
+        self._next_end = -math.inf
         self._transports: weakref.WeakSet[GrpcTransport] = weakref.WeakSet()
 
     def load(self) -> Any:
@@ -334,9 +349,8 @@ class _Library:
                 library: Any = load_module("grpc")
                 if self.first_pid is None:
                     # Older releases read the one above with it, too, and its hooks for forks are there from then on.
-                    # It connects to nothing before it is used.
                     with fill_environment(_CORE_ENVIRONMENT):
-                        library.insecure_channel("localhost:1").close()
+                        self.keep(library)
         except ImportError as error:
             raise ConfigurationError(
                 f"protocol \"grpc\" needs the package grpcio: pip install 'otelog[grpc]' ({error})"
@@ -360,15 +374,37 @@ class _Library:
         if self._keeper_pid != os.getpid():
             # Some releases close a parent's channels in its child.
             _inherited.append(self._keeper)
+            self._keeper, self._keeper_pid = None, os.getpid()
+        if self._keeper is None:
             # Nothing is ever sent over it, so that it connects to nothing.
-            self._keeper, self._keeper_pid = library.insecure_channel("localhost:1"), os.getpid()
+            self._open_keeper = partial(library.insecure_channel, "localhost:1")
+            self._keeper = self._open_keeper()
 
     def _leave(self) -> None:
+        if self._keeper_pid != os.getpid() or self._keeper is None:
+            # It has not been used in this process, or not since the fork before.
+            return
         deadline = time.monotonic() + FORK_PATIENCE
+        tasks = _list_tasks()
         # Where the patience has ended, a thread that opens a transport may change the set meanwhile.
         with suppress(RuntimeError):
             for transport in list(self._transports):
                 transport.leave_library(deadline)
+        if tasks and time.monotonic() >= self._next_end:
+            self._end(tasks)
+
+    def _end(self, tasks: set[str]) -> None:
+        """End the library, so that the child has none of its descriptors, threads and locks."""
+        _close(self._keeper)
+        self._keeper = None
+        patience_ends = time.monotonic() + END_PATIENCE
+        while _is_up(tasks):
+            if time.monotonic() >= patience_ends:
+                # The application uses it, too. It must not end in the middle of the fork.
+                self._next_end = time.monotonic() + SHARED_PAUSE
+                self._keeper = self._open_keeper()
+                return
+            sleep(_LOOK_AGAIN)
 
 
 _library = _Library()
@@ -425,6 +461,30 @@ class _BlockingCall:
     def result(self) -> bytes:
         """Returns the answer of a call that was "OK"."""
         return self._answer
+
+
+def _list_tasks() -> set[str]:
+    """Returns the ids of this process's threads, also of those that are not Python's; empty where none are told."""
+    try:
+        return set(os.listdir(_TASKS))
+    except OSError:
+        return set()
+
+
+def _is_up(before: set[str]) -> bool:
+    """Returns whether the library still runs, or is about to end.
+
+    Args:
+        before: The threads that there were when its last channel was still open.
+    """
+    for task in _list_tasks():
+        if task not in before:
+            # The one in which it ends, for all that can be seen.
+            return True
+        with suppress(OSError), open(f"{_TASKS}/{task}/comm") as file:
+            if file.read().startswith(_CORE_THREADS):
+                return True
+    return False
 
 
 def _await_answer(call: Any, deadline: float) -> bool:
