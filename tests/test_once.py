@@ -735,6 +735,17 @@ def test_what_a_foreign_handler_alone_takes_it_takes() -> None:
         assert sorted(bodies(flush_records(server))) == ["both", "by hand", "foreign"]
 
 
+def test_a_broken_record_raises_through_no_handler(capfd: pytest.CaptureFixture[str]) -> None:
+    with configured_alone() as server:
+        for handler in (ForeignHandler(), Passing(ForeignHandler()), Passing(otelog.LoggingHandler())):
+            add(handler)
+        record = logging.getLogger("shop").makeRecord("shop", 30, __file__, 1, "x", (), None)
+        record.lineno = []  # type: ignore[assignment]
+        logging.getLogger("shop").handle(record)
+        assert set(bodies(flush_records(server))) == {"x"}
+        assert otelog.stats().lost == 0
+
+
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("said", ["id", "name", "nothing"])
 def test_records_of_another_process_are_new(said: str, beside: bool) -> None:
