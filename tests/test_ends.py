@@ -12,6 +12,7 @@ import pytest
 
 from otelog.testing import OTLPServer, Reply
 from tests.test_lifecycle import (
+    CONFIGURE,
     DEADLINE,
     bodies_by_instance,
     check_receipt,
@@ -373,8 +374,9 @@ def test_a_signal_while_the_process_ends_waits_for_the_end_and_is_what_it_dies_o
 
 def test_what_was_there_is_put_back(tmp_path: Path) -> None:
     script = """
+    import subprocess
     names = {os: ("_exit", "abort", "execv", "execve", "kill", "killpg"),
-             signal: ("signal", "getsignal", "raise_signal", "pthread_kill")}
+             signal: ("signal", "getsignal", "raise_signal", "pthread_kill"), subprocess.Popen: ("kill",)}
     def look():
         return [getattr(module, name) for module in names for name in names[module]]
     before = look()
@@ -390,6 +392,54 @@ def test_what_was_there_is_put_back(tmp_path: Path) -> None:
     """
     with OTLPServer() as server:
         run(tmp_path, script, server)
+
+
+# Reloaders: `subprocess.run` and `subprocess.call` kill their child when the handler of SIGTERM raises SystemExit.
+
+CHILD = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+configure(schedule_delay_millis=60_000)
+log.info("child:0")
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("call", ["run", "call"])
+def test_a_reloader_that_is_told_to_end_lets_its_child_end_first(call: str, tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(CONFIGURE + CHILD, encoding="utf-8")
+    script = f"""
+    import subprocess
+    configure(handle_sigterm=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    subprocess.{call}([sys.executable, {str(tmp_path / "child.py")!r}])
+    """
+    with OTLPServer() as server:
+        process = start(tmp_path, script, server.endpoint)
+        terminate(process)
+        finish(process, code=7)
+        assert processes(server) == [once("child", 1)]
+
+
+def test_any_other_child_is_killed_as_ever(tmp_path: Path) -> None:
+    script = """
+    import subprocess
+    def die(*_):
+        sys.exit(7)
+    configure(handle_sigterm=True)
+    signal.signal(signal.SIGTERM, die)
+    tell = "import signal, time; signal.signal(15, lambda *_: print('told')); print('up', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-S", "-c", tell], stdout=subprocess.PIPE, text=True) as mine:
+        assert mine.stdout.readline() == "up\\n"
+        mine.kill()
+        assert (mine.wait(), mine.stdout.read()) == (-9, "")
+    shell = "trap 'echo told' TERM; echo ready; while :; do read line < /dev/zero; done"
+    subprocess.run(["/bin/sh", "-c", shell])
+    """
+    with OTLPServer() as server:
+        process = start(tmp_path, script, server.endpoint)
+        terminate(process)
+        assert finish(process, code=7) == ""
 
 
 # One time for everything.
