@@ -120,6 +120,33 @@ def test_what_cannot_be_delivered_is_counted(name: str, tmp_path: Path) -> None:
     check_receipt(err, 50)
 
 
+@pytest.mark.parametrize("where", ["worker", "filter"])
+def test_an_exporter_that_ends_the_process_loses_nothing_in_silence(where: str, tmp_path: Path) -> None:
+    script = f"""
+    from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+    class Deadly(LogRecordExporter):
+        def export(self, batch):
+            os._exit(3)
+        def force_flush(self, timeout_millis=0):
+            return True
+        def shutdown(self):
+            pass
+    if {where == "worker"}:
+        configure(exporter=Deadly(), shutdown_timeout=0.5)
+    else:
+        entry = {{"type": "otlp", "filter": lambda record: os._exit(3)}}
+        configure(exporters=[entry], shutdown_timeout=0.5)
+    for number in range(10):
+        log.info("a:%d", number)
+    time.sleep(600)
+    """
+    with OTLPServer() as server:
+        process = start(tmp_path, script, server.endpoint)
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 3
+    check_receipt(err, 10)
+
+
 def test_a_program_that_is_replaced_says_what_it_could_not_deliver(tmp_path: Path) -> None:
     script = f"""
     configure(schedule_delay_millis=60_000, shutdown_timeout=0.5)
