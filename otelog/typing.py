@@ -42,6 +42,7 @@ class ConfigureOptions(TypedDict, total=False):
     when_full: Literal["drop_newest", "drop_oldest", "block"] | None
     block_timeout: float | None
     reserve_for_errors: float | None
+    bisect_failed_exports: bool | None
     code_attributes: bool | None
     thread_attributes: bool | None
     message_template: bool | None
