@@ -34,6 +34,7 @@ class ConfigureOptions(TypedDict, total=False):
     proxy: str | None
     max_request_bytes: int | None
     exporter: LogRecordExporter | None
+    bisect_failed_exports: bool | None
     max_queue_size: int | None
     max_queue_bytes: int | None
     max_export_batch_size: int | None
@@ -42,7 +43,6 @@ class ConfigureOptions(TypedDict, total=False):
     when_full: Literal["drop_newest", "drop_oldest", "block"] | None
     block_timeout: float | None
     reserve_for_errors: float | None
-    bisect_failed_exports: bool | None
     code_attributes: bool | None
     thread_attributes: bool | None
     message_template: bool | None
