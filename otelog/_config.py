@@ -74,6 +74,11 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def is_turned_off(name: str) -> bool:
+    """Returns whether the environment says no to something that a library does unless it is told otherwise."""
+    return os.environ.get(name, "").strip().lower() in ("0", "false", "no", "off")
+
+
 def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Returns OpenTelemetry's and otelog's variables, of those that are set; an empty one is unset.
 

@@ -324,6 +324,9 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
         _configured.meters.redirect(target, cadence, resource)
     elif is_missing():
         _configured.meters = MetricsPipeline(target, cadence, resource)
+        if _configured.processor is not None:
+            # The logs' thread looks after the metrics'.
+            _configured.processor.add_observer(_configured.meters.tend)
 
 
 def _set_root_level(level: int) -> None:

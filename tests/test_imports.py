@@ -32,6 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_interruption",
             "_nesting",
             "_end_time",
+            "_inherited",
             "_loading",
             "_proxy",
             "_threads",
