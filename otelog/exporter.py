@@ -143,7 +143,8 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
 
     def make_encoder(self, resource: Mapping[str, Any], schema_url: str, attributes: AttributeBuilder) -> Encoder:
         """Return an encoder for the server that this exporter sends to."""
-        return Encoder(resource, schema_url, attributes, loki=self.protocol != "grpc" and is_loki(self.endpoint))
+        loki = self.protocol != "grpc" and is_loki(self.endpoint)
+        return Encoder(resource, schema_url, attributes, loki=loki, now=time.time_ns)
 
     def stats(self) -> ExporterStats:
         """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""

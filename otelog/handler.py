@@ -193,7 +193,10 @@ class LoggingHandler(logging.Handler):
                     span_context = span.get_span_context()
             if ids is not None and not _are_of(span_context, ids):
                 span_context = ids
-            time_ns = int(created * 1e9) or time.time_ns()
+            try:
+                time_ns = int(created * 1e9) or time.time_ns()
+            except (TypeError, ValueError, OverflowError):
+                time_ns = time.time_ns()
         except BaseException as error:
             if is_interruption(error, in_own_code=True):
                 raise
@@ -284,7 +287,7 @@ class LoggingHandler(logging.Handler):
         if ids is not None and _are_of(current_span_context(None)[0], ids):
             ids = None
         self.gate.port.capture(
-            int(record.created * 1e9) or time.time_ns(),
+            _find_time(record.created),
             source,
             message,
             arguments,
@@ -335,6 +338,14 @@ class LoggingHandler(logging.Handler):
             )
         except MemoryError as shortage:
             port.refuse_for_memory(_UNKNOWN, shortage)
+
+
+def _find_time(created: Any) -> int:
+    """Returns the time that a record says, in nanoseconds since 1970, or the present one where it says none."""
+    try:
+        return int(created * 1e9) or time.time_ns()
+    except (TypeError, ValueError, OverflowError):
+        return time.time_ns()
 
 
 def comes_otherwise(
