@@ -50,6 +50,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         certificate_file: PEM file of the authorities to trust instead of the system's.
         client_certificate_file: PEM file that proves who we are (mTLS).
         client_key_file: PEM file of its key.
+        proxy: URL of an HTTP proxy; "none": no proxy, whatever ``HTTPS_PROXY`` and the like say.
         max_request_bytes: Bound of a request before compression; a batch above it is split, a record above it cut.
         export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
         bisect_bad_request: Look for the records that a 400 is about, instead of losing the batch.
