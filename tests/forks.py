@@ -1,7 +1,7 @@
 """Processes that fork, over and over, while their threads log and otelog delivers: over HTTP, TLS, gRPC, to files.
 
-``python -m tests.forks`` makes 2,000 forks and appends its rows to the table of `make soak`; `tests/test_forks.py` makes
-a few. Half of the children are daemons: they close all descriptors and open their own, as many as they may get the
+``python -m tests.forks`` makes 2,000 forks and appends its rows to the table of `make soak`; `tests/test_forks.py`
+makes a few. Most of the children are daemons: they close all descriptors and open their own, as many as they may get the
 numbers of ours. What must hold: no fork and no child hangs; each record of the parent and of each child is with the
 server once, by the server's own count; the ledger's books agree; no descriptor of a child's own was touched.
 """
@@ -36,11 +36,11 @@ RESULTS = ROOT / "benchmarks" / "results" / "forks.md"
 HEAD = """# Forks
 
 Written by `make soak` (`python -m tests.forks`). A process with three threads that log forks, over and over: by
-`os.fork`, by two threads at once, in a signal handler during a flush, and by multiprocessing; half of its children close
-all descriptors and open their own. A row has held if no fork and no child hung, each record of the parent and of the
+`os.fork`, by two threads at once, in a signal handler during a flush, and by multiprocessing; most of its children
+close all descriptors and open their own. A row has held if no fork and no child hung, each record of the parent and of the
 children was with the server once by its own count, and no descriptor of a child's own was touched. Some requests are
-answered 503 ("fails") or never ("hangs"); "twice" are records that the ledger calls unknown, sent once more after a call
-was cut.
+answered 503 ("fails") or never ("hangs"); "twice" are records that the ledger calls unknown, sent once more after a
+call was cut.
 
 | date | system | Python | way | server | forks | longest fork | records | twice | seconds |
 |---|---|---|---|---|--:|--:|--:|--:|--:|
