@@ -1,7 +1,7 @@
 """Processes that fork, over and over, while their threads log and otelog delivers: over HTTP, TLS, gRPC, to files.
 
 ``python -m tests.forks`` makes 2,000 forks and appends its rows to the table of `make soak`; `tests/test_forks.py`
-makes a few. Most of the children are daemons: they close all descriptors and open their own, as many as they may get the
+makes a few. Most of the children are daemons: they close all descriptors and open their own, so many that these get the
 numbers of ours. What must hold: no fork and no child hangs; each record of the parent and of each child is with the
 server once, by the server's own count; the ledger's books agree; no descriptor of a child's own was touched.
 """
@@ -37,9 +37,9 @@ HEAD = """# Forks
 
 Written by `make soak` (`python -m tests.forks`). A process with three threads that log forks, over and over: by
 `os.fork`, by two threads at once, in a signal handler during a flush, and by multiprocessing; most of its children
-close all descriptors and open their own. A row has held if no fork and no child hung, each record of the parent and of the
-children was with the server once by its own count, and no descriptor of a child's own was touched. Some requests are
-answered 503 ("fails") or never ("hangs"); "twice" are records that the ledger calls unknown, sent once more after a
+close all descriptors and open their own. A row has held if no fork and no child hung, each record of the parent and of
+the children was with the server once by its own count, and no descriptor of a child's own was touched. Some requests
+are answered 503 ("fails") or never ("hangs"); "twice" are records that the ledger calls unknown, sent once more after a
 call was cut.
 
 | date | system | Python | way | server | forks | longest fork | records | twice | seconds |
@@ -349,7 +349,8 @@ def run_row(way: str, mode: str, forks: int) -> Result:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "tests.forks", "--application", arguments],
             cwd=ROOT,
-            env={**os.environ, "OTEL_METRIC_EXPORT_INTERVAL": "200"},
+            # Not so often that a child's own metrics go out before it has come to close its descriptors.
+            env={**os.environ, "OTEL_METRIC_EXPORT_INTERVAL": "3000"},
             capture_output=True,
             text=True,
             timeout=120.0 + 5.0 * forks,
