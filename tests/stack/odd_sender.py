@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import trace
@@ -98,20 +98,20 @@ def sizes(log: Any) -> Iterator[None]:
 
 
 def hostile(log: Any) -> Iterator[None]:
-    """Every value of the corpus as a field, an argument, a message, a name, and beside usual records."""
+    """Every value of the corpus in every place, each with a neighbour that has the number after its own."""
     number = 0
     for name, make in HOSTILE:
-        for way in ("field", "argument", "message", "name", "event"):
-            if way == "field":
-                log.info("record", number=number, value=make(), case=name)
-            elif way == "argument":
-                log.info("record %s", make(), number=number, case=name)
-            elif way == "message":
-                log.info(make(), number=number, case=name)
-            elif way == "name":
-                log.info("record", number=number, case=name, inside={"value": make()})
-            else:
-                log.event("case.tried", number=number, case=name, value=make())
+        ways: list[Callable[[Any, Fields], object]] = [
+            lambda value, fields: log.info("record", value=value, **fields),
+            lambda value, fields: log.info("record", inside={"value": value}, **fields),
+            lambda value, fields: log.event("case.tried", value=value, **fields),
+        ]
+        # Its text would have no end.
+        if name != "list sharing its parts":
+            ways += [lambda value, fields: log.info("record %s", value, **fields)]
+            ways += [lambda value, fields: log.info(value, **fields)]
+        for way in ways:
+            way(make(), {"number": number, "case": name})
             log.info("neighbour", number=number + 1)
             number += 2
             yield
