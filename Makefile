@@ -31,6 +31,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.ledger_load
 	@$(PY) -m tests.drills
 	@$(PY) -m tests.servers
+	@$(PY) tools/run_tests.py --only newest-sdk
 
 clean: ## Remove what was made here; the cache in the user's folder stays
 	@rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
@@ -54,6 +55,8 @@ $(VENV)/.demo: $(VENV)/.made $(PINS)
 $(VENV)/.test: $(VENV)/.made $(PINS)
 	@echo "venv: installing otelog with what the tests need"
 	@$(PIP) --editable '.[all,test,servers,lint]'
+	@# In the environment itself it would be a second distribution for every test; see tests/cli/test_distro.py.
+	@$(PIP) --no-deps --upgrade --target $(VENV)/distro opentelemetry-distro
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.test $(PINS)

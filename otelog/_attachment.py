@@ -17,18 +17,31 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
+from otelog._once import find_handled
+from otelog._private.standard import logging_lock
 from otelog._state import GATE
-from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
+from otelog.handler import (
+    LoggingHandler,
+    comes_otherwise,
+    has_handler,
+    is_taken_on_its_way,
+    may_come_twice,
+    way_of,
+)
 from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
 
 if TYPE_CHECKING:
     _Handlers = list[logging.Handler]
 else:
     _Handlers = list
+
+# Where OpenTelemetry's own handlers are.
+_FOREIGN_MODULES = ("opentelemetry.instrumentation.logging.handler", "opentelemetry.sdk._logs._internal")
 
 # Their own loggers: what goes wrong on a record's way would come back to it.
 _NEVER = ("opentelemetry", "otelog")
@@ -66,7 +79,7 @@ class Attachment:
         self._find_processor = find_processor
         self.non_propagating = non_propagating
         self._last_resort = _consoles.LastResort() if last_resort else None
-        self._passing: list[tuple[logging.Handler, Any]] = []
+        self._passing: list[tuple[type[Any], Any, Any]] = []
         self._shielded: set[str] = set()
 
     def install(self) -> None:
@@ -82,11 +95,10 @@ class Attachment:
             _unwatch()
         for logger in _list_loggers():
             self.leave(logger)
-        for handler, emit in self._passing:
-            if emit is None:
-                handler.__dict__.pop("emit", None)
-            else:
-                handler.emit = emit  # type: ignore[method-assign]
+        for kind, emit, ours in self._passing:
+            # What another library has put on top stays, and ours passes everything on.
+            if kind.emit is ours:
+                kind.emit = emit
         self._passing.clear()
         _consoles.restore()
         _access_context.uninstall()
@@ -108,7 +120,10 @@ class Attachment:
     def tend(self, logger: logging.Logger) -> None:
         """Put the handler at the end of this logger's way, if it is wanted there and missing."""
         for handler in logger.handlers:
-            self._have_pass(handler)
+            for one in (handler, *_behind(handler)):
+                self._have_pass(one)
+        if not GATE.once.is_watching and may_come_twice(logger, GATE):
+            GATE.once.watch()
         way = list(way_of(logger))
         end = way[-1]
         if logger is not end and self.owns_one_of(logger.handlers):
@@ -141,32 +156,37 @@ class Attachment:
 
     def _have_pass(self, handler: logging.Handler) -> None:
         """Have a foreign OpenTelemetry handler pass over the processor that has its records from ours already."""
-        if not is_foreign(handler) or any(handler is known for known, _ in self._passing):
+        kind = _foreign_kind(handler)
+        if kind is None:
             return
-        provider = getattr(handler, "_logger_provider", None)
-        find_processor = self._find_processor
-        if find_processor(provider) is None:
-            return
-        emit = handler.emit
+        self._have_kind_pass(kind)
+        if self._find_processor(getattr(handler, "_logger_provider", None)) is not None:
+            warn(
+                "foreign-handler",
+                f"a {type(handler).__module__}.{type(handler).__name__} leads to otelog, beside otelog's own handler: "
+                "each record is taken once, but at the cost of both; take it off",
+            )
 
-        def pass_over(record: logging.LogRecord) -> None:
-            logger = find_logger(record.name)
-            if logger is None or not any(map(has_ours, way_of(logger))):
-                emit(record)
+    def _have_kind_pass(self, kind: type[Any]) -> None:
+        # Of the class, since such a handler may be where nobody sees it: behind a queue's listener or a buffer.
+        if any(kind is known for known, _, _ in self._passing):
+            return
+        emit = kind.emit
+        find_processor = self._find_processor
+
+        def pass_over(handler: Any, record: logging.LogRecord) -> None:
+            processor = find_processor(getattr(handler, "_logger_provider", None))
+            if processor is None or TAKEN_BY.get() is processor or not _comes_to_ours(record, sys._getframe(1)):
+                emit(handler, record)
                 return
-            token = TAKEN_BY.set(find_processor(provider))
+            token = TAKEN_BY.set(processor)
             try:
-                emit(record)
+                emit(handler, record)
             finally:
                 TAKEN_BY.reset(token)
 
-        self._passing.append((handler, handler.__dict__.get("emit")))
-        handler.emit = pass_over  # type: ignore[method-assign]
-        warn(
-            "foreign-handler",
-            f"a {type(handler).__module__}.{type(handler).__name__} leads to otelog, beside otelog's own handler: each "
-            "record is taken once, but at the cost of both; take it off",
-        )
+        self._passing.append((kind, emit, pass_over))
+        kind.emit = pass_over
 
 
 class _Here:
@@ -180,10 +200,14 @@ _here = _Here()
 
 def is_foreign(handler: logging.Handler) -> bool:
     """Returns whether this is a handler of OpenTelemetry's SDK or of its instrumentation."""
-    return any(
-        kind.__name__ == "LoggingHandler" and kind.__module__.partition(".")[0] == "opentelemetry"
-        for kind in type(handler).__mro__
-    )
+    return _foreign_kind(handler) is not None
+
+
+def _foreign_kind(handler: logging.Handler) -> type[Any] | None:
+    for kind in type(handler).__mro__:
+        if kind.__name__ == "LoggingHandler" and kind.__module__.partition(".")[0] == "opentelemetry":
+            return kind
+    return None
 
 
 def has_ours(logger: logging.Logger) -> bool:
@@ -191,14 +215,43 @@ def has_ours(logger: logging.Logger) -> bool:
     return has_handler(logger, GATE)
 
 
+def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
+    """Returns whether a record that is brought to a foreign handler comes to otelog's, before or after."""
+    handled = find_handled(frame, record)
+    if handled is None:
+        return comes_otherwise(GATE, record, frame)
+    if GATE.once.knows(handled) or is_taken_on_its_way(GATE, record):
+        return True
+    GATE.once.watch()
+    GATE.once.remember(handled)
+    return False
+
+
+def _behind(handler: logging.Handler) -> list[logging.Handler]:
+    """Returns the handlers that a buffer, or a queue that `dictConfig` has made, hands its records on to."""
+    try:
+        queued = getattr(getattr(handler, "listener", None), "handlers", None)
+        behind = [getattr(handler, "target", None), *(queued if isinstance(queued, (list, tuple)) else ())]
+    except Exception:
+        # Not the standard library's, and not as its are.
+        return []
+    return [one for one in behind if isinstance(one, logging.Handler)]
+
+
 def _look_after_libraries() -> None:
+    here = _here.attachment
+    if here is not None:
+        for name in _FOREIGN_MODULES:
+            kind = getattr(sys.modules.get(name), "LoggingHandler", None)
+            if isinstance(kind, type):
+                here._have_kind_pass(kind)
     _consoles.spare()
     _access_context.install()
 
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:
     # A list of its own: an application may have given the same one to another logger.
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(logger, "handlers", [*logger.handlers, handler])
 
 
@@ -285,7 +338,7 @@ def _basic_config(**kwargs: Any) -> None:
     if _here.attachment is None:
         _standard_basic_config(**kwargs)
         return
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(root, "handlers", _ListWithoutOurs(root.handlers))
         try:
             _standard_basic_config(**kwargs)

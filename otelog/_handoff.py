@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -19,10 +19,12 @@ from otelog._carrier import Carrier
 from otelog._diagnostics import warn
 from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._record import COLUMNS, SLOT_BYTES, Source
+from otelog._severity import severity_range
 from otelog._stop import LONGEST_WAIT, Request, Stop
-from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
+from otelog._threads import LateStart, Lock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import safe_str
 
 RESTART_PAUSE = 0.1
@@ -132,14 +134,27 @@ class HandOff:
         self._ending = False
         self.stalled = False
         self._thread: Thread | None = None
+        self._late_start = LateStart(self._start_late)
         self._start_thread()
 
-    def _start_thread(self) -> None:
-        thread = make_thread(self._run, f"otelog-{self.lane.name}")
-        # No thread can be had at the interpreter's end: flush and end do its work in their caller.
-        with suppress(RuntimeError):
-            thread.start()
-            self._thread = thread
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, flush and end do its work in their caller, and the worker tries again.
+        name = f"otelog-{self.lane.name}"
+        thread = start_thread(self._run, name, plainly=plainly)
+        if thread is None:
+            self._ledger.miss_thread(name)
+            return False
+        self._thread = thread
+        self._ledger.find_thread(name)
+        return True
+
+    def _start_late(self) -> bool:
+        return self._has_thread() or (not self._ending and self._start_thread(plainly=True))
+
+    def tend(self) -> None:
+        """See `otelog._way_out.WayOut.tend`."""
+        if self._thread is None and self._late_start.try_again():
+            self._inbox.put(None)
 
     def forget(self) -> None:
         """See `otelog._way_out.WayOut.forget`."""
@@ -174,6 +189,7 @@ class HandOff:
         elif rows:
             self._units += units
             self._batches.append(_Batch(rows, tally, units))
+            self.tend()
             # What is in the inbox will be seen after this moment: one word is enough.
             if self._inbox.empty():
                 self._inbox.put(None)
@@ -188,7 +204,7 @@ class HandOff:
         if (waiting + len(wanted) <= self._usable and self._units + units <= self._max_units) or self._stop.is_set():
             return wanted, [], units
         kept: list[int] = []
-        lost: list[Any] = []
+        lost: list[tuple[str, str]] = []
         units = 0
         for at in wanted:
             source = sources[at]
@@ -198,8 +214,10 @@ class HandOff:
                 kept.append(at)
                 units += extra
             else:
-                lost.append(source)
-        return kept, [("handoff_full", severity) for severity in row_severity_ranges(lost, 0, len(lost))], units
+                # What can never wait here is no sign of a slow exporter.
+                reason = "too_large" if extra > self._max_units else "handoff_full"
+                lost.append((reason, severity_range(source.severity_number)))
+        return kept, lost, units
 
     def _make_tally(self, sources: list[Any]) -> BatchTally:
         return BatchTally(self._ledger, self.lane.name, len(sources), self._ranges_of(sources), waiting=True)
@@ -277,7 +295,7 @@ class HandOff:
             return False
         me = get_ident()
         mine = me in own_threads
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             return self._deliver(deadline)
@@ -292,7 +310,7 @@ class HandOff:
     def _run(self) -> None:
         me = get_ident()
         own_threads.add(me)
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

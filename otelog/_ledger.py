@@ -11,14 +11,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
 
-from otelog._severity import LEAST_URGENT, SEVERITY_RANGES, severity_range
+from otelog._severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
 from otelog._threads import RLock, get_ident
 
-REFUSED_REASONS = ("queue_full", "already_shutdown", "reentrant")
+REFUSED_REASONS = ("queue_full", "too_large", "already_shutdown", "reentrant")
 REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
 REMOVED_LOSSES = ("invalid",)
 DROPPED_REASONS = (
@@ -31,6 +32,13 @@ DROPPED_REASONS = (
     "shutdown_timeout",
     "worker_crash",
 )
+
+BESIDE_COUNTS = {
+    "resent": "Log records in requests that were sent again.",
+    "outcome_unknown": "Log records in requests that were never answered.",
+    "truncated": "Log records that were cut to fit into a request, and delivered so.",
+}
+"""What is counted of each exporter beside the identity, and what it is."""
 
 _MANY = 2**62
 _READ_ATTEMPTS = 10_000
@@ -59,7 +67,8 @@ class ExporterStats:
     """What became of the records that were handed over to one exporter.
 
     ``accepted = filtered + exported + sum(dropped.values()) + waiting + in_flight`` holds exactly; `filtered` are those
-    that the exporter's own level, loggers or filter have turned away, which is no loss.
+    that the exporter's own level, loggers or filter have turned away, which is no loss. Beside it stand `resent`,
+    `outcome_unknown` and `truncated`: `BESIDE_COUNTS` says what they are.
     """
 
     accepted: int
@@ -70,6 +79,7 @@ class ExporterStats:
     in_flight: int
     resent: int
     outcome_unknown: int
+    truncated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +105,13 @@ class Stats:
     in_flight: int
     resent: int
     outcome_unknown: int
+    truncated: int
     exporters: Mapping[str, ExporterStats]
     max_queued: int
     queue_capacity: int
     worker_restarts: int
+    missing_threads: tuple[str, ...] = ()
+    """Threads of the pipeline that cannot be started now: what they deliver waits for `otelog.flush`."""
 
     @property
     def lost(self) -> int:
@@ -119,12 +132,13 @@ class ExporterCounts:
         "in_flight",
         "outcome_unknown",
         "resent",
+        "truncated",
         "waiting",
     )
 
     def __init__(self) -> None:
         self.accepted = self.filtered = self.exported = self.waiting = self.in_flight = 0
-        self.resent = self.outcome_unknown = 0
+        self.resent = self.outcome_unknown = self.truncated = 0
         self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
         self.dropped_by_severity: dict[tuple[str, str], int] = {}
 
@@ -150,10 +164,15 @@ class Ledger:
             (reason, severity): AtomicCounter() for reason in REFUSED_REASONS for severity in SEVERITY_RANGES
         }
         self._evicted = {severity: AtomicCounter() for severity in SEVERITY_RANGES}
-        self.refuse_ordinary = {
-            number: self._refused["queue_full", severity_range(number)].add for number in range(LEAST_URGENT)
-        }
+        self.refuse_ordinary: dict[int, Callable[[], object]] = {}
         """Counts one record below ERROR as refused because the queue was full, by severity number. Atomic."""
+        self.refuse_full = {
+            number: self._refused["queue_full", severity_range(number)].add for number in range(MOST_SEVERE + 1)
+        }
+        """The same for every severity number."""
+        self._missing: dict[str, Callable[[], None] | None] = {}
+        self._on_refusal: Callable[[], None] | None = None
+        self._choose_refusal()
         self._version = 0
         self._depth = 0
         self._mover = 0
@@ -209,11 +228,41 @@ class Ledger:
         self._closed_queues = ()
         self.exporters = {name: ExporterCounts() for name in names}
 
+    # Threads that cannot be started. Each is told by one thread at a time.
+
+    def miss_thread(self, name: str, on_refusal: Callable[[], None] | None = None) -> None:
+        """Tell of a thread that there is none.
+
+        Args:
+            name: The thread's.
+            on_refusal: Called at each refusal from now on, until the thread is found.
+        """
+        self._missing = {**self._missing, name: on_refusal}
+        self._choose_refusal()
+
+    def find_thread(self, name: str) -> None:
+        """Tell of a thread that it runs."""
+        if name in self._missing:
+            self._missing = {one: told for one, told in self._missing.items() if one != name}
+            self._choose_refusal()
+
+    def _choose_refusal(self) -> None:
+        self._on_refusal = next((told for told in self._missing.values() if told is not None), None)
+        ranges = {number: severity_range(number) for number in range(LEAST_URGENT)}
+        self.refuse_ordinary = {
+            number: self._refused["queue_full", severity].add
+            if self._on_refusal is None
+            else partial(self.refuse, "queue_full", severity)
+            for number, severity in ranges.items()
+        }
+
     # Callers.
 
     def refuse(self, reason: str, severity_range: str) -> None:
         """Count one refused record. Atomic and free of locks."""
         self._refused[reason, severity_range].add()
+        if self._on_refusal is not None:
+            self._on_refusal()
 
     def note_evicted(self, severity_range: str) -> None:
         """Tell the severity of a record that the queue has evicted (and has itself counted). Atomic."""
@@ -370,6 +419,7 @@ class Ledger:
                 in_flight=counts.in_flight,
                 resent=counts.resent,
                 outcome_unknown=counts.outcome_unknown,
+                truncated=counts.truncated,
             )
             for name, counts in self.exporters.items()
         }
@@ -387,8 +437,10 @@ class Ledger:
             in_flight=sum(one.in_flight for one in sums),
             resent=sum(one.resent for one in sums),
             outcome_unknown=sum(one.outcome_unknown for one in sums),
+            truncated=sum(one.truncated for one in sums),
             exporters=MappingProxyType(exporters),
             max_queued=max(queued, *self._peaks, self._max_queued),
             queue_capacity=self.queue_capacity,
             worker_restarts=self.worker_restarts,
+            missing_threads=tuple(self._missing),
         )

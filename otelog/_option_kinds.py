@@ -14,12 +14,15 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
+from otelog._proxy import DIRECT, parse_proxy
 from otelog._severity import level_number
+from otelog._values import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_CREDENTIALS = re.compile(r"//[^/?#]*@")
+_ANY_USER = re.compile(r"(?<=//).*@|(?<=^['\"])[^/].*@")
+_ANY_QUERY = re.compile(r"\?.*(?=['\"]$)|\?.*$", re.DOTALL)
 
 Complain = Callable[[str], None]
 
@@ -92,10 +95,14 @@ class Option(NamedTuple):
         if self.secret:
             return f"(a {type(value).__name__}, not shown)"
         try:
-            text = _CREDENTIALS.sub("//...@", repr(value))
+            text = repr(value)
         except Exception:
             # Even repr() of a plain int raises, from 4,300 digits on.
             return f"(a {type(value).__name__})"
+        if isinstance(self.kind, _Url):
+            # It may be no URL at all, and still have a secret where one would have it.
+            text = _ANY_QUERY.sub("?***", _ANY_USER.sub("***@", text))
+        text = hide_secrets(text)
         return text if len(text) <= 200 else text[:200] + "..."
 
 
@@ -249,6 +256,19 @@ class _Url(_Text):
         return {"type": "string", "pattern": "^https?://"}
 
 
+class _Proxy(_Text):
+    def check(self, option: Option, value: object) -> object:
+        if not isinstance(value, str):
+            raise TypeError
+        if value.strip().lower() == DIRECT:
+            return DIRECT
+        parse_proxy(value)
+        return value.strip()
+
+    def allowed(self, option: Option) -> str:
+        return f"an http:// or https:// URL, or `{DIRECT}`"
+
+
 class _Headers:
     def read(self, text: str, complain: Complain) -> object:
         headers: dict[str, str] = {}
@@ -358,6 +378,12 @@ class Entry(NamedTuple):
     max_queue_size: int | None = None
     options: Mapping[str, Any] = {}
 
+    def __repr__(self) -> str:
+        # Headers are secrets, and a proxy may have a password.
+        options = {key: "***" if key in ("headers", "proxy") else value for key, value in self.options.items()}
+        shown = {**self._asdict(), "options": options}
+        return hide_secrets(f"Entry({', '.join(f'{name}={value!r}' for name, value in shown.items())})")
+
 
 class Exporters:
     """The list of exporters: words, mappings, and instances.
@@ -394,7 +420,7 @@ class Exporters:
     def _check_entry(self, place: str, entry: object) -> Entry:
         if isinstance(entry, str):
             if entry.strip().lower() not in self.kinds:
-                raise EntryError(f"{place}={entry[:200]!r}: allowed is {', '.join(self.kinds)}")
+                raise EntryError(f"{place}={hide_secrets(entry)[:200]!r}: allowed is {', '.join(self.kinds)}")
             return Entry(entry.strip().lower())
         if not isinstance(entry, Mapping):
             return Entry("", exporter=_check_option(self.common["exporter"], place, entry))
@@ -482,5 +508,6 @@ def _check_url(url: str) -> None:
 
 TEXT, WORD, WORDS, FLAG, LEVEL = _Text(), _Word(), _Words(), _Flag(), _Level()
 PATH, URL, HEADERS, ATTRIBUTES, EXPORTER = _Path(), _Url(), _Headers(), _Attributes(), _Exporter()
+PROXY = _Proxy()
 FUNCTION, NAMES = _Function(), _Names()
 INTEGER, NUMBER = _Number(whole=True), _Number(whole=False)

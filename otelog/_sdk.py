@@ -16,7 +16,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otelog._attributes import AttributeBuilder, build_body
-from otelog._capture import begin_conversion, end_conversion
+from otelog._capture import converting
+from otelog._interruption import is_interruption
 from otelog._record import (
     COLUMNS,
     FIELD_BYTES,
@@ -99,25 +100,28 @@ class RowMaker:
         number = _NUMBERS.get(id(severity))
         if number is None:
             number = number_of(severity)
-        observed_ns = inner.observed_timestamp
+        observed_ns = inner.observed_timestamp or time.time_ns()
         time_ns = inner.timestamp
         source: Source | Special = self._source_of(record, number, inner.severity_text, time_ns is not None)
         if inner.event_name or discarded:
             source = Special(source, event_name=inner.event_name, discarded=discarded)  # type: ignore[arg-type]
-        time_ns = time_ns or observed_ns or 0
+        if time_ns is None:
+            time_ns = observed_ns
         trace_id = inner.trace_id
         span: SpanIds | None = None
         if trace_id:
             span = self._span
             if span.span_id != inner.span_id or span.trace_id != trace_id or span.trace_flags != inner.trace_flags:
                 span = self._span = SpanIds(trace_id, inner.span_id or 0, int(inner.trace_flags or 0))
-        return (time_ns, source, span, body, None, fields, None, observed_ns or time_ns, get_ident()), size
+        return (time_ns, source, span, body, None, fields, None, observed_ns, get_ident()), size
 
     def make_safely(self, record: ReadWriteLogRecord | ReadableLogRecord) -> tuple[tuple[Any, ...], int]:
         """Make a row as `make` does, or one that says why there is none."""
         try:
             return self.make(record)
         except Exception as error:
+            if is_interruption(error):
+                raise
             return make_broken_row(error)
 
     def _source_of(self, record: Any, number: int, text: str | None, given_time: bool) -> Source:
@@ -143,9 +147,11 @@ class RowMaker:
 
 
 def _convert(body: Any, fields: dict[str, Any] | None) -> tuple[AnyValue, dict[str, Any] | None, int]:
-    if not begin_conversion():
+    if converting.is_inside():
         raise ReentrantError
+    me = get_ident()
     try:
+        converting.enter(me)
         if type(body) is not str:
             body = to_any_value(body)
         size = estimate_bytes(body)
@@ -154,7 +160,10 @@ def _convert(body: Any, fields: dict[str, Any] | None) -> tuple[AnyValue, dict[s
             size += sum(FIELD_BYTES + estimate_bytes(value) for value in fields.values())
         return body, fields, size
     finally:
-        end_conversion()
+        converting.leave(me)
+
+
+converting.add(_convert.__code__)
 
 
 def number_of(severity: Any) -> int:
@@ -210,15 +219,14 @@ class ReadableMaker:
     ) -> ReadableLogRecord:
         attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
         special = source if isinstance(source, Special) else None
-        if source.given_time:
-            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
-        else:
-            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
         base = source.source if isinstance(source, Special) else source
         sdk = base.sdk
+        # A time of 0 is unknown, and stays so: then whoever stores the record goes by that of its observation.
+        unknown = time_ns == 0 and sdk is not None
+        moved_ns = self._next_time(source, offset if unknown else time_ns)
         record = LogRecord(
-            timestamp=time_ns,
-            observed_timestamp=time_ns if sdk is None else offset,
+            timestamp=0 if unknown else moved_ns,
+            observed_timestamp=moved_ns if unknown or sdk is None else offset,
             severity_text=base.severity_text,
             severity_number=_SEVERITIES[base.severity_number],
             body=build_body(message, arguments),
@@ -240,3 +248,10 @@ class ReadableMaker:
             instrumentation_scope=InstrumentationScope(base.scope_name) if sdk is None else sdk.scope,
             limits=None if sdk is None else sdk.limits,
         )
+
+    def _next_time(self, source: Source | Special, time_ns: int) -> int:
+        if source.given_time:
+            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
+        else:
+            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        return time_ns

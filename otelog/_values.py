@@ -6,21 +6,23 @@ datetime ISO 8601; an exception "module.Type: message"; everything else (UUID, D
 generators) its `str`. Fields that a dataclass or attrs class keeps out of its `repr` are left out here too: they are
 usually secrets.
 
-What user code raises on the way spoils its own value alone. Only KeyboardInterrupt and SystemExit pass: a signal
-handler may have raised them while we happened to be here, and they are not ours to swallow.
+What user code raises on the way spoils its own value alone. Only what stops the process passes, and what a signal
+handler raises while we happen to be here: that is not ours to swallow (`otelog._interruption`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import UserString, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from itertools import islice
 from sys import getsizeof
 from typing import Any, TypeAlias
 
+from otelog._interruption import is_interruption
 from otelog.exceptions import ConfigurationError
 
 Scalar: TypeAlias = "bool | int | float | str | bytes | None"
@@ -43,6 +45,12 @@ EMPTY_KEY = "(empty)"
 MAX_KEY_LENGTH = 1024
 """Characters of a key that are kept; the limit on values does not apply to keys."""
 
+TRUNCATED_KEY = "otelog.truncated"
+"""The attribute that names what of its record was cut: keys of attributes, and `BODY_NAME`."""
+
+BODY_NAME = "body"
+"""What the body is called among the names of what was cut."""
+
 MAX_DEPTH = 30
 """The most that `Limits.max_depth` may be: protobuf decoders refuse a message nested deeper than about 100."""
 
@@ -52,8 +60,8 @@ MAX_DECIMAL_BITS = 2048
 MAX_HEX_BITS = 65_536
 """Larger ones are written in hexadecimal up to this size, and beyond it only described."""
 
-STOPPING = (KeyboardInterrupt, SystemExit)
-"""What passes through every guard of otelog: see the module's docstring."""
+HIDDEN = "\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+"""Beside the controls below a space: what may end a line, steer a terminal or change the order of its letters."""
 
 _INT64_MIN = -(2**63)
 _INT64_MAX = 2**63 - 1
@@ -90,6 +98,14 @@ class Limits:
         if self.max_items < 1:
             raise ConfigurationError(f"max_items must be at least 1, not {self.max_items}")
 
+    def for_body(self) -> Limits:
+        """Returns the limits of a body, whose texts are whole: the length is a limit on attributes."""
+        return self if self.max_value_length is None else replace(self, max_value_length=None)
+
+    def for_capture(self) -> Limits:
+        """Returns the limits of a first conversion: one more character or byte, so that the last one sees a cut."""
+        return self if self.max_value_length is None else replace(self, max_value_length=self.max_value_length + 1)
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -110,26 +126,56 @@ def clean_text(text: str) -> str:
     return text
 
 
+_UNSAFE = re.compile(f"[\x00-\x1f{HIDDEN}\ud800-\udfff]")
+
+
+def show_hidden(text: str) -> str:
+    """Return a text as one line that steers no terminal: what would is written as Python writes it.
+
+    Never raises for a `str`. Safe in any thread.
+    """
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+_USER = re.compile(r"(?<=//)[^\s/?#'\"]*@")
+_QUERY = re.compile(r"(//[^\s?#'\"]*\?)([^\s#'\"]*)")
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text without what URLs in it may have of secrets: user and password, and the values of a query.
+
+    Never raises for a `str`. Safe in any thread.
+    """
+    if "//" not in text:
+        return text
+    return _QUERY.sub(lambda found: found[1] + "&".join(map(_hide_value, found[2].split("&"))), _USER.sub("***@", text))
+
+
+def _hide_value(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    return f"{name}=***" if equals else "***" if pair else ""
+
+
 def safe_str(value: object) -> str:
     """Return `str(value)`, or its `repr` if that fails, or "<unprintable module.Type>" if both do.
 
     Returns:
         An exact `str` that UTF-8 can encode, of any length.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Safe in any thread; runs the value's own code.
+    Never raises, but lets an interruption pass. Safe in any thread; runs the value's own code.
     """
     if type(value) is int:
         return _int_text(value)
     try:
         try:
             return clean_text(str(value))
-        except STOPPING:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             return clean_text(repr(value))
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return _unprintable(value)
 
 
@@ -150,9 +196,9 @@ def type_names(kind: type) -> tuple[str, str]:
     try:
         module: object = kind.__module__
         name: object = kind.__qualname__
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return "<unknown>", "<unknown>"
     return (module if type(module) is str else "<unknown>", name if type(name) is str else "<unknown>")
 
@@ -169,7 +215,7 @@ def to_any_value(value: Any, limits: Limits = DEFAULT_LIMITS) -> AnyValue:
         are text. What cannot be converted, lies too deep, or holds itself is a short marker in its place. Converting
         the result again changes nothing.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Safe in any thread; runs the value's own code.
+    Never raises, but lets an interruption pass. Safe in any thread; runs the value's own code.
 
     Source: OpenTelemetry common, "AnyValue".
     """
@@ -185,9 +231,12 @@ def to_any_value(value: Any, limits: Limits = DEFAULT_LIMITS) -> AnyValue:
         return legal
     try:
         return value[: limits.max_value_length] if kind is bytes else _Conversion(limits).convert(value, 0)
-    except STOPPING:
-        raise
-    except BaseException:
+    except RecursionError:
+        # Here no further call can be trusted.
+        return UNREADABLE
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         # Only the end of the stack leads here, where no further call can be trusted.
         return UNREADABLE
 
@@ -203,7 +252,7 @@ def to_attributes(attributes: Mapping[Any, Any], limits: Limits = DEFAULT_LIMITS
         The attributes, owned by the caller, and how many were discarded over the limit. A key that is no text is
         converted; one that is taken already gets "#" and its position.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Safe in any thread; runs the values' own code.
+    Never raises, but lets an interruption pass. Safe in any thread; runs the values' own code.
     """
     pairs: Iterable[tuple[Any, Any]]
     if type(attributes) is dict:
@@ -225,6 +274,29 @@ def to_attributes(attributes: Mapping[Any, Any], limits: Limits = DEFAULT_LIMITS
         else:
             result[key] = to_any_value(value, limits)
     return result, discarded
+
+
+def is_longer(value: AnyValue, length: int) -> bool:
+    """Return whether a converted value has a text of more than `length` characters, or bytes; at any depth.
+
+    Never raises for an `AnyValue`. Safe in any thread.
+    """
+    content: Any = value
+    kind = type(content)
+    if kind is str or kind is bytes:
+        return len(content) > length
+    if kind is list or kind is dict:
+        return any(is_longer(item, length) for item in (content if kind is list else content.values()))
+    return False
+
+
+def note_truncated(attributes: dict[str, AnyValue], names: Iterable[str]) -> None:
+    """Have attributes say that these of them were cut; what they have said of others stays."""
+    found = attributes.get(TRUNCATED_KEY)
+    before = [name for name in found if type(name) is str] if type(found) is list else []
+    noted = list(dict.fromkeys([*before, *names]))
+    if noted:
+        attributes[TRUNCATED_KEY] = [*noted]
 
 
 def estimate_bytes(value: AnyValue) -> int:
@@ -256,11 +328,11 @@ class _Conversion:
             return to_any_value(value, self._limits)
         try:
             return self._convert_object(value, kind, depth)
-        except STOPPING:
-            raise
         except RecursionError:
             return TOO_DEEP
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             return self._text(safe_str(value))
 
     def _convert_object(self, value: Any, kind: type, depth: int) -> AnyValue:
@@ -443,9 +515,9 @@ def _fields_of(value: Any, names: list[str]) -> Iterator[tuple[str, Any]]:
     for name in names:
         try:
             item = getattr(value, name)
-        except STOPPING:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             item = UNREADABLE
         yield name, item
 
@@ -454,9 +526,11 @@ def _items_of(value: Any) -> Iterator[Any]:
     try:
         for item in value:  # noqa: UP028 - "yield from" would also close the value's own iterator
             yield item
-    except (*STOPPING, GeneratorExit):
+    except GeneratorExit:
         raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         yield UNREADABLE
 
 
@@ -465,8 +539,8 @@ def _pairs_of(value: Any, most: int) -> Iterator[tuple[Any, Any]]:
     for key in list(islice(_items_of(value), most)):
         try:
             item = UNREADABLE if key is UNREADABLE else value[key]
-        except STOPPING:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             item = UNREADABLE
         yield key, item

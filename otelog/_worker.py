@@ -14,16 +14,17 @@ from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
-from otelog._fork import watch
+from otelog._fork import watch_pipeline
 from otelog._ledger import Ledger, Stats
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
-from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
+from otelog._threads import LateStart, Lock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import Limits, safe_str
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Worker:
             queue, ledger, level=level, limits=limits, wake=self.wake, wake_at=self._threshold, nudge=self.nudge
         )
         self._start_anew()
-        watch(self)
+        watch_pipeline(self)
 
     def _start_anew(self) -> None:
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
@@ -107,15 +108,24 @@ class Worker:
         self._delivered_all = True
         self._losses_before = 0
         self._thread: Thread | None = None
+        self._late_start = LateStart(self._start_late)
         self.way_out.open(self._stop)
         self._start_thread()
 
-    def _start_thread(self) -> None:
-        thread = make_thread(self._run, self._name)
-        # No thread can be had at the interpreter's end: flush and shutdown do its work in their caller.
-        with suppress(RuntimeError):
-            thread.start()
-            self._thread = thread
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, flush and shutdown do its work in their caller, and each record is an occasion to try
+        # again: whoever puts one in, or is refused, calls `wake`.
+        thread = start_thread(self._run, self._name, plainly=plainly)
+        if thread is None:
+            self.ledger.miss_thread(self._name, self.wake)
+            self.port.wake_at = 1
+            return False
+        self._thread = thread
+        self.ledger.find_thread(self._name)
+        return True
+
+    def _start_late(self) -> bool:
+        return self._has_thread() or (not self._stop.is_set() and self._start_thread(plainly=True))
 
     def restart_after_fork(self) -> None:
         """Begin with nothing in a forked child."""
@@ -135,10 +145,17 @@ class Worker:
 
     def wake(self) -> None:
         """Tell the worker that a batch is there. Re-entrant and free of locks."""
+        if self._thread is None and not self._late_start.try_again():
+            return
         self.port.wake_at = NEVER
-        # What is in the inbox will be seen after this moment: one word is enough.
-        if self._inbox.empty():
+        try:
+            # What is in the inbox will be seen after this moment: one word is enough.
+            if self._inbox.empty():
+                self._inbox.put(None)
+        except BaseException:
+            # An interruption between the two would leave the worker asleep until its schedule.
             self._inbox.put(None)
+            raise
 
     def nudge(self) -> None:
         """Have whatever is there exported, and wait for nothing. Re-entrant and free of locks."""
@@ -162,6 +179,8 @@ class Worker:
         if self._ended.is_set():
             self.sweep()
             return self._losses() == before
+        if self._thread is None:
+            self._late_start.try_again()
         if not self._has_thread():
             drained = self._drain_here(deadline) and self.way_out.flush(deadline)
         elif (drained := self._ask(deadline)) and not self.way_out.is_settled():
@@ -215,9 +234,22 @@ class Worker:
             self._finish()
         return self._delivered_all
 
-    def end_with_process(self) -> None:
+    ends_last = False
+
+    def has_work(self) -> bool:
+        """Returns whether a record was made in this process, and this pipeline has not ended yet."""
+        return not self._ended.is_set() and self.ledger.read().created > 0
+
+    def deliver(self, deadline: float, *, last: bool) -> bool:
+        """Deliver what is there, and go on: the process may end here, and may as well not."""
+        delivered = self.flush(min(self.shutdown_timeout, max(0.0, deadline - time.monotonic())))
+        if last:
+            self._notify(last=True)
+        return delivered
+
+    def end_with_process(self, deadline: float) -> None:
         """Shut down at the process's end."""
-        self.shutdown(self.shutdown_timeout)
+        self.shutdown(min(self.shutdown_timeout, deadline - time.monotonic()))
 
     def let_go(self) -> None:
         """End without waiting, when nobody holds the pipeline any more: the worker empties the queue and ends.
@@ -288,7 +320,7 @@ class Worker:
         if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
             return False
         me = get_ident()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             drained = self._drain(1, deadline)
@@ -314,7 +346,7 @@ class Worker:
         own_threads.add(me)
         # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
         # started this thread is none of its business.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:
@@ -344,7 +376,7 @@ class Worker:
         if now >= self._stop.stop_deadline:
             return True
         give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
-        while self.queue.outstanding > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
+        while self.queue.held() > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
             time.sleep(0.001)
         return not self.queue.count()[0]
 
@@ -367,6 +399,7 @@ class Worker:
                 drained = self._drain(1 if everything else self._least_of_wake)
             if everything:
                 self._due = time.monotonic() + self._schedule_delay
+                self.way_out.tend()
             self._notify()
             if request is not None:
                 request.drained = drained
@@ -409,18 +442,14 @@ class Worker:
                 ledger.begin_move()
                 try:
                     held = queue.held()
-                    rows = queue.store.take(most)
+                    rows, slots = queue.take(most)
+                    queue.release(slots)
                     count = len(rows) // COLUMNS
-                    queue.release(count)
                     ledger.take(count, held)
                     ledger.accept(count)
                     self.way_out.accept(rows)
                 finally:
                     ledger.end_move()
-        if rows and queue.units_are_out():
-            units = sum(source.extra_units for source in rows[1::COLUMNS] if source.special)
-            if units:
-                queue.release_units(units)
         return rows
 
     def _recover(self, error: BaseException) -> None:

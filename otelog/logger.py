@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from threading import get_ident
 from time import time_ns
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from opentelemetry.context import attach, detach, get_current, set_value
+from opentelemetry.context import Context, attach, get_current, set_value
 
 from otelog._capture import (
     BOUND_KEY,
-    FIXED_SIZE,
     ODD,
     SMALL_BYTES,
     SPAN_KEY,
@@ -29,10 +28,16 @@ from otelog._capture import (
     current_context,
     own_threads,
 )
+from otelog._contexts import leave
 from otelog._diagnostics import warn
+from otelog._interruption import is_foreign, is_interruption
 from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
-from otelog._values import STOPPING, safe_str
+from otelog._state import GATE
+from otelog._values import AnyValue, safe_str
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ExcInfo = Union[
     bool,
@@ -46,6 +51,7 @@ ExcInfo = Union[
 _LEVELS = ((10, "DEBUG"), (20, "INFO"), (30, "WARNING"), (40, "ERROR"), (50, "CRITICAL"))
 
 _getframe = sys._getframe
+NoneType = type(None)
 _LEAST_INT = -(2**63)
 _MOST_INT = 2**63 - 1
 
@@ -68,8 +74,7 @@ def _level_method(index: int) -> Callable[..., None]:
         source = self._sources[index]
         size = ODD
         if type(msg) is str:
-            # Also a type whose metaclass raises, or a foreign span that does, ends in the slow way and not in the
-            # application.
+            # A foreign span that raises ends in the slow way, and not in the application.
             try:
                 # It raises where Python is called by nothing but C: at exit, in a new thread.
                 frame = _getframe(1)
@@ -82,7 +87,7 @@ def _level_method(index: int) -> Callable[..., None]:
                     elif kind is int:
                         if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                             size = ODD
-                    elif kind not in FIXED_SIZE:
+                    elif kind is not float and kind is not bool and kind is not NoneType:
                         size = ODD
                 if fields:
                     size += FIELD_BYTES * len(fields)
@@ -97,7 +102,7 @@ def _level_method(index: int) -> Callable[..., None]:
                             if kind is int:
                                 if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                                     size = ODD
-                            elif kind not in FIXED_SIZE:
+                            elif kind is not bool and kind is not NoneType:
                                 size = ODD
                     if keyword and ("exc_info" in fields or "stack_info" in fields or "stacklevel" in fields):
                         size = ODD
@@ -117,26 +122,50 @@ def _level_method(index: int) -> Callable[..., None]:
                         span = context.get(SPAN_KEY)
                         if span is not None:
                             span_context = span.get_span_context()
-            except STOPPING:
-                raise
-            except BaseException:
+            except BaseException as error:
+                if is_interruption(error, in_own_code=True):
+                    raise
                 size = ODD
-        if size < SMALL_BYTES:
-            try:
-                port.pop()
-            except IndexError:
-                port.put_when_full(
-                    (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
-                )
+        try:
+            if size < SMALL_BYTES:
+                try:
+                    # The slot is popped last, and lost by nobody: see otelog._queue.
+                    port.push(
+                        (
+                            time_ns(),
+                            source,
+                            span_context,
+                            msg,
+                            args,
+                            kept,
+                            frame.f_code,
+                            frame.f_lasti,
+                            thread,
+                            port.pop(),
+                        )
+                    )
+                except IndexError:
+                    if is_foreign():
+                        raise
+                    port.put_when_full(
+                        (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
+                    )
+                    return
+            elif size < ODD:
+                row = (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
+                port.put_sized(row, size)
                 return
-            port.push((time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread))
+            else:
+                self._log_slowly(source, _find_caller(2), msg, args, fields)
+                return
+        except MemoryError as error:
+            port.refuse_for_memory(source, error)
+            return
+        try:
             if len(port.incoming) >= port.wake_at:
                 port.wake()
-        elif size < ODD:
-            row = (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
-            port.put_sized(row, size)
-        else:
-            self._log_slowly(source, _find_caller(2), msg, args, fields)
+        except MemoryError:
+            port.wake_if_due()
 
     log.__name__ = text.lower()
     log.__qualname__ = f"Logger.{log.__name__}"
@@ -150,6 +179,10 @@ class Logger:
     Make one with `otelog.get_logger`. A value of an immutable scalar type travels as it is; any other is converted at
     once, so that a later change of it never shows. A call never raises, never waits (unless ``when_full="block"`` was
     chosen) and may be made anywhere, in a signal handler or in ``__del__`` too.
+
+    A copy is the logger itself, which nothing changes. One that is pickled travels by its name, with the fields that
+    are bound to it, and logs into the pipeline of the process that it comes to, also if it came from a processor of its
+    own, which stays where it is.
     """
 
     __slots__ = ("_bound", "_gate", "_sources", "name")
@@ -222,6 +255,17 @@ class Logger:
         added = BoundFields(fields, self._gate.port.limits)
         return Logger(self.name, self._gate, added if self._bound is None else self._bound.merged_with(added))
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = None if self._bound is None else self._bound.fields
+        # A subclass may have attributes of its own.
+        return _revive, (type(self), self.name, fields), getattr(self, "__dict__", None)
+
     def _source_of(self, level: int) -> Source:
         for index, (known, _) in enumerate(_LEVELS):
             if known == level:
@@ -242,23 +286,26 @@ class Logger:
         fields: dict[str, Any],
         event_name: str | None = None,
     ) -> None:
-        exc_info = fields.pop("exc_info", None)
-        stack_info = fields.pop("stack_info", False)
-        stacklevel = fields.pop("stacklevel", 1)
-        while type(stacklevel) is int and stacklevel > 1 and frame is not None and frame.f_back is not None:
-            frame = frame.f_back
-            stacklevel -= 1
-        self._capture(
-            source,
-            frame.f_code if frame is not None else None,
-            frame.f_lasti if frame is not None else 0,
-            msg,
-            args,
-            fields,
-            error=find_exception(exc_info),
-            stack=frame if is_true(stack_info) else None,
-            event_name=event_name,
-        )
+        try:
+            exc_info = fields.pop("exc_info", None)
+            stack_info = fields.pop("stack_info", False)
+            stacklevel = fields.pop("stacklevel", 1)
+            while type(stacklevel) is int and stacklevel > 1 and frame is not None and frame.f_back is not None:
+                frame = frame.f_back
+                stacklevel -= 1
+            self._capture(
+                source,
+                frame.f_code if frame is not None else None,
+                frame.f_lasti if frame is not None else 0,
+                msg,
+                args,
+                fields,
+                error=find_exception(exc_info),
+                stack=frame if is_true(stack_info) else None,
+                event_name=event_name,
+            )
+        except MemoryError as error:
+            self._gate.port.refuse_for_memory(source, error)
 
     def log_at(
         self,
@@ -311,12 +358,19 @@ class Logger:
         )
 
 
+def _revive(kind: type[Logger], name: str, fields: dict[str, AnyValue] | None) -> Logger:
+    """Make a logger again that was pickled, perhaps by another process."""
+    logger = kind.__new__(kind)
+    Logger.__init__(logger, name, GATE, None if fields is None else BoundFields.of_converted(fields))
+    return logger
+
+
 def _number_of(level: int | str) -> int:
     try:
         return level_number(level)
-    except STOPPING:
-        raise
     except BaseException as error:
+        if is_interruption(error):
+            raise
         warn("level", f"a log call at a level that does not exist is taken as INFO: {safe_str(error)}")
         return logging.INFO
 
@@ -329,20 +383,20 @@ def find_exception(exc_info: Any) -> BaseException | None:
         if type(exc_info) is tuple:
             return exc_info[1] if len(exc_info) == 3 and isinstance(exc_info[1], BaseException) else None
         return sys.exc_info()[1] if is_true(exc_info) else None
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         # It lies about its class.
         return None
 
 
 def is_true(value: Any) -> bool:
-    """Returns a value's truth; one that has none is not true. Never raises but to stop the process."""
+    """Returns a value's truth; one that has none is not true. Never raises, but lets an interruption pass."""
     try:
         return bool(value)
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return False
 
 
@@ -359,11 +413,51 @@ def bound(**fields: object) -> Iterator[None]:
 
     They are kept in the OpenTelemetry Context, so that whatever carries that (asyncio, instrumented threads) carries
     them. An inner block's value wins over an outer's, a call's own over both.
+
+    The block may be in a generator, also one that is closed by another task or thread: then the fields end for all who
+    have them from this block.
     """
     added = BoundFields(fields)
-    outer = get_current().get(BOUND_KEY)
-    token = attach(set_value(BOUND_KEY, outer.merged_with(added) if isinstance(outer, BoundFields) else added))
+    before = get_current()
+    outer = before.get(BOUND_KEY)
+    if not isinstance(outer, BoundFields):
+        outer = None
+    if outer is not None:
+        outer = outer.find_open()
+    if outer is not None:
+        added = outer.merged_with(added)
+    context = set_value(BOUND_KEY, added)
+    token = None
+    # Where an interruption keeps `__exit__` from its work, this generator is dropped, and so closed.
     try:
+        token = attach(context)
         yield
     finally:
-        detach(token)
+        if token is None:
+            # Interrupted: it may be attached, and the way back be lost.
+            if get_current() is context:
+                attach(before)
+        else:
+            left = False
+            try:
+                left = leave(_find_end(context, added), token)
+            finally:
+                if not left:
+                    # The block was in a generator that somebody else has closed, or that took turns with others. Where
+                    # it began there may still be a Context that holds its fields; then they must be none.
+                    added.end(outer)
+
+
+def _find_end(context: Context, added: BoundFields) -> Context:
+    """Returns the Context that is current where the block ends as it should: its own, or one of ended blocks on top."""
+    current = get_current()
+    top = current.get(BOUND_KEY)
+    if (
+        current is not context
+        and isinstance(top, BoundFields)
+        and top.find_open() is added
+        and len(current) == len(context)
+        and all(current.get(key) is value for key, value in context.items() if key != BOUND_KEY)
+    ):
+        return current
+    return context

@@ -214,14 +214,16 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(code: str) -> None:
         check(retry_exhausted=10)
 
 
-def test_a_message_that_is_too_large_is_halved_until_the_large_record_is_alone() -> None:
+def test_a_message_that_is_too_large_is_halved_until_the_large_record_is_alone_and_cut() -> None:
     options = [("grpc.max_receive_message_length", 3000)]
     with GrpcServer(options=options) as server, pipeline(server.endpoint, compression="none"):
         for number in range(16):
             log.info("large " + "x" * 4000 if number == 5 else "small %d", number)
-        assert not otelog.flush(LATEST)
-        check(exported=15, too_large=1)
-        assert sorted(server.bodies) == sorted(f"small {number}" for number in range(16) if number != 5)
+        assert otelog.flush(LATEST)
+        check(exported=16, truncated=1)
+        (large,) = (body for body in server.bodies if body.startswith("large"))
+        assert 1000 < len(large) < 3000
+        assert sorted({*server.bodies} - {large}) == sorted(f"small {number}" for number in range(16) if number != 5)
 
 
 @pytest.mark.parametrize(
@@ -434,11 +436,21 @@ def test_a_forked_child_has_a_channel_of_its_own() -> None:
         assert sorted(server.bodies) == ["child", "parent after", "parent before"]
 
 
-def test_where_grpc_does_not_survive_a_fork_the_child_counts_its_loss_and_says_what_to_do() -> None:
+@pytest.mark.parametrize("environ", [{}, {"GRPC_ENABLE_FORK_SUPPORT": "1"}])
+def test_whoever_imported_grpc_and_whatever_it_does_about_forks_the_child_delivers(
+    environ: dict[str, str],
+) -> None:
     with GrpcServer() as server:
-        done = run("import grpc\n" + FORK, server.endpoint)
+        done = run("import grpc\n" + FORK, server.endpoint, PYTHONWARNINGS="ignore", **environ)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(server.bodies) == ["child", "parent after", "parent before"]
+
+
+def test_where_grpc_must_not_survive_a_fork_the_child_counts_its_loss_and_says_what_to_do() -> None:
+    with GrpcServer() as server:
+        done = run(FORK, server.endpoint, GRPC_ENABLE_FORK_SUPPORT="0")
         assert done.returncode == 4
-        assert "set GRPC_ENABLE_FORK_SUPPORT=1" in done.stderr
+        assert "GRPC_ENABLE_FORK_SUPPORT=0; unset it" in done.stderr
         assert sorted(server.bodies) == ["parent after", "parent before"]
 
 

@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "exceptions",
             "typing",
+            "_private",
             "_version",
             "_diagnostics",
             "_severity",
@@ -28,8 +29,16 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_fork_gate",
+            "_interruption",
+            "_nesting",
+            "_end_time",
+            "_inherited",
             "_loading",
+            "_proxy",
             "_threads",
+            "_contexts",
+            "_once",
+            "_tls",
         }
     ),
     frozenset(
@@ -49,6 +58,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "_encode",
+            "_truncation",
             "_answer",
             "_connection",
             "_transport",
@@ -57,6 +67,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_delivery",
             "_sdk",
             "_fork",
+            "_ends",
             "_lane",
             "_state",
             "_loki_http",
@@ -83,10 +94,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset(
+        {"_django_setup", "_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}
+    ),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_loki_form", "_retry")
+PURE = ("_severity", "_values", "_encode", "_loki_form", "_truncation", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",
