@@ -9,6 +9,7 @@ otherwise each time.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import sys
@@ -28,7 +29,7 @@ from tests.chaos.sabotage import KINDS
 from tests.chaos.seed import DEADLINE, Outcome, run_seed
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "chaos.md"
-COLUMNS = "date | system | Python | seeds | failed | processes | calls | arrived | lost | faults | minutes"
+COLUMNS = "date | system | Python | which | seeds | failed | processes | calls | arrived | lost | faults | minutes"
 HEAD = f"""# Random programs
 
 Written by `make soak`. Each seed is a program of its own: threads, forks, signals that raise, shortages of memory,
@@ -38,7 +39,7 @@ ledger says was exported was kept by its receiver (a process apart), nothing cam
 it was counted as resent, and everything that was planned has happened. `lost` are counted by the ledgers, by reason.
 
 | {COLUMNS} |
-|---|---|---|{"--:|" * 8}
+|---|---|---|---|{"--:|" * 8}
 """
 
 
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run seeds; returns 1 if one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seeds", default="1-60", help="a number, or the first and the last (default %(default)s)")
+    parser.add_argument("--fresh", type=int, metavar="N", help="instead, so many that begin with today's date")
     parser.add_argument("--without", default="", metavar="A,B", help=f"of {', '.join(FEATURES)}")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each seed so often")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (default %(default)s)")
@@ -55,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--break", dest="fault", choices=KINDS, default="", help="break otelog: the runner must see it")
     parser.add_argument("--output", type=Path, metavar="FILE", help="append a row to this table")
     options = parser.parse_args(arguments)
-    without = [name for name in options.without.split(",") if name]
+    without = [*(name for name in options.without.split(",") if name), *_find_missing()]
+    if options.fresh:
+        first = int(f"{datetime.now(timezone.utc):%Y%m%d}0000")
+        options.seeds = f"{first}-{first + options.fresh - 1}"
     seeds = list(_read_range(options.seeds)) * options.repeat
     if options.verbose:
         for seed in dict.fromkeys(seeds):
@@ -69,9 +74,18 @@ def main(arguments: list[str] | None = None) -> int:
         failed += bool(outcome.problems)
         _tell(outcome, verbose=options.verbose)
     if options.output:
-        _write_row(options.output, len(seeds), failed, total, time.monotonic() - began)
+        _write_row(options.output, options.seeds, len(seeds), failed, total, time.monotonic() - began)
     print(f"{len(seeds) - failed} passed, {failed} failed", flush=True)
     return int(failed > 0)
+
+
+def _find_missing() -> list[str]:
+    """Return the features that what is installed here does not allow, and say so."""
+    needs = {"grpc": "grpc", "gevent": "gevent", "memory": "_testcapi"}
+    missing = [feature for feature, module in needs.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        print(f"without {', '.join(missing)}: not installed", file=sys.stderr)
+    return missing
 
 
 def _read_range(text: str) -> Iterable[int]:
@@ -91,9 +105,7 @@ def _run_all(seeds: list[int], without: list[str], options: argparse.Namespace) 
         task = progress.add_task("seeds", total=len(seeds), failed=0)
         failed = 0
         running = [
-            pool.submit(
-                run_seed, seed, without, fault=options.fault, deadline=options.deadline, keep=options.keep
-            )
+            pool.submit(run_seed, seed, without, fault=options.fault, deadline=options.deadline, keep=options.keep)
             for seed in seeds
         ]
         for future in as_completed(running):
@@ -117,7 +129,7 @@ def _tell(outcome: Outcome, *, verbose: bool) -> None:
             print("\n".join(f"    {line}" for line in outcome.stderr.splitlines()))
 
 
-def _write_row(output: Path, seeds: int, failed: int, total: Counter[str], seconds: float) -> None:
+def _write_row(output: Path, which: str, seeds: int, failed: int, total: Counter[str], seconds: float) -> None:
     if not output.exists():
         output.write_text(HEAD, encoding="utf-8")
     facts = machine_facts()
@@ -126,6 +138,7 @@ def _write_row(output: Path, seeds: int, failed: int, total: Counter[str], secon
         f"{datetime.now(timezone.utc):%Y-%m-%d}",
         f"{facts['system']}, {facts['cores']} cores",
         str(facts["python"]),
+        which,
         *(f"{count:,}" for count in counts),
         f"{seconds / 60:.0f}",
     ]

@@ -23,6 +23,7 @@ log = otelog.get_logger("chaos.facade")
 library = logging.getLogger("chaos.library")
 
 LARGE = "x" * 20_000
+OTELOG = str(Path(otelog.__file__).parent) + os.sep
 
 
 class Foul(BaseException):
@@ -51,7 +52,7 @@ class Liar:
         raise RuntimeError("no class")
 
     def __len__(self) -> int:
-        return -1
+        raise RuntimeError("no length")
 
     def __iter__(self) -> Iterator[Any]:
         raise RuntimeError("no items")
@@ -236,32 +237,37 @@ class Caller:
 def _describe(error: BaseException) -> tuple[str, str]:
     """Return the oracle's mark and words for an exception that a call has raised.
 
-    Where memory is short, the application's own frame may have had none for the call.
+    Where memory is short, whatever the application calls may say so; otelog may not.
     """
     place = error.__traceback__
-    names = []
+    names: list[str] = []
+    ours = False
     while place is not None:
-        names.append((Path(place.tb_frame.f_code.co_filename).parent.name, place.tb_frame.f_code.co_name, place.tb_lineno))
+        file = place.tb_frame.f_code.co_filename
+        ours = ours or file.startswith(OTELOG)
+        names.append(f"{Path(file).parent.name}:{place.tb_frame.f_code.co_name}:{place.tb_lineno}")
         place = place.tb_next
-    if isinstance(error, MemoryError) and names[-1][0] in ("chaos", "logging") and len(names) <= 3:
+    # Python itself sometimes forgets which error it was.
+    if isinstance(error, (MemoryError, SystemError)) and not ours:
         return "~", ""
-    way = " < ".join(f"{folder}:{name}:{line}" for folder, name, line in reversed(names[-4:]))
-    return "!", f"{type(error).__name__}: {error} at {way}"
+    return "!", f"{type(error).__name__}: {error} at {' < '.join(reversed(names[-4:]))}"
 
 
 class ChaosExporter(LogRecordExporter):
-    """Somebody's own exporter: writes the ids that it takes to a file, and fails as it is told."""
+    """Somebody's own exporter: writes the ids that it takes to a file, and fails as it is told, in its own process."""
 
     def __init__(self, folder: Path, name: str, faults: tuple[str, ...]) -> None:
         self._path = folder / f"foreign-{name}~"
         self._faults = list(faults)
+        self._pid = os.getpid()
         self._pending = folder / f"pending-{name}"
         if faults:
             self._pending.touch()
 
     def export(self, batch: Any) -> Any:
-        fault = self._faults.pop(0) if self._faults else ""
-        if not self._faults:
+        here = os.getpid() == self._pid
+        fault = self._faults.pop(0) if here and self._faults else ""
+        if here and not self._faults:
             self._pending.unlink(missing_ok=True)
         mark = "taken" if fault in ("", "slow") else "kept" if fault == "strange" else ""
         lines = [f"fired {fault}\n"] if fault else []

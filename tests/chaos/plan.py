@@ -224,7 +224,10 @@ def _draw(chance: random.Random, seed: int) -> Plan:
         if kind == "flush":
             changed = {"timeout": chance.choice((0.0, 0.05, 0.3))}
         actions.append(Action(round(chance.uniform(0, 60), 1), kind, changed))
-    forks = tuple(_draw_fork(chance, callers, calls, gevent=gevent) for _ in range(chance.choice((0, 0, 0, 1, 2, 3))))
+    forks = [_draw_fork(chance, callers, calls, gevent=gevent) for _ in range(chance.choice((0, 0, 0, 1, 2, 3)))]
+    if any(fork.kind == "multiprocessing" for fork in forks):
+        # At its end a forked child would have `multiprocessing` wait for its parent's children, which is refused.
+        forks = [replace(fork, end="shutdown") if (fork.kind, fork.end) == ("os", "exit") else fork for fork in forks]
     return Plan(
         seed=seed,
         receivers=receivers,
@@ -243,7 +246,7 @@ def _draw(chance: random.Random, seed: int) -> Plan:
         ways=tuple(chance.choices(WAYS, weights=[8, 4, *[2] * (len(WAYS) - 2)], k=chance.randint(3, 12))),
         pause=chance.choice((0.0, 0.0005, 0.002)),
         actions=tuple(actions),
-        forks=forks,
+        forks=tuple(forks),
         signals=chance.choice(SIGNAL_ERRORS) if chance.random() < 0.35 else None,
         signal_source=chance.choice(("timer", "thread")),
         memory_windows=chance.choice((10, 40)) if chance.random() < 0.2 else 0,
@@ -276,7 +279,7 @@ def _draw_receivers(chance: random.Random, count: int) -> list[Receiver]:
 def _draw_otlp(chance: random.Random, name: str) -> Receiver:
     if chance.random() < 0.3:
         return Receiver(name, "grpc", _draw_faults(chance, GRPC_FAULTS, 4))
-    faults = _draw_faults(chance, HTTP_FAULTS, 5)
+    faults = _draw_faults(chance, HTTP_FAULTS, 6)
     if "refuse" in faults:
         # Before anything is answered.
         faults = ("refuse", *(fault for fault in faults if fault != "refuse"))

@@ -26,6 +26,8 @@ TOP_UP_SECONDS = 12.0
 """How long a program goes on so that all that was planned happens."""
 LAST_ERRORS = 100
 SETTLE_SECONDS = 3.0
+MOST_FURTHER_CALLS = 5_000
+"""Of the main thread, until what was planned for its calls has happened."""
 MEMORY_SPAN = 120
 
 
@@ -232,7 +234,13 @@ class Program:
         """Do what the plan has beside the calls."""
         for action in self.plan.actions:
             time.sleep(action.pause / 1000)
-            self.act(action)
+            while True:
+                try:
+                    self.act(action)
+                except MemoryError:
+                    # What is short for the main thread's calls is short for everybody.
+                    continue
+                break
 
     def act(self, action: Action) -> None:
         """Do one thing; no child is made meanwhile if something is short."""
@@ -294,7 +302,9 @@ class Program:
             caller.make("facade-error")
         refused = otelog.stats().refused["reentrant"] - before
         if refused:
-            self.problems.append(f"{refused} exceptions of {caller.oracle.thread} were refused as reentrant: it is marked")
+            self.problems.append(
+                f"{refused} exceptions of {caller.oracle.thread} were refused as reentrant: it is marked"
+            )
 
     def check_slots(self) -> None:
         """See that only records hold slots."""
@@ -338,6 +348,8 @@ class Program:
 
     def run(self) -> None:
         """Run the whole plan."""
+        # The SDK starts threads when it is imported.
+        import tests.chaos.calls  # noqa: F401
         from tests.chaos.trouble import Signals, no_threads
 
         plan = self.plan
@@ -393,8 +405,9 @@ class Program:
         calls = self.plan.calls
         try:
             self.run_thread(caller, 0, calls, self.plan.forks)
-            while self.memory_left > 0:
-                self.call(caller, chance.choice(self.plan.ways), chance)
+            for _ in range(MOST_FURTHER_CALLS):
+                if self.memory_left > 0 or (self.signals is not None and not self.signals.fired):
+                    self.call(caller, chance.choice(self.plan.ways), chance)
         finally:
             if self.signals is not None:
                 self.signals.stop()
@@ -409,6 +422,16 @@ class Program:
             for _ in range(100):
                 caller.make("facade")
                 time.sleep(0.0005)
+
+
+def write_errors_apart(folder: Path) -> None:
+    """Give this process a standard error of its own, so that no process writes into the lines of another.
+
+    Called in a child before anybody else's hook, since it is registered before anybody else is imported.
+    """
+    file = os.open(folder / f"stderr-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(file, 2)
+    os.close(file)
 
 
 def plain(stats: Any) -> dict[str, Any]:
@@ -436,6 +459,7 @@ def main(folder: Path) -> None:
         from tests.chaos.sabotage import sabotage
 
         sabotage(given["fault"])
+    os.register_at_fork(after_in_child=lambda: write_errors_apart(folder))
     program = Program(folder, plan, given["endpoints"])
     # Before otelog is imported: it is called after otelog's own end.
     atexit.register(program.report)

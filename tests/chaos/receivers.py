@@ -298,7 +298,7 @@ def _open(receiver: Receiver, folder: Path) -> Opened:
         return _GrpcReceiver(receiver, folder)
     if receiver.kind == "file":
         logs = folder / f"logs-{receiver.name}"
-        return _Lines(lambda: [path for path in sorted(logs.glob("app*")) if ".log" in path.name], str(logs))
+        return _Lines(lambda: [path for path in sorted(logs.glob("app*")) if path.suffix in (".log", ".gz")], str(logs))
     if receiver.kind == "console":
         return _Lines(lambda: [folder / "stdout"])
     return _ForeignReceiver(receiver, folder)

@@ -64,12 +64,12 @@ def reconcile(
     return problems
 
 
-def find_unfired(
-    plan: Plan, reports: Mapping[str, Mapping[str, Any]], arrivals: Mapping[str, Arrivals]
-) -> list[str]:
+def find_unfired(plan: Plan, reports: Mapping[str, Mapping[str, Any]], arrivals: Mapping[str, Arrivals]) -> list[str]:
     """Return which planned faults did not happen."""
     fired = count_fired(reports, arrivals)
-    return [f"{name} was planned and did not happen" for name, count in plan.planned_faults().items() if fired[name] < count]
+    return [
+        f"{name} was planned and did not happen" for name, count in plan.planned_faults().items() if fired[name] < count
+    ]
 
 
 def count_fired(reports: Mapping[str, Mapping[str, Any]], arrivals: Mapping[str, Arrivals]) -> Counter[str]:

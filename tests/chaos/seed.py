@@ -25,20 +25,24 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 40.0
 """Seconds after which a program is said to hang; on a quiet machine it takes two."""
 STACKS_SECONDS = 1.0
+MOST_LINES = 3
 
-EXPECTED = re.compile(
-    r"""otelog:\ .*
-      | \{"otelog":\ "receipt".*
-    """,
-    re.VERBOSE,
+EXPECTED = re.compile(r"otelog: [^\n]*\n|\{\"otelog\": \"receipt\"[^\n]*\n")
+"""Lines of standard error that may be there; each is one write, perhaps between those of a traceback."""
+OWN_IGNORED = re.compile(
+    r"Exception ignored [^\n]*\n(?:[ \t][^\n]*\n|Traceback [^\n]*\n)*(?:\S*Own(?:Error|Stop)|KeyboardInterrupt)[^\n]*\n"
 )
-"""Lines of standard error that may be there."""
-OWN_IGNORED = re.compile(r"Exception ignored [^\n]*\n(?:[ \t][^\n]*\n|Traceback [^\n]*\n)*(?:\S*Own(?:Error|Stop)|KeyboardInterrupt)[^\n]*\n")
 """Python itself puts an exception aside that comes in a finalizer or a callback of a weak reference."""
 GEVENTS_OWN = re.compile(
-    r"Exception ignored in: <bound method _ForkHooks\.after_fork_in_child .*?_set_done\(\) takes no keyword arguments\n",
+    r"Exception ignored in: <bound method _ForkHooks\.after_fork_in_child "
+    r".*?_set_done\(\) takes no keyword arguments\n",
     re.DOTALL,
 )
+SDKS_OWN = re.compile(
+    r"Exception ignored in: <function \w+Provider\.__init__\.<locals>\._after_in_child [^\n]*\n"
+    r"(?:[ \t][^\n]*\n|Traceback [^\n]*\n)*RuntimeError: can't start new thread\n"
+)
+"""OpenTelemetry's providers find out their resource in threads, in a forked child, too."""
 
 
 @dataclass
@@ -118,17 +122,16 @@ def _run(plan: Plan, folder: Path, outcome: Outcome, fault: str, deadline: float
     calls = read_calls(folder)
     made = {path.stem: path.read_text(encoding="ascii") for path in sorted(folder.glob("*.made"))}
     reports = {path.stem: json.loads(path.read_bytes()) for path in folder.glob("*.report")}
-    outcome.stderr = (folder / "stderr").read_text(encoding="utf-8", errors="replace")
-    ignored = len(OWN_IGNORED.findall(outcome.stderr))
-    problems = reconcile(plan, made, reports, calls, arrivals)
-    outcome.problems += problems
-    outcome.problems += [f"standard error: {line}" for line in find_unexpected(outcome.stderr)[:3]]
+    errors = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("stderr*"))]
+    outcome.stderr = "".join(errors)
+    outcome.problems += reconcile(plan, made, reports, calls, arrivals)
+    outcome.problems += [f"standard error: {line}" for one in errors for line in find_unexpected(one)[:MOST_LINES]]
     outcome.processes = 1 + len(made)
     outcome.calls = sum(len(ids) for one in calls.values() for ids in one.begun.values())
     outcome.arrived = sum(len(one.ids) for one in arrivals.values())
     outcome.lost = sum(_lost(stats) for report in reports.values() for stats in report["stats"].values())
     outcome.fired = dict(count_fired(reports, arrivals))
-    outcome.fired["ignored by Python"] = ignored
+    outcome.fired["ignored by Python"] = len(OWN_IGNORED.findall(outcome.stderr))
 
 
 def _lost(stats: dict[str, dict[str, int]]) -> int:
@@ -137,8 +140,10 @@ def _lost(stats: dict[str, dict[str, int]]) -> int:
 
 def find_unexpected(stderr: str) -> list[str]:
     """Return the lines of standard error that neither otelog nor Python's own rules explain."""
-    text = GEVENTS_OWN.sub("", OWN_IGNORED.sub("", stderr))
-    return [line for line in text.splitlines() if line.strip() and not EXPECTED.fullmatch(line)]
+    text = stderr
+    for known in (EXPECTED, OWN_IGNORED, GEVENTS_OWN, SDKS_OWN):
+        text = known.sub("", text)
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _end_session(leader: int) -> int:
