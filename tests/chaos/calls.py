@@ -105,6 +105,37 @@ class Logs:
         return "logs"
 
 
+class Forks:
+    """Makes a child while it is converted to text."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def __str__(self) -> str:
+        self._caller.on_text()
+        return "forks"
+
+
+class Leaves:
+    """Logs when it is collected, in whatever thread that happens to be."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        if finalizing.caller is not None:
+            finalizing.caller.make("facade-error", nested=True)
+
+
+class Finalizing:
+    """Who makes the calls of finalizers in this process; None: nobody, since it is ending, or has just been forked."""
+
+    caller: Caller | None = None
+
+
+finalizing = Finalizing()
+
+
 class Caller:
     """Makes the calls of one thread, and tells the oracle of each.
 
@@ -125,6 +156,8 @@ class Caller:
         self._bound = log.bind(user="bound")
         self.way = ""
         """The call that is being made."""
+        self.on_text: Callable[[], object] = str
+        """Called in the middle of a call that is made as "forking"."""
 
     @property
     def has_second(self) -> bool:
@@ -139,6 +172,9 @@ class Caller:
             nested: It is made inside another call.
             around: A context manager that is entered for the call itself.
         """
+        if way == "finalizer":
+            Leaves()
+            return
         pipeline = "second" if way == "second" else BELOW if way.endswith("-debug") else "main"
         call: Callable[[str], None] = getattr(self, f"_make_{way.replace('-', '_')}")
         id = self.oracle.begin(pipeline)
@@ -230,6 +266,9 @@ class Caller:
     def _make_nested(self, id: str) -> None:
         log.info("%s", Logs(self), id=id)
 
+    def _make_forking(self, id: str) -> None:
+        log.info("%s", Forks(self), id=id)
+
     def _pick(self) -> Any:
         return self._chance.choice(HOSTILE)
 
@@ -265,15 +304,15 @@ class ChaosExporter(LogRecordExporter):
             self._pending.touch()
 
     def export(self, batch: Any) -> Any:
-        here = os.getpid() == self._pid
-        fault = self._faults.pop(0) if here and self._faults else ""
-        if here and not self._faults:
-            self._pending.unlink(missing_ok=True)
-        mark = "taken" if fault in ("", "slow") else "kept" if fault == "strange" else ""
-        lines = [f"fired {fault}\n"] if fault else []
-        if mark:
-            lines += [f"{mark} {record.log_record.attributes.get('id')}\n" for record in batch]
         with open(f"{self._path}{os.getpid()}", "a", encoding="utf-8") as file:
+            here = os.getpid() == self._pid
+            fault = self._faults.pop(0) if here and self._faults else ""
+            if here and not self._faults:
+                self._pending.unlink(missing_ok=True)
+            mark = "taken" if fault in ("", "slow") else "kept" if fault == "strange" else ""
+            lines = [f"fired {fault}\n"] if fault else []
+            if mark:
+                lines += [f"{mark} {record.log_record.attributes.get('id')}\n" for record in batch]
             file.write("".join(lines))
         if fault == "raise":
             raise RuntimeError("the exporter failed")

@@ -11,6 +11,7 @@ before anything went wrong: what the program told us stands there, however it en
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import dataclass, field
@@ -26,21 +27,20 @@ BELOW = "below"
 class Oracle:
     """Gives out the ids of one thread of one process.
 
-    Not thread-safe; a signal handler may raise anywhere in it, and memory may be short.
+    Thread-safe, since finalizers run in any thread; a signal handler may raise anywhere in it, and memory may be short.
     """
 
     def __init__(self, folder: Path, process: str, thread: str) -> None:
         self.process = process
         self.thread = thread
-        self._number = 0
+        self._numbers = itertools.count(1)
         self._file = os.open(folder / f"{process}~{thread}.oracle", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def begin(self, pipeline: str) -> str:
         """Give out an id for a call that is about to be made."""
         while True:
             try:
-                self._number += 1
-                number = self._number
+                number = next(self._numbers)
                 id = f"<{self.process}/{self.thread}/{number}>"
                 line = f"? {pipeline} {number}\n".encode()
             except MemoryError:

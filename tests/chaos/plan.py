@@ -22,6 +22,10 @@ FEATURES = (
     "gevent",
     "hostile",
     "late",
+    "daemons",
+    "finalizers",
+    "restart",
+    "tls",
     "faults",
 )
 """What `without` can leave out of a plan; the rest of it stays as it is."""
@@ -46,8 +50,9 @@ WAYS = (
     "hostile",
     "hostile-logging",
     "nested",
+    "finalizer",
 )
-"""How a record is made; "-debug" are below the level, and make none."""
+"""How a record is made; "-debug" are below the level and make none, and "finalizer" makes one when it is collected."""
 
 HTTP_FAULTS = (
     "503",
@@ -103,6 +108,8 @@ class Receiver:
 class Fork:
     """A child: made by a caller (0: the main thread) before one of its calls; `end` is how the child leaves.
 
+    Its kind is "os", "multiprocessing", or "inside": by os.fork in the middle of a log call.
+
     A starved child can start no thread while it is made.
     """
 
@@ -117,7 +124,10 @@ class Fork:
 
 @dataclass(frozen=True)
 class Action:
-    """What the director does after a pause of some milliseconds: flush, configure, descriptors, file-size, stats."""
+    """What the director does after a pause of some milliseconds.
+
+    Its kind is "flush", "stats", "configure", "restart" (shutdown, and configure anew), "descriptors" or "file-size".
+    """
 
     pause: float
     kind: str
@@ -147,6 +157,7 @@ class Plan:
     end: str
     shutdown_timeout: float
     gevent: bool
+    daemons: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for JSON."""
@@ -217,10 +228,10 @@ def _draw(chance: random.Random, seed: int) -> Plan:
     kinds = {receiver.kind for receiver in receivers}
     actions = []
     for _ in range(chance.randint(0, 4)):
-        kind = chance.choice(("flush", "flush", "stats", "configure", "descriptors", "file-size"))
+        kind = chance.choice(("flush", "flush", "stats", "configure", "restart", "descriptors", "file-size"))
         if kind == "file-size" and ("file" not in kinds or "console" in kinds):
             kind = "flush"
-        changed = _draw_options(chance, quick=quick) if kind == "configure" else {}
+        changed = _draw_options(chance, quick=quick) if kind in ("configure", "restart") else {}
         if kind == "flush":
             changed = {"timeout": chance.choice((0.0, 0.05, 0.3))}
         actions.append(Action(round(chance.uniform(0, 60), 1), kind, changed))
@@ -255,6 +266,7 @@ def _draw(chance: random.Random, seed: int) -> Plan:
         end=chance.choice(("shutdown", "exit", "sigterm")),
         shutdown_timeout=chance.choice((0.0, 0.3, 1.0, 1.0)),
         gevent=gevent,
+        daemons=chance.choice((0, 0, 0, 1, 2)),
     )
 
 
@@ -283,7 +295,11 @@ def _draw_otlp(chance: random.Random, name: str) -> Receiver:
     if "refuse" in faults:
         # Before anything is answered.
         faults = ("refuse", *(fault for fault in faults if fault != "refuse"))
-    return Receiver(name, "http", faults, {"compression": chance.choice(("gzip", "none"))})
+    return Receiver(name, "https" if chance.random() < 0.2 else "http", faults, _draw_compression(chance))
+
+
+def _draw_compression(chance: random.Random) -> dict[str, Any]:
+    return {"compression": chance.choice(("gzip", "none"))}
 
 
 def _draw_faults(chance: random.Random, faults: tuple[str, ...], most: int) -> tuple[str, ...]:
@@ -311,10 +327,10 @@ def _draw_options(chance: random.Random, *, quick: bool) -> dict[str, Any]:
 
 
 def _draw_fork(chance: random.Random, callers: int, calls: int, *, gevent: bool) -> Fork:
-    kind = "os" if gevent else chance.choice(("os", "multiprocessing"))
+    kind = "os" if gevent else chance.choice(("os", "multiprocessing", "inside"))
     caller = 0 if gevent else chance.randrange(callers)
     end = chance.choice(("shutdown", "exit", "kill"))
-    if kind == "os" and caller and end == "exit":
+    if end == "exit" and (kind == "inside" or (kind == "os" and caller)):
         # A child of another thread than the main one ends without Python's own end.
         end = "shutdown"
     return Fork(
@@ -334,6 +350,8 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
 
     if "second" in without:
         plan = replace(plan, second=None)
+    if "tls" in without:
+        plan = replace(plan, receivers=tuple(map(_plain, plan.receivers)), second=plan.second and _plain(plan.second))
     if "grpc" in without:
         plan = replace(plan, receivers=tuple(map(without_grpc, plan.receivers)))
         plan = replace(plan, second=plan.second and without_grpc(plan.second))
@@ -344,7 +362,8 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, gevent=False)
     if plan.gevent:
         # Its hub is not made for exceptions out of signal handlers, nor for a stack of native threads.
-        plan = replace(plan, signals=None, memory_windows=0, starved_start=False)
+        # What logs on while it is forked would do so in the child as well.
+        plan = replace(plan, signals=None, memory_windows=0, starved_start=False, daemons=0, late_calls=False)
     if "signals" in without:
         plan = replace(plan, signals=None)
     if "memory" in without:
@@ -363,8 +382,16 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, forks=())
     if "late" in without:
         plan = replace(plan, late_calls=False)
+    if "daemons" in without:
+        plan = replace(plan, daemons=0)
+    if "finalizers" in without:
+        plan = replace(plan, ways=tuple(way for way in plan.ways if way != "finalizer") or ("facade",))
     if "hostile" in without:
         ways = tuple(way for way in plan.ways if way not in ("hostile", "hostile-logging", "nested")) or ("facade",)
         plan = replace(plan, ways=ways)
-    gone = {"configure": "reconfigure", "descriptors": "descriptors", "file-size": "file-size"}
+    gone = {kind: kind for kind in ("restart", "descriptors", "file-size")} | {"configure": "reconfigure"}
     return replace(plan, actions=tuple(one for one in plan.actions if gone.get(one.kind) not in without))
+
+
+def _plain(receiver: Receiver) -> Receiver:
+    return replace(receiver, kind="http") if receiver.kind == "https" else receiver

@@ -48,6 +48,8 @@ class Program:
         self.memory_left = plan.memory_windows
         self.exporters: dict[str, Any] = {}
         self.children: list[Any] = []
+        self.ending = threading.Event()
+        self.daemons: list[threading.Thread] = []
 
     # The pipelines.
 
@@ -66,9 +68,11 @@ class Program:
         )
 
     def _entry(self, receiver: Receiver) -> dict[str, Any]:
-        if receiver.kind in ("http", "grpc"):
+        if receiver.kind in ("http", "https", "grpc"):
             protocol = "grpc" if receiver.kind == "grpc" else "http/protobuf"
             entry = {"type": "otlp", "endpoint": self.endpoints[receiver.name], "protocol": protocol}
+            if receiver.kind == "https":
+                entry["certificate_file"] = str(self.folder / "authority.pem")
         elif receiver.kind == "file":
             entry = {"type": "file", "folder": self.endpoints[receiver.name]}
         elif receiver.kind == "console":
@@ -100,7 +104,8 @@ class Program:
         else:
             endpoint = self.endpoints["second"] + ("" if second.kind == "grpc" else "/v1/logs")
             protocol = "grpc" if second.kind == "grpc" else "http/protobuf"
-            exporter = OTLPLogExporter(endpoint=endpoint, protocol=protocol, timeout=0.3, **second.options)
+            trusted = {"certificate_file": str(self.folder / "authority.pem")} if second.kind == "https" else {}
+            exporter = OTLPLogExporter(endpoint=endpoint, protocol=protocol, timeout=0.3, **trusted, **second.options)
         self.processor = BatchLogRecordProcessor(exporter, **self.plan.second_options)
         self.provider = LoggerProvider(shutdown_on_exit=False)
         self.provider.add_log_record_processor(self.processor)
@@ -115,6 +120,17 @@ class Program:
         chance = random.Random(f"{self.plan.seed}/{self.tag}/{name}")
         return Caller(Oracle(self.folder, self.tag, name), chance, self.provider, self.own)
 
+    def begin_finalizing(self) -> None:
+        """Let finalizers log."""
+        from tests.chaos.calls import finalizing
+
+        finalizing.caller = self.make_caller("gc")
+
+    def run_daemon(self, caller: Any) -> None:
+        """Log on until the very end of the process."""
+        while not self.ending.wait(0.0005):
+            caller.make("facade")
+
     def run_thread(self, caller: Any, number: int, calls: int, forks: tuple[Fork, ...]) -> None:
         """Make a caller's calls; the plan's forks in between."""
         chance = random.Random(f"{self.plan.seed}/{self.tag}/calls/{number}")
@@ -122,7 +138,7 @@ class Program:
         for call in range(calls):
             for index, fork in enumerate(forks):
                 if fork.caller == number and fork.at_call == call:
-                    self.fork(fork, f"{self.tag}.{index}")
+                    self.fork(fork, f"{self.tag}.{index}", caller)
             way = chance.choice(plan.ways)
             if plan.second is not None and chance.random() < 0.3:
                 way = "second"
@@ -153,7 +169,7 @@ class Program:
 
     # Children.
 
-    def fork(self, fork: Fork, tag: str) -> None:
+    def fork(self, fork: Fork, tag: str, caller: Any) -> None:
         """Make a child as planned."""
         from tests.chaos.trouble import no_threads
 
@@ -166,12 +182,20 @@ class Program:
 
                 child: Any = multiprocessing.get_context("fork").Process(target=self.live_as_child, args=(fork, tag))
                 child.start()
+                self.children.append(child)
+            elif fork.kind == "inside":
+                caller.on_text = lambda: self.fork_here(fork, tag)
+                caller.make("forking")
             else:
-                child = os.fork()
-                if not child:
-                    self.leave_as_child(fork, tag)
-            self.children.append(child)
+                self.fork_here(fork, tag)
         self.fired[f"fork-{fork.kind}{'-starved' if fork.starved else ''}"] += 1
+
+    def fork_here(self, fork: Fork, tag: str) -> None:
+        """Make a child by os.fork."""
+        child = os.fork()
+        if not child:
+            self.leave_as_child(fork, tag)
+        self.children.append(child)
 
     def leave_as_child(self, fork: Fork, tag: str) -> None:
         """Live as a child of os.fork, and leave."""
@@ -197,7 +221,9 @@ class Program:
         self.world = threading.RLock()
         self.signals, self.memory_left, self.problems, self.children = None, 0, [], []
         self.fired = Counter()
+        self.ending, self.daemons = threading.Event(), []
         self.main_caller = caller = self.make_caller("main")
+        self.begin_finalizing()
         threads = [
             threading.Thread(target=self.run_thread, args=(self.make_caller(f"t{number}"), number, fork.calls, ()))
             for number in range(1, fork.threads + 1)
@@ -252,8 +278,10 @@ class Program:
         elif action.kind == "stats":
             for _ in range(20):
                 self.check_identities(otelog.stats())
-        elif action.kind == "configure":
+        elif action.kind in ("configure", "restart"):
             with self.world:
+                if action.kind == "restart":
+                    otelog.shutdown(0.05)
                 self.configure(action.options)
         else:
             short = no_descriptors() if action.kind == "descriptors" else small_files(self.folder)
@@ -294,9 +322,11 @@ class Program:
             time.sleep(0.01)
 
     def check_thread(self, caller: Any) -> None:
-        """See that this thread's exceptions are still taken."""
+        """See that this thread's exceptions are still taken; on top of them, a finalizer's would not be."""
         import otelog
+        from tests.chaos.calls import finalizing
 
+        finalizing.caller = None
         before = otelog.stats().refused["reentrant"]
         for _ in range(LAST_ERRORS if caller is self.main_caller else 10):
             caller.make("facade-error")
@@ -331,7 +361,12 @@ class Program:
     def report(self, *_: object) -> None:
         """Write what this process's books say."""
         import otelog
+        from tests.chaos.calls import finalizing
 
+        finalizing.caller = None
+        self.ending.set()
+        for thread in self.daemons:
+            thread.join()
         stats = {"main": plain(otelog.stats())}
         if self.processor is not None:
             self.processor.shutdown(self.plan.shutdown_timeout * 1000)
@@ -364,6 +399,11 @@ class Program:
             self.own = (self.signals.error,)
         logging.getLogger("chaos").setLevel(logging.INFO)
         self.main_caller = caller = self.make_caller("main")
+        self.begin_finalizing()
+        self.daemons = [
+            threading.Thread(target=self.run_daemon, args=(self.make_caller(f"d{number}"),), daemon=True)
+            for number in range(plan.daemons)
+        ]
         callers = [self.make_caller(f"t{number}") for number in range(1, plan.callers)]
         loaded = threading.Barrier(len(callers) + 1)
         threads = [
@@ -371,7 +411,7 @@ class Program:
             for number, one in enumerate(callers, 1)
         ]
         director = threading.Thread(target=self.direct, name="director")
-        for thread in (*threads, director):
+        for thread in (*threads, *self.daemons, director):
             thread.start()
         self.run_main(caller)
         loaded.wait()
@@ -381,7 +421,7 @@ class Program:
         director.join()
         for index, fork in enumerate(plan.forks):
             if fork.caller == 0 and fork.at_call == plan.calls:
-                self.fork(fork, f"{self.tag}.{index}")
+                self.fork(fork, f"{self.tag}.{index}", caller)
         self.join_children()
         self.top_up(caller)
         self.check_thread(caller)
@@ -424,11 +464,15 @@ class Program:
                 time.sleep(0.0005)
 
 
-def write_errors_apart(folder: Path) -> None:
+def set_child_apart(folder: Path) -> None:
     """Give this process a standard error of its own, so that no process writes into the lines of another.
 
-    Called in a child before anybody else's hook, since it is registered before anybody else is imported.
+    Called in a child before anybody else's hook, since it is registered before anybody else is imported. What the
+    parent has left to be collected does not log here.
     """
+    calls = sys.modules.get("tests.chaos.calls")
+    if calls is not None:
+        calls.finalizing.caller = None
     file = os.open(folder / f"stderr-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(file, 2)
     os.close(file)
@@ -459,7 +503,7 @@ def main(folder: Path) -> None:
         from tests.chaos.sabotage import sabotage
 
         sabotage(given["fault"])
-    os.register_at_fork(after_in_child=lambda: write_errors_apart(folder))
+    os.register_at_fork(after_in_child=lambda: set_child_apart(folder))
     program = Program(folder, plan, given["endpoints"])
     # Before otelog is imported: it is called after otelog's own end.
     atexit.register(program.report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,9 +85,13 @@ class _HttpReceiver:
         self._closing = threading.Event()
         self._refused = receiver.faults[:1] == ("refuse",)
         self._server: OTLPServer | None = None
+        self._tls = None
+        if receiver.kind == "https":
+            authority, self._tls = make_tls()
+            (folder / "authority.pem").write_bytes(authority)
         if self._refused:
             (self._port,) = find_free_ports(1)
-            self.endpoint = f"http://127.0.0.1:{self._port}"
+            self.endpoint = f"{receiver.kind}://127.0.0.1:{self._port}"
             (folder / f"refuse-{self._name}").touch()
         else:
             self._server = self._open(0)
@@ -96,7 +102,7 @@ class _HttpReceiver:
         self._watcher.start()
 
     def _open(self, port: int) -> OTLPServer:
-        return OTLPServer([_http_reply(fault) for fault in self._faults if fault != "refuse"], port=port)
+        return OTLPServer([_http_reply(fault) for fault in self._faults if fault != "refuse"], tls=self._tls, port=port)
 
     def _watch(self) -> None:
         # The program says that it was refused, and waits until everything that was planned has happened.
@@ -126,6 +132,17 @@ class _HttpReceiver:
                 answered = request.reply.fault in (None, "endless_body")
                 _add_request(arrivals, request.decode(), request.reply.rejected, answered=answered)
         return arrivals
+
+
+@lru_cache(maxsize=1)
+def make_tls() -> tuple[bytes, ssl.SSLContext]:
+    """Return an authority's certificate (PEM), and a server's context with one of that authority's."""
+    import trustme
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return authority.cert_pem.bytes(), context
 
 
 def _http_reply(fault: str) -> Reply:
@@ -292,7 +309,7 @@ def open_receivers(plan: Plan, folder: Path) -> dict[str, Opened]:
 
 
 def _open(receiver: Receiver, folder: Path) -> Opened:
-    if receiver.kind == "http":
+    if receiver.kind in ("http", "https"):
         return _HttpReceiver(receiver, folder)
     if receiver.kind == "grpc":
         return _GrpcReceiver(receiver, folder)

@@ -124,14 +124,15 @@ def _run(plan: Plan, folder: Path, outcome: Outcome, fault: str, deadline: float
     reports = {path.stem: json.loads(path.read_bytes()) for path in folder.glob("*.report")}
     errors = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("stderr*"))]
     outcome.stderr = "".join(errors)
-    outcome.problems += reconcile(plan, made, reports, calls, arrivals)
+    ignored = len(OWN_IGNORED.findall(EXPECTED.sub("", outcome.stderr)))
+    outcome.problems += reconcile(plan, made, reports, calls, arrivals, ignored=ignored)
     outcome.problems += [f"standard error: {line}" for one in errors for line in find_unexpected(one)[:MOST_LINES]]
     outcome.processes = 1 + len(made)
     outcome.calls = sum(len(ids) for one in calls.values() for ids in one.begun.values())
     outcome.arrived = sum(len(one.ids) for one in arrivals.values())
     outcome.lost = sum(_lost(stats) for report in reports.values() for stats in report["stats"].values())
     outcome.fired = dict(count_fired(reports, arrivals))
-    outcome.fired["ignored by Python"] = len(OWN_IGNORED.findall(outcome.stderr))
+    outcome.fired["ignored by Python"] = ignored
 
 
 def _lost(stats: dict[str, dict[str, int]]) -> int:

@@ -53,12 +53,13 @@ def test_the_seeds_of_make_test_have_everything_that_can_be_planned() -> None:
     receivers = [one for plan in plans for one in (*plan.receivers, plan.second) if one is not None]
     seen = {fault for one in receivers for fault in one.faults}
     assert seen == {*HTTP_FAULTS, *GRPC_FAULTS, *FOREIGN_FAULTS}
-    assert {one.kind for one in receivers} == {"http", "grpc", "file", "console", "foreign"}
+    assert {one.kind for one in receivers} == {"http", "https", "grpc", "file", "console", "foreign"}
     assert {way for plan in plans for way in plan.ways} == set(WAYS)
     assert {action.kind for plan in plans for action in plan.actions} == {
         "flush",
         "stats",
         "configure",
+        "restart",
         "descriptors",
         "file-size",
     }
@@ -66,6 +67,7 @@ def test_the_seeds_of_make_test_have_everything_that_can_be_planned() -> None:
     assert {(fork.kind, fork.end) for fork in forks} >= {
         (kind, end) for kind in ("os", "multiprocessing") for end in ("shutdown", "exit", "kill")
     }
+    assert {(fork.kind, fork.end) for fork in forks} >= {("inside", end) for end in ("shutdown", "kill")}
     assert {plan.options["when_full"] for plan in plans} == {"drop_newest", "drop_oldest", "block"}
     assert {plan.end for plan in plans} == {"shutdown", "exit", "sigterm"}
     assert {plan.signals for plan in plans} == {None, "exception", "base", "keyboard"}
@@ -76,6 +78,7 @@ def test_the_seeds_of_make_test_have_everything_that_can_be_planned() -> None:
         any(plan.starved_start for plan in plans),
         any(fork.starved for fork in forks),
         any(plan.late_calls for plan in plans),
+        any(plan.daemons for plan in plans),
     ):
         assert flag
 
@@ -95,6 +98,10 @@ LEFT_OUT: dict[str, Callable[[Plan], Any]] = {
     "gevent": lambda plan: plan.gevent,
     "hostile": lambda plan: {"hostile", "hostile-logging", "nested"} & set(plan.ways),
     "late": lambda plan: plan.late_calls,
+    "daemons": lambda plan: plan.daemons,
+    "finalizers": lambda plan: "finalizer" in plan.ways,
+    "restart": lambda plan: any(action.kind == "restart" for action in plan.actions),
+    "tls": lambda plan: any(one.kind == "https" for one in plan.receivers),
     "faults": lambda plan: any(one.faults for one in plan.receivers),
 }
 
@@ -120,7 +127,7 @@ def find_seed(wanted: Callable[[Plan], bool]) -> int:
     return next(seed for seed in range(1, 1_000) if wanted(make_plan(seed, BARE)))
 
 
-BARE = ("forks", "signals", "memory", "threads", "second", "gevent", "reconfigure", "faults", "late", "grpc")
+BARE = tuple(name for name in FEATURES if name != "hostile")
 
 
 def is_calm(plan: Plan) -> bool:
