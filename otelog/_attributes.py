@@ -7,11 +7,11 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
+from otelog._interruption import is_interruption
 from otelog._record import CodeSite, Source, Special
 from otelog._stacktrace import CapturedStack, line_number, qualified_name, render_exception, render_stack
 from otelog._values import (
     DEFAULT_LIMITS,
-    STOPPING,
     AnyValue,
     Limits,
     clean_text,
@@ -115,9 +115,9 @@ def show_unfilled(message: str, arguments: Any) -> str:
     """Returns a template and the arguments that do not fit it, readably. Never raises."""
     try:
         return clean_text(f"{message} {arguments!r}")
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return f"{clean_text(message)} {safe_str(to_any_value(arguments))}"
 
 

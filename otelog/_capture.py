@@ -8,7 +8,8 @@ is here is the way for whatever is unusual.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -18,14 +19,15 @@ from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelog._attributes import show_unfilled
+from otelog._interruption import is_foreign, is_interruption
 from otelog._ledger import Ledger
-from otelog._queue import UNIT_BYTES, RecordQueue, is_urgent
-from otelog._record import COLUMNS, FIELD_BYTES, SLOT_BYTES, Source, Special
+from otelog._nesting import Nesting
+from otelog._queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
+from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, Special
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
     DEFAULT_LIMITS,
-    STOPPING,
     AnyValue,
     Limits,
     clean_text,
@@ -56,27 +58,14 @@ FIXED_SIZE = frozenset({bool, float, type(None)})
 own_threads: set[int] = set()
 """The ids of otelog's own threads."""
 
-_converting: set[int] = set()
-
-
-def begin_conversion() -> bool:
-    """Returns whether this thread may convert values now: not on top of a conversion of its own."""
-    me = get_ident()
-    if me in _converting:
-        return False
-    _converting.add(me)
-    return True
-
-
-def end_conversion() -> None:
-    """End what `begin_conversion` has begun."""
-    _converting.discard(get_ident())
+converting = Nesting()
+"""The threads that convert values: what a value's own code logs meanwhile is taken only if it needs no conversion."""
 
 
 def forget_threads() -> None:
     """Forget the parent's threads in a forked child, where their ids may come back."""
     own_threads.clear()
-    _converting.clear()
+    converting.clear()
 
 
 ODD = 2**60
@@ -207,27 +196,40 @@ class Port:
         self.successor: Port | None = None
         """Where a call goes that finds this port's queue closed because another pipeline has replaced it."""
 
-    def put_when_full(self, row: tuple[Any, ...], size_units: int = 0) -> None:
+    # A MemoryError that comes out of the following says that the record is neither in nor counted.
+
+    def put_when_full(self, row: tuple[Any, ...], units: Sequence[Any] = ()) -> None:
         """Put a row in although no slot was free: by the reserve, an eviction or a wait; else count it as refused."""
         source = row[1]
         queue = self.queue
-        if not size_units and queue.refuses_at_once and not queue.closed:
+        if queue.refuses_at_once and not queue.spare and not queue.closed:
             # Where a Collector is away, this is every call: it may cost no more than one that is accepted.
             count = self.ledger.refuse_ordinary.get(source.severity_number)
             if count is not None:
                 count()
                 return
-        held, victim = queue.find_slot(is_urgent(source), may_block())
-        if not held:
-            if size_units:
-                queue.release_units(size_units)
-            self._refuse(row, SLOT_BYTES + size_units * UNIT_BYTES)
-            return
-        if victim is not None:
-            self._account_for(victim)
-        self.push(row)
-        if len(self.incoming) >= self.wake_at:
-            self.wake()
+        victims: deque[Any] = deque()
+        slot: Any = None
+        try:
+            slot = queue.find_slot(is_urgent(source), may_block(), victims)
+            if slot is None:
+                self._refuse(row, SLOT_BYTES + len(units) * UNIT_BYTES)
+                return
+            self.push((*row, [slot, *units] if units else slot))
+        finally:
+            slot = None
+            if victims:
+                self._account_for(victims)
+        self.wake_if_due()
+
+    def wake_if_due(self) -> None:
+        """Wake the worker if a batch is there. A lack of memory leaves it to the schedule: the record is in."""
+        try:
+            if len(self.incoming) >= self.wake_at:
+                self.wake()
+        except MemoryError as error:
+            if is_interruption(error):
+                raise
 
     def put_sized(self, row: tuple[Any, ...], size_bytes: int) -> None:
         """Put a row in that may be large.
@@ -236,26 +238,44 @@ class Port:
             row: The nine columns.
             size_bytes: An estimate of what it holds in memory.
         """
-        source = row[1]
-        units = self.queue.take_units(size_bytes)
-        if units < 0:
-            units = self._make_room(size_bytes)
-            if units < 0:
-                self._refuse(row, size_bytes)
-                return
-        if units:
+        if size_bytes > SLOT_BYTES:
+            self._put_large(row, size_bytes)
+            return
+        try:
+            self.push((*row, self.pop()))
+        except IndexError:
+            if is_foreign():
+                raise
+            self.put_when_full(row)
+            return
+        self.wake_if_due()
+
+    def _put_large(self, row: tuple[Any, ...], size_bytes: int) -> None:
+        units: list[Any] | None = None
+        try:
+            units = self.queue.take_units(size_bytes)
+            if units is None:
+                units = self._make_room(size_bytes)
+                if units is None:
+                    self._refuse(row, size_bytes)
+                    return
+            source = row[1]
             if not source.special:
                 source = Special(source)
                 row = (row[0], source, *row[2:])
-            source.extra_units = units
-        try:
-            self.pop()
-        except IndexError:
-            self.put_when_full(row, units)
-            return
-        self.push(row)
-        if len(self.incoming) >= self.wake_at:
-            self.wake()
+            source.extra_units = len(units)
+            try:
+                self.push((*row, [self.pop(), *units]))
+            except IndexError:
+                if is_foreign():
+                    raise
+                self.put_when_full(row, units)
+                return
+        finally:
+            # They are the record's now, or nobody's: no traceback that somebody keeps may keep them.
+            if units is not None:
+                units.clear()
+        self.wake_if_due()
 
     def _refuse(self, row: tuple[Any, ...], size_bytes: int) -> None:
         if self.queue.closed and self.successor is not None:
@@ -263,27 +283,42 @@ class Port:
             return
         self.ledger.refuse("already_shutdown" if self.queue.closed else "queue_full", _range_of(row[1]))
 
-    def _account_for(self, victim: tuple[Any, ...]) -> None:
-        lost = victim[1]
-        if lost.special and lost.extra_units:
-            self.queue.release_units(lost.extra_units)
-        self.ledger.note_evicted(_range_of(lost))
+    def refuse_for_memory(self, source: Source | Special, error: MemoryError) -> None:
+        """Count a record as refused for which there was no memory; raise what a signal handler has raised."""
+        if is_interruption(error):
+            raise error
+        counts = self.ledger.refuse_full
+        counts.get(source.severity_number, counts[0])()
 
-    def _make_room(self, size_bytes: int) -> int:
-        """Find the units of a large record when there were not enough; returns them, or -1."""
+    def _account_for(self, victims: deque[Any]) -> None:
+        """Tell the severity of an evicted record, and let go of it: with it go its units."""
+        try:
+            self.ledger.note_evicted(_range_of(victims[-1][1]))
+        except MemoryError as error:
+            if is_interruption(error):
+                raise
+        victims.pop()
+
+    def _make_room(self, size_bytes: int) -> list[Any] | None:
+        """Find the units of a large record when there were not enough."""
         queue = self.queue
         if queue.closed or not queue.fits(size_bytes):
-            return -1
+            return None
         if queue.when_full == "block" and may_block():
             return queue.wait_for_units(size_bytes)
         if queue.when_full == "drop_oldest":
-            while (victim := queue.store.evict()) is not None:
-                self._account_for(victim)
-                queue.return_slot()
-                units = queue.take_units(size_bytes)
-                if units >= 0:
-                    return units
-        return -1
+            victims: deque[Any] = deque()
+            units: list[Any] | None = None
+            try:
+                while units is None and queue.store.evict(victims):
+                    self._account_for(victims)
+                    units = queue.take_units(size_bytes)
+                return units
+            finally:
+                units = None
+                if victims:
+                    self._account_for(victims)
+        return None
 
     def capture(
         self,
@@ -326,12 +361,13 @@ class Port:
         captured_stack: CapturedStack | str | None
         me = get_ident()
         thread = me if thread is None else thread
-        if not begin_conversion():
+        if converting.is_inside():
             self.ledger.refuse("reentrant", severity_range(source.severity_number))
             return
         captured: CapturedException | None = None
         captured_stack = None
         try:
+            converting.enter(me)
             if message is None and event_name is not None:
                 body, kept, size = None, None, 0
             else:
@@ -341,11 +377,13 @@ class Port:
                 captured = capture_exception(error)
             captured_stack = stack if stack is None or isinstance(stack, str) else capture_stack(stack)
         except Exception as failure:
+            if is_interruption(failure):
+                raise
             # What is guarded everywhere below should not get here; if it does, the record still says that it was.
             body, kept, size = f"a log record could not be converted: {type(failure).__name__}", None, 0
             attributes, discarded, fields_size = None, 0, 0
         finally:
-            end_conversion()
+            converting.leave(me)
         span_context, attributes, bound_size = current_span_context(attributes)
         size += fields_size + bound_size
         if captured is not None:
@@ -365,6 +403,8 @@ class Port:
         self.put_sized((time_ns, entry, span_context, body, kept, attributes, code, offset, thread), size)
 
 
+converting.add(Port.capture.__code__)
+
 CAPTURED_BYTES = 1024
 """What an exception or a stack counts in the estimate: pairs of code and offset, and its message."""
 
@@ -382,7 +422,9 @@ def current_span_context(attributes: dict[str, AnyValue] | None) -> tuple[Any, d
             size = bound.size_bytes
         span = context.get(SPAN_KEY)
         return (None if span is None else span.get_span_context()), attributes, size
-    except Exception:
+    except Exception as error:
+        if is_interruption(error):
+            raise
         # A foreign Span or runtime context that raises costs the ids, not the record.
         return None, attributes, 0
 
@@ -418,9 +460,9 @@ def format_message(message: str, arguments: Any) -> str:
             # The rule of the standard library: a single mapping is for %(name)s.
             arguments = arguments[0]
         return clean_text(message % arguments)
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as error:
+        if is_interruption(error):
+            raise
         return show_unfilled(message, arguments)
 
 
@@ -442,4 +484,4 @@ def _range_of(source: Any) -> str:
 def wake_threshold(queue: RecordQueue, max_export_batch_size: int) -> int:
     """Returns the length of `Port.incoming` at which the worker is woken: a batch, or half of the usable queue."""
     records = max(1, min(max_export_batch_size, queue.usable // 2))
-    return records * COLUMNS if isinstance(queue.store.incoming, list) else records
+    return (1 + records) * WIDTH if isinstance(queue.store.incoming, list) else records

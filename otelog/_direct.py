@@ -16,7 +16,7 @@ from time import time_ns
 from typing import Any
 
 from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, Port, current_context, measure, own_threads
-from otelog._values import STOPPING
+from otelog._interruption import is_foreign, is_interruption
 from otelog.handler import EVENT_NAME_KEY, NEVER_FIELDS, LoggingHandler
 
 # Whoever has put something of their own in one of these places wants to see every record.
@@ -111,22 +111,31 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
             span = context.get(SPAN_KEY)
             if span is not None:
                 span_context = span.get_span_context()
-        row = (time_ns(), source, span_context, message, arguments, fields, frame.f_code, frame.f_lasti, thread)
-    except STOPPING:
-        raise
-    except BaseException:
+        code, offset = frame.f_code, frame.f_lasti
+    except BaseException as error:
+        if is_interruption(error, in_own_code=True):
+            raise
         return False
-    if size >= SMALL_BYTES:
-        port.put_sized(row, size)
+    try:
+        if size >= SMALL_BYTES:
+            port.put_sized((time_ns(), source, span_context, message, arguments, fields, code, offset, thread), size)
+            return True
+        try:
+            # The slot is popped last, and lost by nobody: see otelog._queue.
+            port.push((time_ns(), source, span_context, message, arguments, fields, code, offset, thread, port.pop()))
+        except IndexError:
+            if is_foreign():
+                raise
+            port.put_when_full((time_ns(), source, span_context, message, arguments, fields, code, offset, thread))
+            return True
+    except MemoryError as error:
+        port.refuse_for_memory(source, error)
         return True
     try:
-        port.pop()
-    except IndexError:
-        port.put_when_full(row)
-        return True
-    port.push(row)
-    if len(port.incoming) >= port.wake_at:
-        port.wake()
+        if len(port.incoming) >= port.wake_at:
+            port.wake()
+    except MemoryError:
+        port.wake_if_due()
     return True
 
 

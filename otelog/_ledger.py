@@ -15,7 +15,7 @@ from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
 
-from otelog._severity import LEAST_URGENT, SEVERITY_RANGES, severity_range
+from otelog._severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
 from otelog._threads import RLock, get_ident
 
 REFUSED_REASONS = ("queue_full", "already_shutdown", "reentrant")
@@ -154,6 +154,10 @@ class Ledger:
             number: self._refused["queue_full", severity_range(number)].add for number in range(LEAST_URGENT)
         }
         """Counts one record below ERROR as refused because the queue was full, by severity number. Atomic."""
+        self.refuse_full = {
+            number: self._refused["queue_full", severity_range(number)].add for number in range(MOST_SEVERE + 1)
+        }
+        """The same for every severity number."""
         self._version = 0
         self._depth = 0
         self._mover = 0

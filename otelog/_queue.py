@@ -4,6 +4,10 @@ The bound by records is a deque of free slots: who puts a record in must have po
 the record out puts the slot back, so that the bound is not passed even for an instant. The bound by bytes works the
 same way: every slot stands for `SLOT_BYTES`, and a record whose estimate is larger pops further units of `UNIT_BYTES`.
 
+A slot is an object that travels with its record. A caller that is cut off with a slot in its hand -- by a signal
+handler's exception, by a lack of memory -- drops it, and a slot that nobody holds comes back by itself (`spare`). That
+is one step of C: no exception can come in between. So are the popping of a slot and the appending of a row.
+
 A part of the slots, the *reserve*, is for records at ERROR and above: a freed slot fills the reserve first.
 """
 
@@ -13,10 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import repeat
-from operator import length_hint
+from itertools import islice, repeat, starmap
+from operator import add, length_hint
 from typing import Any
 
+from otelog._interruption import is_foreign
+from otelog._nesting import Nesting
 from otelog._record import COLUMNS, SLOT_BYTES
 from otelog._severity import LEAST_URGENT
 from otelog._threads import get_ident
@@ -38,7 +44,40 @@ BLOCK_POLL = 0.001
 MOST_STAGED = 32_768
 """Records that are moved at a time out of the callers' reach; more of them would only lie there and grow cold."""
 
+MOST_READY = 16_384
+"""Slots that are made in advance, so that a queue of a million costs no more at `configure` than one of these."""
+
+WIDTH = COLUMNS + 1
+"""Values of a record in the queue: its columns and its slot."""
+
 _MANY = 2**62
+
+
+def _make_token(on_drop: Callable[[], Any]) -> type:
+    """Returns a class whose objects call this, which must be a C function, when nobody holds them any more."""
+    return type("Token", (), {"__slots__": (), "__del__": staticmethod(on_drop)})
+
+
+def _pop_or_none(free: deque[Any], make: Callable[[], Any] | None = None) -> Any:
+    """Returns what is popped, or None if there is nothing.
+
+    Args:
+        free: What there is.
+        make: Pops an entry, and makes an object of it.
+    """
+    if not free:
+        return None
+    try:
+        return (make or free.pop)()
+    except IndexError:
+        if is_foreign():
+            raise
+        return None
+    except MemoryError:
+        if make is not None and not is_foreign():
+            # The entry was popped, and there is no memory for the object.
+            free.append(())
+        raise
 
 
 def default_queue_bytes(max_queue_size: int) -> int:
@@ -86,32 +125,45 @@ class RecordQueue:
         self.reserve_size = min(int(max_records * reserve), max_records - 1)
         self.usable = max_records - self.reserve_size
         self._unit_count = (max_bytes - max_records * SLOT_BYTES) // UNIT_BYTES
-        self.slots: deque[None] = deque()
-        self._reserve: deque[None] = deque()
-        self._units: deque[None] = deque()
-        self._blocked: set[int] = set()
+        self.slots: deque[Any] = deque()
+        """Free slots; who pops one holds it."""
+        self._reserve: deque[Any] = deque()
+        self._units: deque[tuple[()]] = deque()
         self.closed = False
-        self.outstanding = 0
         self.store: _FlatStore | _EvictingStore = (
             _EvictingStore(max_records) if when_full == "drop_oldest" else _FlatStore()
         )
         self.push: Callable[[tuple[Any, ...]], None] = self.store.push
-        """Appends a row; who calls it holds a slot."""
+        """Appends a row of `WIDTH` values; the last is the slot, or a list of the slot and the record's units."""
         self._fill()
 
     def _fill(self) -> None:
-        self.slots.clear()
+        # A new class, and a new deque behind it: what an old slot does when it is dropped concerns nobody any more.
+        spare: deque[tuple[()]] = deque()
+        make_slot = _make_token(map(spare.append, repeat(())).__next__)
+        ready: list[Any] = list(
+            islice(iter(make_slot, None), min(self.max_records, max(self.reserve_size + 1, MOST_READY)))
+        )
+        spare.extend([()] * (self.max_records - len(ready)))
+        self.spare = spare
+        """One entry for each free slot that is not an object now: it was dropped, or not made yet."""
+        self._pop_spare: Callable[[], Any] = starmap(make_slot, iter(spare.pop, None)).__next__
+        # The slots of a closed queue: not dropped, so that they do not come back.
+        self._retired: list[Any] = []
         self._reserve.clear()
+        self._reserve.extend(ready[: self.reserve_size])
+        self.slots.clear()
+        self.slots.extend(ready[self.reserve_size :])
         self._units.clear()
-        self.slots.extend([None] * self.usable)
-        self._reserve.extend([None] * self.reserve_size)
-        self._units.extend([None] * self._unit_count)
+        self._units.extend([()] * self._unit_count)
+        make_unit = _make_token(map(self._units.append, repeat(())).__next__)
+        # Units are made when they are popped, and come back when they are dropped: large records are few.
+        self._pop_unit: Callable[[], Any] = starmap(make_unit, iter(self._units.pop, None)).__next__
 
     def restart_after_fork(self) -> None:
         """Empty the queue in a forked child, in place: callers hold its bound methods."""
         self.store.clear()
-        self._blocked.clear()
-        self.outstanding = 0
+        _waiting.clear()
         if not self.closed:
             self._fill()
 
@@ -124,201 +176,197 @@ class RecordQueue:
 
     def held(self) -> int:
         """Returns how many slots are held: by the records, and by callers in the middle of putting one in."""
-        return self.outstanding if self.closed else self.max_records - len(self.slots) - len(self._reserve)
+        free = len(self.slots) + len(self._reserve) + len(self.spare)
+        return self.max_records - free - len(self._retired)
 
     # Callers.
 
-    def find_slot(self, urgent: bool, may_block: bool) -> tuple[bool, Any]:
-        """Look for a slot when `slots` was empty: the reserve, an eviction, a wait.
+    def find_slot(self, urgent: bool, may_block: bool, victims: deque[Any]) -> Any:
+        """Look for a slot when `slots` was empty: a spare one, the reserve, an eviction, a wait.
 
         Args:
             urgent: The record is at ERROR or above.
             may_block: False in otelog's own threads and at finalisation.
+            victims: See `_EvictingStore.evict`.
 
         Returns:
-            Whether the caller now holds a slot, and the row that was evicted for it, or None.
+            The slot, or None.
         """
+        # Nowhere here is a slot kept in a variable: a traceback that somebody keeps would keep it, too.
         if self.closed:
-            return False, None
-        if urgent:
-            try:
-                self._reserve.pop()
-            except IndexError:
-                pass
-            else:
-                return True, None
-        if self.when_full == "drop_oldest":
-            victim = self.store.evict()
-            if victim is not None:
-                return True, victim
-        elif self.when_full == "block" and may_block:
-            return self._wait_for_slot(urgent), None
-        return False, None
+            return None
+        return self._find_free(urgent) or self._find_occupied(urgent, may_block, victims)
 
-    def _wait_for_slot(self, urgent: bool) -> bool:
-        me = get_ident()
-        if me in self._blocked:
+    def _find_free(self, urgent: bool) -> Any:
+        return (
+            _pop_or_none(self.slots)
+            or (urgent and _pop_or_none(self._reserve))
+            or (
+                (urgent or len(self.spare) > self.reserve_size - len(self._reserve))
+                and _pop_or_none(self.spare, self._pop_spare)
+            )
+            or None
+        )
+
+    def _find_occupied(self, urgent: bool, may_block: bool, victims: deque[Any]) -> Any:
+        if self.when_full == "drop_oldest":
+            if self.store.evict(victims):
+                return victims[-1][COLUMNS][0] if type(victims[-1][COLUMNS]) is list else victims[-1][COLUMNS]
+        elif self.when_full == "block" and may_block:
+            return self._wait_for_slot(urgent)
+        return None
+
+    def _wait_for_slot(self, urgent: bool) -> Any:
+        if _waiting.is_inside():
             # A signal handler or a __del__ on top of a call that waits already.
-            return False
+            return None
+        slot: Any = None
+        me = get_ident()
         try:
-            self._blocked.add(me)
+            _waiting.enter(me)
             deadline = time.monotonic() + self.block_timeout
             while not self.closed:
-                try:
-                    self.slots.pop()
-                except IndexError:
-                    pass
-                else:
-                    return True
-                if urgent:
-                    try:
-                        self._reserve.pop()
-                    except IndexError:
-                        pass
-                    else:
-                        return True
+                slot = self._find_free(urgent)
+                if slot is not None:
+                    return slot
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    return False
+                    break
                 time.sleep(min(BLOCK_POLL, left))
-            return False
+            return None
         finally:
-            self._blocked.discard(me)
+            _waiting.leave(me)
+            slot = None
 
-    def wait_for_units(self, size_bytes: int) -> int:
+    def wait_for_units(self, size_bytes: int) -> list[Any] | None:
         """Wait as ``"block"`` does until `take_units` succeeds; returns what it returns."""
+        if _waiting.is_inside():
+            return None
         me = get_ident()
-        if me in self._blocked:
-            return -1
         try:
-            self._blocked.add(me)
+            _waiting.enter(me)
             deadline = time.monotonic() + self.block_timeout
             while not self.closed and (left := deadline - time.monotonic()) > 0:
                 time.sleep(min(BLOCK_POLL, left))
                 units = self.take_units(size_bytes)
-                if units >= 0:
+                if units is not None:
                     return units
-            return -1
+            return None
         finally:
-            self._blocked.discard(me)
+            _waiting.leave(me)
 
     def fits(self, size_bytes: int) -> bool:
         """Returns whether an empty queue would have the units for a record of this estimate."""
         return size_bytes <= SLOT_BYTES + self._unit_count * UNIT_BYTES
 
-    def return_slot(self) -> None:
-        """Give back the slot of a record that a caller has evicted without taking its place. Free of locks."""
-        self.slots.append(None)
-        if self.closed:
-            # The queue was closed meanwhile: nobody may find the slot.
-            with suppress(IndexError):
-                self.slots.pop()
-
-    def take_units(self, size_bytes: int) -> int:
+    def take_units(self, size_bytes: int) -> list[Any] | None:
         """Pop the further units that a record of this estimate needs.
 
         Returns:
-            How many, 0 for a small record, or -1 if there are not enough (then none is held).
+            The units, which come back when nobody holds them any more, or None if there are not enough.
         """
-        if size_bytes <= SLOT_BYTES:
-            return 0
         wanted = -(-(size_bytes - SLOT_BYTES) // UNIT_BYTES)
         if wanted > self._unit_count:
-            return -1
-        held = 0
+            return None
+        units: list[Any] = []
         try:
-            while held < wanted:
-                self._units.pop()
-                held += 1
-        except IndexError:
-            self._units.extend([None] * held)
-            return -1
-        return wanted
+            while len(units) < wanted:
+                units.append(_pop_or_none(self._units, self._pop_unit))
+                if units[-1] is None:
+                    units.clear()
+                    return None
+        except BaseException:
+            units.clear()
+            raise
+        return units
 
     # Whoever takes records out.
 
-    def release_units(self, units: int) -> None:
-        """Give back units; any thread may, without a lock."""
-        self._units.extend([None] * units)
+    def take(self, most: int) -> tuple[list[Any], list[Any]]:
+        """Take the oldest records, at most `most`; returns their columns, one record after the other, and their slots.
 
-    def units_are_out(self) -> bool:
-        """Returns whether any record in the queue may hold units."""
-        return len(self._units) < self._unit_count
+        Only under the ledger's `moving`, and `release` has to follow.
+        """
+        rows = self.store.take(most)
+        slots = rows[COLUMNS::WIDTH]
+        del rows[COLUMNS::WIDTH]
+        if len(self._units) < self._unit_count:
+            slots = [slot[0] if type(slot) is list else slot for slot in slots]
+        return rows, slots
 
-    def release(self, slots: int) -> None:
+    def release(self, slots: list[Any]) -> None:
         """Give back the slots of records that have left the queue; only under the ledger's `moving`."""
         if self.closed:
-            self.outstanding -= slots
+            self._retired += slots
             return
         missing = self.reserve_size - len(self._reserve)
         if missing > 0:
-            first = min(missing, slots)
-            self._reserve.extend([None] * first)
-            slots -= first
+            self._reserve.extend(slots[:missing])
+            del slots[:missing]
         if slots:
-            self.slots.extend([None] * slots)
+            self.slots.extend(slots)
 
     def close(self) -> None:
         """Refuse from now on; idempotent, and only under the ledger's `moving`.
 
-        Records that are in stay to be taken. `outstanding` then says how many slots are still held: by them, or by a
-        caller in the middle of putting one in.
+        Records that are in stay to be taken. `held` then says how many slots are still held: by them, or by a caller in
+        the middle of putting one in.
         """
-        if self.closed:
-            return
         self.closed = True
         self._units.clear()
-        free = 0
         for slots in (self.slots, self._reserve):
-            try:
-                while True:
-                    slots.pop()
-                    free += 1
-            except IndexError:
-                pass
-        self.outstanding = self.max_records - free
+            with suppress(IndexError):
+                self._retired.extend(iter(slots.pop, None))
+
+
+_waiting = Nesting()
+for _function in (RecordQueue._wait_for_slot, RecordQueue.wait_for_units):
+    _waiting.add(_function.__code__)
 
 
 class _FlatStore:
     """All values of all records, one after the other, in a list; only the worker takes any out.
 
     ``list.extend`` of a tuple, a slice and a slice's deletion are each one step under the interpreter lock.
+
+    `incoming` begins with a row that is no record: CPython loses a reference to the tuple, and with it a slot, when
+    there is no memory to extend a list that is empty.
     """
 
     def __init__(self) -> None:
-        self.incoming: list[Any] = []
+        self.incoming: list[Any] = [None] * WIDTH
         # Moved here many at a time, last record first, so that taking a batch off the end does not shift what is left.
         self.staged: list[Any] = []
         self.push: Callable[[tuple[Any, ...]], None] = self.incoming.extend
 
     def count(self) -> tuple[int, int]:
-        return (len(self.incoming) + len(self.staged)) // COLUMNS, 0
+        return (len(self.incoming) + len(self.staged)) // WIDTH - 1, 0
 
     def behind(self) -> int:
         """Returns what the length of `incoming` leaves out of the records that are held."""
         return len(self.staged)
 
     def clear(self) -> None:
-        self.incoming.clear()
+        del self.incoming[WIDTH:]
         self.staged.clear()
 
-    def evict(self) -> None:
-        return None
+    def evict(self, victims: deque[Any]) -> bool:
+        return False
 
     def take(self, most: int) -> list[Any]:
         """Take the oldest records, at most `most`; returns their values, one record after the other."""
         rows = self._take_staged(most)
-        missing = most - len(rows) // COLUMNS
+        missing = most - len(rows) // WIDTH
         if missing:
-            moved = self.incoming[: max(missing, MOST_STAGED) * COLUMNS]
-            del self.incoming[: len(moved)]
+            moved = self.incoming[WIDTH : WIDTH + max(missing, MOST_STAGED) * WIDTH]
+            del self.incoming[WIDTH : WIDTH + len(moved)]
             moved.reverse()
             self.staged = moved
             rows += self._take_staged(missing)
         return rows
 
     def _take_staged(self, most: int) -> list[Any]:
-        first = max(0, len(self.staged) - most * COLUMNS)
+        first = max(0, len(self.staged) - most * WIDTH)
         rows = self.staged[first:]
         del self.staged[first:]
         rows.reverse()
@@ -329,7 +377,7 @@ class _EvictingStore:
     """Rows in two deques, below ERROR and from ERROR up, so that the oldest of either can be evicted by a caller.
 
     An eviction must leave the queue and be counted in one step, or a reader could see the record in neither or both
-    places: ``zip`` pops the row and advances the counter inside one call of C.
+    places: ``map`` pops the row and advances the counter inside one call of C.
     """
 
     def __init__(self, max_records: int) -> None:
@@ -340,8 +388,9 @@ class _EvictingStore:
         self._start_count()
 
     def push(self, row: tuple[Any, ...]) -> None:
-        (self._high if is_urgent(row[1]) else self._low).append(row)
+        # In this order: what fails after the record is in would be taken for its loss.
         self.incoming.append(None)
+        (self._high if is_urgent(row[1]) else self._low).append(row)
 
     def behind(self) -> int:
         """Returns what the length of `incoming` leaves out of the records that are held; negative after evictions."""
@@ -361,20 +410,29 @@ class _EvictingStore:
         self._start_count()
 
     def _start_count(self) -> None:
-        self._left = repeat(None, _MANY)
-        nobody = object()
-        self._evict_low = zip(iter(self._low.popleft, nobody), self._left, strict=False)
-        self._evict_high = zip(iter(self._high.popleft, nobody), self._left, strict=False)
+        self._left = repeat((), _MANY)
+        # A row and nothing is the row. (A zip would keep the last row alive.)
+        self._evict_low = map(add, iter(self._low.popleft, None), self._left)
+        self._evict_high = map(add, iter(self._high.popleft, None), self._left)
 
-    def evict(self) -> tuple[Any, ...] | None:
-        try:
-            return next(self._evict_low)[0]
-        except IndexError:
-            pass
-        try:
-            return next(self._evict_high)[0]
-        except IndexError:
-            return None
+    def evict(self, victims: deque[Any]) -> bool:
+        """Take the oldest record below ERROR, or the oldest, out of a caller's way, and count it.
+
+        Args:
+            victims: Where its row is added, in the same step: an interruption finds it there.
+
+        Returns:
+            Whether there was one.
+        """
+        for oldest in (self._evict_low, self._evict_high):
+            try:
+                victims.extend(islice(oldest, 1))
+            except IndexError:
+                if is_foreign():
+                    raise
+            else:
+                return True
+        return False
 
     def take(self, most: int) -> list[Any]:
         rows: list[Any] = []

@@ -138,6 +138,7 @@ class Special:
         self.discarded = discarded
         self.special = True
         self.extra_units = 0
+        """The units of the queue's bound by bytes that this record takes beside its slot."""
         self.given_time = given_time or source.given_time
 
 

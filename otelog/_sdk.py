@@ -16,7 +16,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otelog._attributes import AttributeBuilder, build_body
-from otelog._capture import begin_conversion, end_conversion
+from otelog._capture import converting
+from otelog._interruption import is_interruption
 from otelog._record import (
     COLUMNS,
     FIELD_BYTES,
@@ -118,6 +119,8 @@ class RowMaker:
         try:
             return self.make(record)
         except Exception as error:
+            if is_interruption(error):
+                raise
             return make_broken_row(error)
 
     def _source_of(self, record: Any, number: int, text: str | None, given_time: bool) -> Source:
@@ -143,9 +146,11 @@ class RowMaker:
 
 
 def _convert(body: Any, fields: dict[str, Any] | None) -> tuple[AnyValue, dict[str, Any] | None, int]:
-    if not begin_conversion():
+    if converting.is_inside():
         raise ReentrantError
+    me = get_ident()
     try:
+        converting.enter(me)
         if type(body) is not str:
             body = to_any_value(body)
         size = estimate_bytes(body)
@@ -154,7 +159,10 @@ def _convert(body: Any, fields: dict[str, Any] | None) -> tuple[AnyValue, dict[s
             size += sum(FIELD_BYTES + estimate_bytes(value) for value in fields.values())
         return body, fields, size
     finally:
-        end_conversion()
+        converting.leave(me)
+
+
+converting.add(_convert.__code__)
 
 
 def number_of(severity: Any) -> int:

@@ -14,6 +14,9 @@ _NUMBERS_PER_RANGE = 4
 SEVERITY_RANGES: tuple[str, ...] = ("unspecified", "trace", "debug", "info", "warn", "error", "fatal")
 """The closed set of names that `severity_range` answers with, least severe first."""
 
+MOST_SEVERE = 24
+"""FATAL4, the largest severity number."""
+
 LEAST_URGENT = 17
 """ERROR: records from here up may take the reserve of a queue, and are the last to be evicted."""
 

@@ -17,7 +17,8 @@ from itertools import islice
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from otelog._values import STOPPING, clean_text, type_names
+from otelog._interruption import is_interruption
+from otelog._values import clean_text, type_names
 
 HEAD_FRAMES = 20
 TAIL_FRAMES = 80
@@ -114,7 +115,7 @@ def capture_exception(error: BaseException) -> CapturedException:
     Returns:
         What was taken.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Runs the exception's own `__str__`, reads no file and
+    Never raises, but lets an interruption pass. Runs the exception's own `__str__`, reads no file and
     takes no lock. Safe in any thread.
     """
     try:
@@ -124,9 +125,9 @@ def capture_exception(error: BaseException) -> CapturedException:
             return CapturedException((link,), _size_of(link))
         links = _take_related(error, link)
         return CapturedException(links, sum(map(_size_of, links)))
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         module, name = type_names(type(error))
         return CapturedException((_Link(module, name, STR_FAILED, (), 0, (), None),), 512)
 
@@ -161,9 +162,9 @@ def _take(error: BaseException) -> _Link:
             message = str.__str__(message)
         if len(message) > MAX_TEXT_LENGTH:
             message = _shorten_text(message)
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         message = STR_FAILED
     frames: list[_Place] = []
     left_out = 0
@@ -184,10 +185,10 @@ def _take(error: BaseException) -> _Link:
             notes = _take_notes(found)
         if issubclass(kind, SyntaxError):
             syntax = _take_syntax(error)
-    except STOPPING:
-        raise
-    except BaseException:
-        pass  # an attribute that lies: what was taken so far is kept
+    except BaseException as failure:
+        # An attribute that lies: what was taken so far is kept.
+        if is_interruption(failure):
+            raise
     return _Link(module, name, message, tuple(frames), left_out, notes, syntax)
 
 
@@ -293,9 +294,9 @@ else:
 def _guarded(convert: Callable[[object], str], value: object, failed: str) -> str:
     try:
         return _shorten_text(str.__str__(convert(value)))
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return failed
 
 

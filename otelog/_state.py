@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -21,10 +22,10 @@ class UnconfiguredPort(Port):
 
     def __init__(self) -> None:
         queue = RecordQueue(1, SLOT_BYTES)
-        queue.slots.clear()
+        queue.close()
         super().__init__(queue, Ledger(), wake=_do_nothing, wake_at=NEVER)
 
-    def put_when_full(self, row: tuple[Any, ...], size_units: int = 0) -> None:
+    def put_when_full(self, row: tuple[Any, ...], units: Sequence[Any] = ()) -> None:
         """Every fast call ends here, since there is no slot."""
         _, source, _, message, arguments, fields, code, offset, _ = row
         _log(source, message, arguments, fields, code, offset)

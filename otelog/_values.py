@@ -6,8 +6,8 @@ datetime ISO 8601; an exception "module.Type: message"; everything else (UUID, D
 generators) its `str`. Fields that a dataclass or attrs class keeps out of its `repr` are left out here too: they are
 usually secrets.
 
-What user code raises on the way spoils its own value alone. Only KeyboardInterrupt and SystemExit pass: a signal
-handler may have raised them while we happened to be here, and they are not ours to swallow.
+What user code raises on the way spoils its own value alone. Only what stops the process passes, and what a signal
+handler raises while we happen to be here: that is not ours to swallow (`otelog._interruption`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from itertools import islice
 from sys import getsizeof
 from typing import Any, TypeAlias
 
+from otelog._interruption import is_interruption
 from otelog.exceptions import ConfigurationError
 
 Scalar: TypeAlias = "bool | int | float | str | bytes | None"
@@ -51,9 +52,6 @@ MAX_DECIMAL_BITS = 2048
 
 MAX_HEX_BITS = 65_536
 """Larger ones are written in hexadecimal up to this size, and beyond it only described."""
-
-STOPPING = (KeyboardInterrupt, SystemExit)
-"""What passes through every guard of otelog: see the module's docstring."""
 
 _INT64_MIN = -(2**63)
 _INT64_MAX = 2**63 - 1
@@ -116,20 +114,20 @@ def safe_str(value: object) -> str:
     Returns:
         An exact `str` that UTF-8 can encode, of any length.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Safe in any thread; runs the value's own code.
+    Never raises, but lets an interruption pass. Safe in any thread; runs the value's own code.
     """
     if type(value) is int:
         return _int_text(value)
     try:
         try:
             return clean_text(str(value))
-        except STOPPING:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             return clean_text(repr(value))
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return _unprintable(value)
 
 
@@ -150,9 +148,9 @@ def type_names(kind: type) -> tuple[str, str]:
     try:
         module: object = kind.__module__
         name: object = kind.__qualname__
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return "<unknown>", "<unknown>"
     return (module if type(module) is str else "<unknown>", name if type(name) is str else "<unknown>")
 
@@ -169,7 +167,7 @@ def to_any_value(value: Any, limits: Limits = DEFAULT_LIMITS) -> AnyValue:
         are text. What cannot be converted, lies too deep, or holds itself is a short marker in its place. Converting
         the result again changes nothing.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Safe in any thread; runs the value's own code.
+    Never raises, but lets an interruption pass. Safe in any thread; runs the value's own code.
 
     Source: OpenTelemetry common, "AnyValue".
     """
@@ -185,9 +183,12 @@ def to_any_value(value: Any, limits: Limits = DEFAULT_LIMITS) -> AnyValue:
         return legal
     try:
         return value[: limits.max_value_length] if kind is bytes else _Conversion(limits).convert(value, 0)
-    except STOPPING:
-        raise
-    except BaseException:
+    except RecursionError:
+        # Here no further call can be trusted.
+        return UNREADABLE
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         # Only the end of the stack leads here, where no further call can be trusted.
         return UNREADABLE
 
@@ -203,7 +204,7 @@ def to_attributes(attributes: Mapping[Any, Any], limits: Limits = DEFAULT_LIMITS
         The attributes, owned by the caller, and how many were discarded over the limit. A key that is no text is
         converted; one that is taken already gets "#" and its position.
 
-    Never raises, but lets KeyboardInterrupt and SystemExit pass. Safe in any thread; runs the values' own code.
+    Never raises, but lets an interruption pass. Safe in any thread; runs the values' own code.
     """
     pairs: Iterable[tuple[Any, Any]]
     if type(attributes) is dict:
@@ -256,11 +257,11 @@ class _Conversion:
             return to_any_value(value, self._limits)
         try:
             return self._convert_object(value, kind, depth)
-        except STOPPING:
-            raise
         except RecursionError:
             return TOO_DEEP
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             return self._text(safe_str(value))
 
     def _convert_object(self, value: Any, kind: type, depth: int) -> AnyValue:
@@ -443,9 +444,9 @@ def _fields_of(value: Any, names: list[str]) -> Iterator[tuple[str, Any]]:
     for name in names:
         try:
             item = getattr(value, name)
-        except STOPPING:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             item = UNREADABLE
         yield name, item
 
@@ -454,9 +455,11 @@ def _items_of(value: Any) -> Iterator[Any]:
     try:
         for item in value:  # noqa: UP028 - "yield from" would also close the value's own iterator
             yield item
-    except (*STOPPING, GeneratorExit):
+    except GeneratorExit:
         raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         yield UNREADABLE
 
 
@@ -465,8 +468,8 @@ def _pairs_of(value: Any, most: int) -> Iterator[tuple[Any, Any]]:
     for key in list(islice(_items_of(value), most)):
         try:
             item = UNREADABLE if key is UNREADABLE else value[key]
-        except STOPPING:
-            raise
-        except BaseException:
+        except BaseException as failure:
+            if is_interruption(failure):
+                raise
             item = UNREADABLE
         yield key, item

@@ -136,9 +136,14 @@ class Worker:
     def wake(self) -> None:
         """Tell the worker that a batch is there. Re-entrant and free of locks."""
         self.port.wake_at = NEVER
-        # What is in the inbox will be seen after this moment: one word is enough.
-        if self._inbox.empty():
+        try:
+            # What is in the inbox will be seen after this moment: one word is enough.
+            if self._inbox.empty():
+                self._inbox.put(None)
+        except BaseException:
+            # An interruption between the two would leave the worker asleep until its schedule.
             self._inbox.put(None)
+            raise
 
     def nudge(self) -> None:
         """Have whatever is there exported, and wait for nothing. Re-entrant and free of locks."""
@@ -344,7 +349,7 @@ class Worker:
         if now >= self._stop.stop_deadline:
             return True
         give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
-        while self.queue.outstanding > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
+        while self.queue.held() > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
             time.sleep(0.001)
         return not self.queue.count()[0]
 
@@ -409,18 +414,14 @@ class Worker:
                 ledger.begin_move()
                 try:
                     held = queue.held()
-                    rows = queue.store.take(most)
+                    rows, slots = queue.take(most)
+                    queue.release(slots)
                     count = len(rows) // COLUMNS
-                    queue.release(count)
                     ledger.take(count, held)
                     ledger.accept(count)
                     self.way_out.accept(rows)
                 finally:
                     ledger.end_move()
-        if rows and queue.units_are_out():
-            units = sum(source.extra_units for source in rows[1::COLUMNS] if source.special)
-            if units:
-                queue.release_units(units)
         return rows
 
     def _recover(self, error: BaseException) -> None:

@@ -23,10 +23,11 @@ from otelog._capture import (
     own_threads,
 )
 from otelog._diagnostics import warn
+from otelog._interruption import is_foreign, is_interruption
 from otelog._record import CodeSite, Source
 from otelog._severity import severity_number
 from otelog._state import GATE
-from otelog._values import STOPPING, safe_str
+from otelog._values import safe_str
 from otelog.logger import find_exception
 from otelog.processor import BatchLogRecordProcessor
 
@@ -57,6 +58,8 @@ _here = _Here()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: setattr(_here, "pid", os.getpid()))
 
+
+_UNKNOWN = Source("", 0, "")
 
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
 
@@ -143,23 +146,34 @@ class LoggingHandler(logging.Handler):
                 span = context.get(SPAN_KEY)
                 if span is not None:
                     span_context = span.get_span_context()
-            row = (int(created * 1e9), source, span_context, message, arguments, fields, None, 0, thread or me)
-            port = self.gate.port
+            time_ns = int(created * 1e9)
+        except BaseException as error:
+            if is_interruption(error, in_own_code=True):
+                raise
+            self._take_broken(record, error)
+            return True
+        port = self.gate.port
+        try:
+            thread = thread or me
             if size >= SMALL_BYTES:
-                port.put_sized(row, size)
+                port.put_sized((time_ns, source, span_context, message, arguments, fields, None, 0, thread), size)
                 return True
             try:
-                port.pop()
+                # The slot is popped last, and lost by nobody: see otelog._queue.
+                port.push((time_ns, source, span_context, message, arguments, fields, None, 0, thread, port.pop()))
             except IndexError:
-                port.put_when_full(row)
+                if is_foreign():
+                    raise
+                port.put_when_full((time_ns, source, span_context, message, arguments, fields, None, 0, thread))
                 return True
-            port.push(row)
+        except MemoryError as error:
+            port.refuse_for_memory(source, error)
+            return True
+        try:
             if len(port.incoming) >= port.wake_at:
                 port.wake()
-        except STOPPING:
-            raise
-        except BaseException as error:
-            self._take_broken(record, error)
+        except MemoryError:
+            port.wake_if_due()
         return True
 
     def _had_already(self, record: logging.LogRecord) -> bool:
@@ -240,15 +254,20 @@ class LoggingHandler(logging.Handler):
 
     def _take_broken(self, record: logging.LogRecord, error: BaseException) -> None:
         # A record without the standard fields, or with values of other types in them.
-        source = Source(str(getattr(record, "name", "")), severity_number(getattr(record, "levelno", 0)), "")
-        self.gate.port.capture(
-            time.time_ns(),
-            source,
-            getattr(record, "msg", repr(error)),
-            getattr(record, "args", None),
-            None,
-            thread=get_ident(),
-        )
+        port = self.gate.port
+        number = severity_number(getattr(record, "levelno", 0))
+        try:
+            source = Source(str(getattr(record, "name", "")), number, "")
+            port.capture(
+                time.time_ns(),
+                source,
+                getattr(record, "msg", repr(error)),
+                getattr(record, "args", None),
+                None,
+                thread=get_ident(),
+            )
+        except MemoryError as shortage:
+            port.refuse_for_memory(_UNKNOWN, shortage)
 
 
 def _ask_for_message(record: logging.LogRecord) -> str:

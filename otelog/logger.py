@@ -19,7 +19,6 @@ from opentelemetry.context import attach, detach, get_current, set_value
 
 from otelog._capture import (
     BOUND_KEY,
-    FIXED_SIZE,
     ODD,
     SMALL_BYTES,
     SPAN_KEY,
@@ -30,9 +29,10 @@ from otelog._capture import (
     own_threads,
 )
 from otelog._diagnostics import warn
+from otelog._interruption import is_foreign, is_interruption
 from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
-from otelog._values import STOPPING, safe_str
+from otelog._values import safe_str
 
 ExcInfo = Union[
     bool,
@@ -46,6 +46,7 @@ ExcInfo = Union[
 _LEVELS = ((10, "DEBUG"), (20, "INFO"), (30, "WARNING"), (40, "ERROR"), (50, "CRITICAL"))
 
 _getframe = sys._getframe
+NoneType = type(None)
 _LEAST_INT = -(2**63)
 _MOST_INT = 2**63 - 1
 
@@ -68,8 +69,7 @@ def _level_method(index: int) -> Callable[..., None]:
         source = self._sources[index]
         size = ODD
         if type(msg) is str:
-            # Also a type whose metaclass raises, or a foreign span that does, ends in the slow way and not in the
-            # application.
+            # A foreign span that raises ends in the slow way, and not in the application.
             try:
                 # It raises where Python is called by nothing but C: at exit, in a new thread.
                 frame = _getframe(1)
@@ -82,7 +82,7 @@ def _level_method(index: int) -> Callable[..., None]:
                     elif kind is int:
                         if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                             size = ODD
-                    elif kind not in FIXED_SIZE:
+                    elif kind is not float and kind is not bool and kind is not NoneType:
                         size = ODD
                 if fields:
                     size += FIELD_BYTES * len(fields)
@@ -97,7 +97,7 @@ def _level_method(index: int) -> Callable[..., None]:
                             if kind is int:
                                 if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                                     size = ODD
-                            elif kind not in FIXED_SIZE:
+                            elif kind is not bool and kind is not NoneType:
                                 size = ODD
                     if keyword and ("exc_info" in fields or "stack_info" in fields or "stacklevel" in fields):
                         size = ODD
@@ -117,26 +117,50 @@ def _level_method(index: int) -> Callable[..., None]:
                         span = context.get(SPAN_KEY)
                         if span is not None:
                             span_context = span.get_span_context()
-            except STOPPING:
-                raise
-            except BaseException:
+            except BaseException as error:
+                if is_interruption(error, in_own_code=True):
+                    raise
                 size = ODD
-        if size < SMALL_BYTES:
-            try:
-                port.pop()
-            except IndexError:
-                port.put_when_full(
-                    (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
-                )
+        try:
+            if size < SMALL_BYTES:
+                try:
+                    # The slot is popped last, and lost by nobody: see otelog._queue.
+                    port.push(
+                        (
+                            time_ns(),
+                            source,
+                            span_context,
+                            msg,
+                            args,
+                            kept,
+                            frame.f_code,
+                            frame.f_lasti,
+                            thread,
+                            port.pop(),
+                        )
+                    )
+                except IndexError:
+                    if is_foreign():
+                        raise
+                    port.put_when_full(
+                        (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
+                    )
+                    return
+            elif size < ODD:
+                row = (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
+                port.put_sized(row, size)
                 return
-            port.push((time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread))
+            else:
+                self._log_slowly(source, _find_caller(2), msg, args, fields)
+                return
+        except MemoryError as error:
+            port.refuse_for_memory(source, error)
+            return
+        try:
             if len(port.incoming) >= port.wake_at:
                 port.wake()
-        elif size < ODD:
-            row = (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
-            port.put_sized(row, size)
-        else:
-            self._log_slowly(source, _find_caller(2), msg, args, fields)
+        except MemoryError:
+            port.wake_if_due()
 
     log.__name__ = text.lower()
     log.__qualname__ = f"Logger.{log.__name__}"
@@ -242,23 +266,26 @@ class Logger:
         fields: dict[str, Any],
         event_name: str | None = None,
     ) -> None:
-        exc_info = fields.pop("exc_info", None)
-        stack_info = fields.pop("stack_info", False)
-        stacklevel = fields.pop("stacklevel", 1)
-        while type(stacklevel) is int and stacklevel > 1 and frame is not None and frame.f_back is not None:
-            frame = frame.f_back
-            stacklevel -= 1
-        self._capture(
-            source,
-            frame.f_code if frame is not None else None,
-            frame.f_lasti if frame is not None else 0,
-            msg,
-            args,
-            fields,
-            error=find_exception(exc_info),
-            stack=frame if is_true(stack_info) else None,
-            event_name=event_name,
-        )
+        try:
+            exc_info = fields.pop("exc_info", None)
+            stack_info = fields.pop("stack_info", False)
+            stacklevel = fields.pop("stacklevel", 1)
+            while type(stacklevel) is int and stacklevel > 1 and frame is not None and frame.f_back is not None:
+                frame = frame.f_back
+                stacklevel -= 1
+            self._capture(
+                source,
+                frame.f_code if frame is not None else None,
+                frame.f_lasti if frame is not None else 0,
+                msg,
+                args,
+                fields,
+                error=find_exception(exc_info),
+                stack=frame if is_true(stack_info) else None,
+                event_name=event_name,
+            )
+        except MemoryError as error:
+            self._gate.port.refuse_for_memory(source, error)
 
     def log_at(
         self,
@@ -314,9 +341,9 @@ class Logger:
 def _number_of(level: int | str) -> int:
     try:
         return level_number(level)
-    except STOPPING:
-        raise
     except BaseException as error:
+        if is_interruption(error):
+            raise
         warn("level", f"a log call at a level that does not exist is taken as INFO: {safe_str(error)}")
         return logging.INFO
 
@@ -329,20 +356,20 @@ def find_exception(exc_info: Any) -> BaseException | None:
         if type(exc_info) is tuple:
             return exc_info[1] if len(exc_info) == 3 and isinstance(exc_info[1], BaseException) else None
         return sys.exc_info()[1] if is_true(exc_info) else None
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         # It lies about its class.
         return None
 
 
 def is_true(value: Any) -> bool:
-    """Returns a value's truth; one that has none is not true. Never raises but to stop the process."""
+    """Returns a value's truth; one that has none is not true. Never raises, but lets an interruption pass."""
     try:
         return bool(value)
-    except STOPPING:
-        raise
-    except BaseException:
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
         return False
 
 

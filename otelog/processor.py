@@ -19,6 +19,7 @@ from otelog._carrier import Carrier
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
 from otelog._fork import unwatch
+from otelog._interruption import is_interruption
 from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
 from otelog._metrics import publish
@@ -131,6 +132,8 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         except ReentrantError:
             port.ledger.refuse("reentrant", severity_range(number_of(log_record.log_record.severity_number)))
         except Exception as error:
+            if is_interruption(error):
+                raise
             port.put_sized(*make_broken_row(error))
         else:
             port.put_sized(row, size_bytes)

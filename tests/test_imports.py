@@ -28,6 +28,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_record",
             "_stop",
             "_fork_gate",
+            "_interruption",
+            "_nesting",
             "_loading",
             "_threads",
         }

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from otelog import ConfigurationError
 from otelog._capture import Port, own_threads
 from otelog._ledger import Ledger
-from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, RecordQueue, default_queue_bytes
+from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, RecordQueue, _waiting, default_queue_bytes
 from otelog._record import Source
 from tools.waiting import wait_until
 
@@ -48,12 +49,11 @@ class Side:
         ledger = self.ledger
         ledger.begin_move()
         held = self.queue.held()
-        rows = self.queue.store.take(most)
-        self.queue.release(len(rows) // COLUMNS)
+        rows, slots = self.queue.take(most)
+        self.queue.release(slots)
         ledger.take(len(rows) // COLUMNS, held)
         ledger.remove("filtered", len(rows) // COLUMNS)
         ledger.end_move()
-        self.queue.release_units(sum(source.extra_units for source in rows[1::COLUMNS] if source.special))
         return rows[3::COLUMNS]
 
     def refused(self, reason: str = "queue_full") -> int:
@@ -151,9 +151,10 @@ def test_an_eviction_and_its_count_are_one_step(quick_switches):
 
     def evict(number: int) -> None:
         while not done.is_set():
-            assert side.queue.store.evict() is not None
+            victims: deque[Any] = deque()
+            assert side.queue.store.evict(victims)
             begun[number] += 1
-            side.queue.store.push((1, INFO, None, "again", None, None, None, 0, 1))
+            side.queue.store.push((1, INFO, None, "again", None, None, None, 0, 1, victims[0][COLUMNS]))
             returned[number] += 1
 
     threads = [threading.Thread(target=evict, args=(number,)) for number in range(4)]
@@ -206,7 +207,7 @@ def test_block_waits_until_there_is_room():
     side.put()
     thread = threading.Thread(target=side.put)
     thread.start()
-    wait_until(lambda: side.queue._blocked)
+    wait_until(lambda: _waiting._threads)
     assert side.take() == ["m1"]
     thread.join(10)
     assert not thread.is_alive()
@@ -230,7 +231,7 @@ def test_block_lets_an_error_take_the_reserve_while_it_waits():
     assert side.queue.held() == 2
     thread = threading.Thread(target=side.put, args=(ERROR,))
     thread.start()
-    wait_until(lambda: side.queue._blocked)
+    wait_until(lambda: _waiting._threads)
     # One slot is free: it belongs to the reserve.
     assert side.take(1) == ["m1"]
     thread.join(10)
@@ -278,7 +279,7 @@ def test_a_shutdown_ends_the_wait_of_a_blocked_call():
     side.put()
     thread = threading.Thread(target=side.put)
     thread.start()
-    wait_until(lambda: side.queue._blocked)
+    wait_until(lambda: _waiting._threads)
     side.queue.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -294,21 +295,21 @@ def test_after_close_everything_is_refused_and_what_is_in_stays():
     side.put()
     side.put(ERROR, size_bytes=SLOT_BYTES + UNIT_BYTES)
     assert side.refused("already_shutdown") == 2
-    assert side.queue.outstanding == 2
+    assert side.queue.held() == 2
     assert side.take() == ["m1", "m2"]
-    assert side.queue.outstanding == 0
+    assert side.queue.held() == 0
     side.put()
     assert side.refused("already_shutdown") == 3
 
 
 def test_close_knows_of_a_caller_in_the_middle_of_a_call():
     side = Side(5)
-    side.port.pop()
+    slot = side.port.pop()
     side.queue.close()
-    assert side.queue.outstanding == 1
-    side.port.push((1, INFO, None, "late", None, None, None, 0, 1))
+    assert side.queue.held() == 1
+    side.port.push((1, INFO, None, "late", None, None, None, 0, 1, slot))
     assert side.take() == ["late"]
-    assert side.queue.outstanding == 0
+    assert side.queue.held() == 0
 
 
 def test_a_record_larger_than_the_queue_is_refused_and_takes_nothing():

@@ -369,12 +369,12 @@ def test_records_of_callers_that_were_in_the_middle_of_a_call_are_delivered_at_s
     exporter = ExporterForTests()
     processor = BatchLogRecordProcessor(exporter, 1_000_000)
     port = processor.gate.port
-    port.pop()
+    slot = port.pop()
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(processor.shutdown(10_000)))
     thread.start()
     wait_until(lambda: port.queue.closed)
-    port.push((1, Source("tests", 9, "INFO"), None, "slow caller", None, None, None, 0, 1))
+    port.push((1, Source("tests", 9, "INFO"), None, "slow caller", None, None, None, 0, 1, slot))
     thread.join()
     assert answers == [True]
     assert exporter.bodies() == ["slow caller"]
@@ -383,9 +383,9 @@ def test_records_of_callers_that_were_in_the_middle_of_a_call_are_delivered_at_s
 def test_a_record_that_comes_after_the_end_is_counted_when_somebody_looks():
     processor = BatchLogRecordProcessor(ExporterForTests(), 1_000_000)
     port = processor.gate.port
-    port.pop()
+    slot = port.pop()
     processor.shutdown(10)
-    port.push((1, Source("tests", 9, "INFO"), None, "very slow caller", None, None, None, 0, 1))
+    port.push((1, Source("tests", 9, "INFO"), None, "very slow caller", None, None, None, 0, 1, slot))
     stats = processor.stats()
     check_identity(stats)
     assert (stats.created, stats.queued, stats.dropped["shutdown_timeout"]) == (1, 0, 1)
