@@ -286,8 +286,8 @@ def _describe(error: BaseException) -> tuple[str, str]:
         ours = ours or file.startswith(OTELOG)
         names.append(f"{Path(file).parent.name}:{place.tb_frame.f_code.co_name}:{place.tb_lineno}")
         place = place.tb_next
-    # Python itself sometimes forgets which error it was.
-    if isinstance(error, (MemoryError, SystemError)) and not ours:
+    # Python itself sometimes forgets which error it was. To bind fields is no log call: nothing could be counted.
+    if isinstance(error, (MemoryError, SystemError)) and (not ours or " < ".join(names).count(":bound:")):
         return "~", ""
     return "!", f"{type(error).__name__}: {error} at {' < '.join(reversed(names[-4:]))}"
 

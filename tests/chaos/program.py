@@ -373,7 +373,7 @@ class Program:
             stats["second"] = plain(self.processor.stats())
         signals = {}
         if self.signals is not None:
-            signals = {"fired": self.signals.fired, "seen": self.signals.seen}
+            signals = self.signals.lost
         report = {"stats": stats, "fired": self.fired, "problems": self.problems, "signals": signals}
         path = self.folder / f"{self.tag}.report"
         path.with_suffix(".tmp").write_text(json.dumps(report), encoding="utf-8")
@@ -451,7 +451,8 @@ class Program:
         finally:
             if self.signals is not None:
                 self.signals.stop()
-                self.fired["signal"] += sum(self.signals.fired.values())
+                self.fired["signal"] += self.signals.fired
+                self.fired["signal, caught by others"] += self.signals.others
 
     def run_caller(self, caller: Any, number: int, loaded: threading.Barrier) -> None:
         """Be one of the threads."""

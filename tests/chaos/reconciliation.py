@@ -36,8 +36,6 @@ def reconcile(
     reports: Mapping[str, Mapping[str, Any]],
     calls: Mapping[str, Calls],
     arrivals: Mapping[str, Arrivals],
-    *,
-    ignored: int = 0,
 ) -> list[str]:
     """Return what does not agree.
 
@@ -47,9 +45,9 @@ def reconcile(
         reports: What each process said at its end.
         calls: What each process called.
         arrivals: What each receiver has kept.
-        ignored: Exceptions of signal handlers that Python itself has put aside, as it does in finalizers.
     """
     problems: list[str] = []
+    killed = sum(end == "kill" for end in made.values())
     for process in ("m", *made):
         report = reports.get(process)
         if report is None:
@@ -58,10 +56,18 @@ def reconcile(
             continue
         problems += [f"{process}: {problem}" for problem in report["problems"]]
         problems += _hold_process(plan, process, report["stats"], calls.get(process, Calls()), arrivals)
-        problems += [f"{process}: {one}" for one in _hold_signals(report["signals"], ignored)]
+        problems += [
+            f"{process}: {count} exceptions of the signal handler did not come to the application: raised in {place}"
+            for place, count in report["signals"].items()
+        ]
     for process, one in calls.items():
         problems += [f"{process}: a call raised {escaped}" for escaped in one.escaped[:MOST_EXAMPLES]]
     for name, kept in arrivals.items():
+        torn = kept.torn
+        if len(torn) <= killed:
+            # Each may have been in the middle of a line.
+            torn = []
+        problems += [f"{name}: a line that cannot be read: {line}" for line in torn[:MOST_EXAMPLES]]
         problems += [f"{name}: {problem}" for problem in _hold_receiver(name, kept, calls, plan)]
     problems += find_unfired(plan, reports, arrivals)
     return problems
@@ -135,7 +141,7 @@ def _hold_exporter(process: str, receiver: Receiver, books: Mapping[str, Any], k
 
 
 def _hold_receiver(name: str, kept: Arrivals, calls: Mapping[str, Calls], plan: Plan) -> list[str]:
-    problems = [f"a line that cannot be read: {line}" for line in kept.torn[:MOST_EXAMPLES]]
+    problems = []
     pipeline = "second" if name == "second" else "main"
     given: set[str] = set()
     for one in calls.values():
@@ -157,17 +163,6 @@ def _hold_instances(kept: Arrivals) -> list[str]:
     several = [f"{process} has {len(found)} instances" for process, found in kept.instances.items() if len(found) > 1]
     owners = Counter(instance for found in kept.instances.values() for instance in found)
     return several + [f"{count} processes are the instance {one}" for one, count in owners.items() if count > 1]
-
-
-def _hold_signals(signals: Mapping[str, Mapping[str, int]], ignored: int) -> list[str]:
-    """What the handler raises must come to the application."""
-    if not signals:
-        return []
-    missing = {way or "no call": count - signals["seen"].get(way, 0) for way, count in signals["fired"].items()}
-    lost = {way: count for way, count in missing.items() if count > 0}
-    if sum(lost.values()) <= ignored:
-        return []
-    return [f"exceptions of the signal handler did not come to the application: {lost}"]
 
 
 def _process_of(id: str) -> str:

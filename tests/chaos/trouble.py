@@ -28,6 +28,7 @@ class OwnStop(BaseException):
     """The same, as frameworks do it that do not want to be caught."""
 
 
+OTHERS = "others"
 ERRORS: dict[str, type[BaseException]] = {"exception": OwnError, "base": OwnStop, "keyboard": KeyboardInterrupt}
 
 
@@ -104,12 +105,15 @@ class Signals:
 
     def __init__(self, kind: str, source: str, way: Callable[[], str]) -> None:
         self.error = ERRORS[kind]
-        self.fired: Counter[str] = Counter()
-        self.seen: Counter[str] = Counter()
+        self.fired = 0
+        self.lost: Counter[str] = Counter()
+        """Where the program was when an exception was raised that nobody has seen."""
+        self.others = 0
+        """Those that the standard library or the SDK has caught, or Python in a finalizer."""
         self._way = way
         self._armed = False
         self._by_timer = source == "timer"
-        self._last = ""
+        self._unseen = ""
         self._main = threading.main_thread().ident
         self._pause = threading.Event()
         self._shooter: threading.Thread | None = None
@@ -125,6 +129,7 @@ class Signals:
     def stop(self) -> None:
         """Send no more."""
         self._armed = False
+        self._note_lost()
         self._pause.set()
         if self._by_timer:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -133,6 +138,7 @@ class Signals:
 
     def arm(self, chance: random.Random) -> None:
         """Let the handler raise, soon."""
+        self._note_lost()
         self._armed = True
         if self._by_timer:
             signal.setitimer(signal.ITIMER_REAL, chance.uniform(2e-6, 3e-4))
@@ -142,8 +148,15 @@ class Signals:
         self._armed = False
 
     def note_seen(self) -> None:
-        """Count that its exception has come to the application."""
-        self.seen[self._last] += 1
+        """Say that its exception has come to the application."""
+        self._unseen = ""
+
+    def _note_lost(self) -> None:
+        if self._unseen == OTHERS:
+            self.others += 1
+        elif self._unseen:
+            self.lost[self._unseen] += 1
+        self._unseen = ""
 
     def _shoot(self, chance: random.Random) -> None:
         while not self._pause.wait(chance.uniform(0, 5e-4)):
@@ -152,6 +165,23 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._armed:
             self._armed = False
-            self._last = self._way()
-            self.fired[self._last] += 1
+            self.fired += 1
+            self._unseen = f"{self._way()}, {_describe(frame, self.error)}"
+            if self._unseen.endswith(OTHERS):
+                self._unseen = OTHERS
             raise self.error
+
+
+def _describe(frame: FrameType | None, error: type[BaseException]) -> str:
+    """Return the place of a frame, or `OTHERS` if it is for others to let the exception through."""
+    modules = []
+    place = frame
+    while place is not None:
+        if place.f_code.co_name == "__del__":
+            return OTHERS
+        modules.append(f"{place.f_globals.get('__name__')}:{place.f_code.co_name}:{place.f_lineno}")
+        place = place.f_back
+    # The standard library and the SDK have their own `except Exception`.
+    if issubclass(error, Exception) and not modules[0].startswith(("otelog", "tests.chaos")):
+        return OTHERS
+    return " < ".join(modules[:4])
