@@ -54,6 +54,8 @@ $(VENV)/.demo: $(VENV)/.made $(PINS)
 $(VENV)/.test: $(VENV)/.made $(PINS)
 	@echo "venv: installing otelog with what the tests need"
 	@$(PIP) --editable '.[all,test,servers,lint]'
+	@# In the environment itself it would be a second distribution for every test; see tests/cli/test_distro.py.
+	@$(PIP) --no-deps --upgrade --target $(VENV)/distro opentelemetry-distro
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.test $(PINS)

@@ -17,12 +17,22 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
+from otelog._once import find_handled
+from otelog._private.standard import logging_lock
 from otelog._state import GATE
-from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
+from otelog.handler import (
+    LoggingHandler,
+    comes_otherwise,
+    has_handler,
+    is_taken_on_its_way,
+    may_come_twice,
+    way_of,
+)
 from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
 
 if TYPE_CHECKING:
@@ -108,7 +118,10 @@ class Attachment:
     def tend(self, logger: logging.Logger) -> None:
         """Put the handler at the end of this logger's way, if it is wanted there and missing."""
         for handler in logger.handlers:
-            self._have_pass(handler)
+            for one in (handler, *_behind(handler)):
+                self._have_pass(one)
+        if not GATE.once.is_watching and may_come_twice(logger, GATE):
+            GATE.once.watch()
         way = list(way_of(logger))
         end = way[-1]
         if logger is not end and self.owns_one_of(logger.handlers):
@@ -150,8 +163,7 @@ class Attachment:
         emit = handler.emit
 
         def pass_over(record: logging.LogRecord) -> None:
-            logger = find_logger(record.name)
-            if logger is None or not any(map(has_ours, way_of(logger))):
+            if not _comes_to_ours(record, sys._getframe(1)):
                 emit(record)
                 return
             token = TAKEN_BY.set(find_processor(provider))
@@ -191,6 +203,29 @@ def has_ours(logger: logging.Logger) -> bool:
     return has_handler(logger, GATE)
 
 
+def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
+    """Returns whether a record that is brought to a foreign handler comes to otelog's, before or after."""
+    handled = find_handled(frame, record)
+    if handled is None:
+        return comes_otherwise(GATE, record, frame)
+    if GATE.once.knows(handled, itself=True) or is_taken_on_its_way(GATE, record):
+        return True
+    GATE.once.watch()
+    GATE.once.remember(handled)
+    return False
+
+
+def _behind(handler: logging.Handler) -> list[logging.Handler]:
+    """Returns the handlers that a buffer, or a queue that `dictConfig` has made, hands its records on to."""
+    try:
+        queued = getattr(getattr(handler, "listener", None), "handlers", None)
+        behind = [getattr(handler, "target", None), *(queued if isinstance(queued, (list, tuple)) else ())]
+    except Exception:
+        # Not the standard library's, and not as its are.
+        return []
+    return [one for one in behind if isinstance(one, logging.Handler)]
+
+
 def _look_after_libraries() -> None:
     _consoles.spare()
     _access_context.install()
@@ -198,7 +233,7 @@ def _look_after_libraries() -> None:
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:
     # A list of its own: an application may have given the same one to another logger.
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(logger, "handlers", [*logger.handlers, handler])
 
 
@@ -285,7 +320,7 @@ def _basic_config(**kwargs: Any) -> None:
     if _here.attachment is None:
         _standard_basic_config(**kwargs)
         return
-    with logging._lock:  # type: ignore[attr-defined]
+    with logging_lock():
         _standard_set(root, "handlers", _ListWithoutOurs(root.handlers))
         try:
             _standard_basic_config(**kwargs)

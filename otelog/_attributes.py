@@ -12,9 +12,12 @@ from otelog._record import CodeSite, Source, Special
 from otelog._stacktrace import CapturedStack, line_number, qualified_name, render_exception, render_stack
 from otelog._values import (
     DEFAULT_LIMITS,
+    TRUNCATED_KEY,
     AnyValue,
     Limits,
     clean_text,
+    is_longer,
+    note_truncated,
     safe_str,
     to_any_value,
     to_attributes,
@@ -104,9 +107,27 @@ class AttributeBuilder:
         # The user's own values beat ours, also where the limit cuts.
         merged = {**fields, **{key: value for key, value in own.items() if key not in fields}} if fields else own
         attributes, discarded = to_attributes(merged, self.limits)
+        if self.limits.max_value_length is not None:
+            self._note_truncated(attributes, merged, own)
         return attributes, discarded + (special.discarded if special is not None else 0)
 
+    def _note_truncated(self, attributes: dict[str, AnyValue], given: dict[str, Any], own: dict[str, Any]) -> None:
+        """Have attributes say which of them the limit has cut; the place of the call stays whole, as it is short."""
+        length = self.limits.max_value_length or 0
+        names: list[str] = []
+        # Both are in the same order; a limit on their number may have left out the last ones.
+        for name, (key, value) in zip(list(attributes), given.items(), strict=False):
+            if not is_longer(value, length) or key == TRUNCATED_KEY:
+                continue
+            place: Any = own.get(key) if key in _PLACE_KEYS else None
+            if place is not None and place is value:
+                attributes[name] = clean_text(place)
+            else:
+                names.append(name)
+        note_truncated(attributes, names)
 
+
+_PLACE_KEYS = frozenset({"code.file.path", "code.function.name", "thread.name"})
 _NO_LIMITS = Limits(max_attributes=sys.maxsize)
 DEFAULT_ATTRIBUTES = AttributeBuilder()
 

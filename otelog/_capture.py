@@ -13,17 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
-from opentelemetry.context import _RUNTIME_CONTEXT, create_key, get_current
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
-from opentelemetry.trace.propagation import _SPAN_KEY
+from opentelemetry.context import create_key
 
 from otelog._attributes import show_unfilled
 from otelog._interruption import is_foreign, is_interruption
 from otelog._ledger import Ledger
 from otelog._nesting import Nesting
+from otelog._once import Once
+from otelog._private.opentelemetry import SPAN_KEY as SPAN_KEY
+from otelog._private.opentelemetry import current_context as current_context
 from otelog._queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
-from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, Special
+from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -43,14 +45,8 @@ SMALL_BYTES = 600
 NEVER = sys.maxsize
 """A wake-up threshold that is never reached, while the worker is awake."""
 
-SPAN_KEY = _SPAN_KEY
 BOUND_KEY: str = create_key("otelog-bound")
 """Where the current Context keeps what `otelog.bound` has put there."""
-
-# The ContextVar itself, two calls below get_current(); another runtime context keeps the public way.
-current_context: Callable[[], Mapping[str, Any]] = (
-    _RUNTIME_CONTEXT._current_context.get if type(_RUNTIME_CONTEXT) is ContextVarsRuntimeContext else get_current
-)
 
 FIXED_SIZE = frozenset({bool, float, type(None)})
 """Exact types that are immutable, small and never need a look at the value."""
@@ -112,15 +108,48 @@ def measure(message: str, arguments: Any, fields: dict[str, Any] | None) -> int:
 class BoundFields:
     """Fields that `bound` or `bind` attached, already converted."""
 
-    __slots__ = ("discarded", "fields", "size_bytes")
+    __slots__ = ("__weakref__", "_heirs", "_outer", "discarded", "fields", "is_ended", "size_bytes")
 
     def __init__(self, fields: Mapping[Any, Any], limits: Limits = DEFAULT_LIMITS) -> None:
         self.fields, self.discarded = to_attributes(fields, limits)
         self.size_bytes = sum(FIELD_BYTES + estimate_bytes(value) for value in self.fields.values())
+        self.is_ended = False
+        """Whether `end` was called."""
+        self._outer: BoundFields | None = None
+        self._heirs: WeakSet[BoundFields] | None = None
+
+    @classmethod
+    def of_converted(cls, fields: dict[str, AnyValue]) -> BoundFields:
+        """Returns fields that another `BoundFields` had, as they are."""
+        bound = cls({})
+        bound.fields = fields
+        bound.size_bytes = sum(FIELD_BYTES + estimate_bytes(value) for value in fields.values())
+        return bound
 
     def merged_with(self, inner: BoundFields) -> BoundFields:
         """Returns both, `inner` winning."""
         return BoundFields({**self.fields, **inner.fields})
+
+    def end(self, outer: BoundFields | None) -> None:
+        """Have only the outer block's fields from now on, wherever a Context still holds this."""
+        self.is_ended = True
+        self._outer = outer
+        self.fields = {} if outer is None else outer.fields
+        self.size_bytes = 0 if outer is None else outer.size_bytes
+        heirs = list(self._heirs or ())
+        if outer is not None:
+            if outer._heirs is None:
+                outer._heirs = WeakSet()
+            outer._heirs.update([self, *heirs])
+        for heir in heirs:
+            heir.end(outer)
+
+    def find_open(self) -> BoundFields | None:
+        """Returns the innermost block, of this one and those around it, that has not ended."""
+        found: BoundFields | None = self
+        while found is not None and found.is_ended:
+            found = found._outer
+        return found
 
 
 def caused_by_ourselves() -> bool:
@@ -148,10 +177,12 @@ def may_block() -> bool:
 class Gate:
     """What loggers and handlers hold on to; `port` changes in one step when a pipeline replaces another."""
 
-    __slots__ = ("port",)
+    __slots__ = ("once", "port")
 
     def __init__(self, port: Port) -> None:
         self.port = port
+        self.once = Once()
+        """Which records its handlers have had."""
 
 
 class Port:
@@ -281,7 +312,10 @@ class Port:
         if self.queue.closed and self.successor is not None:
             self.successor.put_sized(row, size_bytes)
             return
-        self.ledger.refuse("already_shutdown" if self.queue.closed else "queue_full", _range_of(row[1]))
+        queue = self.queue
+        # One that can never fit is another matter than a queue that is full: the Collector has no part in it.
+        reason = "already_shutdown" if queue.closed else "queue_full" if queue.fits(size_bytes) else "too_large"
+        self.ledger.refuse(reason, _range_of(row[1]))
 
     def refuse_for_memory(self, source: Source | Special, error: MemoryError) -> None:
         """Count a record as refused for which there was no memory; raise what a signal handler has raised."""
@@ -335,6 +369,7 @@ class Port:
         stack: FrameType | str | None = None,
         event_name: str | None = None,
         given_time: bool = False,
+        ids: SpanIds | None = None,
     ) -> None:
         """Take a call with anything in it: convert what is mutable or odd, capture the exception, put the row in.
 
@@ -354,6 +389,7 @@ class Port:
             stack: A frame whose stack is kept, or its text.
             event_name: Makes the record an event.
             given_time: Whether the time was given with the record, and is not this process's clock.
+            ids: Of the span that it belongs to, where that is not the current one.
         """
         body: AnyValue
         kept: tuple[Any, ...] | None
@@ -385,6 +421,8 @@ class Port:
         finally:
             converting.leave(me)
         span_context, attributes, bound_size = current_span_context(attributes)
+        if ids is not None:
+            span_context = ids
         size += fields_size + bound_size
         if captured is not None:
             size += CAPTURED_BYTES
@@ -432,7 +470,7 @@ def current_span_context(attributes: dict[str, AnyValue] | None) -> tuple[Any, d
 def _convert_message(message: object, arguments: Any, limits: Limits) -> tuple[AnyValue, tuple[Any, ...] | None, int]:
     if type(message) is not str:
         if not arguments and issubclass(type(message), (dict, list, tuple, bytes, bytearray)):
-            body = to_any_value(message, limits)
+            body = to_any_value(message, limits.for_body())
             return body, None, estimate_bytes(body)
         message = safe_str(message)
     if not arguments:

@@ -9,13 +9,17 @@ Source: OpenTelemetry specification, "Environment Variable Specification".
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from otelog._diagnostics import warn
 from otelog._option_kinds import Entry, EntryError
-from otelog._options import EXPORTER_OPTIONS, GRPC, OPTIONS, PROCESSOR_OPTIONS, Option
+from otelog._options import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
+from otelog._proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,10 +29,14 @@ __all__ = [
     "ExporterSettings",
     "ProcessorSettings",
     "Settings",
+    "choose_configurator",
     "explain",
     "fill_environment",
     "has_metrics_folder",
+    "list_network_variables",
+    "list_unread_files",
     "list_variables",
+    "read_chosen_setup",
     "resolve",
     "resolve_exporter",
     "resolve_processor",
@@ -46,6 +54,11 @@ _PROTOCOL = next(option for option in OPTIONS if option.name == "protocol")
 _RESOURCE_ATTRIBUTES = next(option for option in OPTIONS if option.name == "resource_attributes")
 _CONFIG_FILE = next(option for option in OPTIONS if option.name == "config_file")
 _DEFAULT, _KEYWORD = "default", "keyword"
+DECLARATIVE = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
+# In the order in which the clients that read them look; the last two are OpenSSL's.
+_AUTHORITIES_OF_OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", *_AUTHORITIES_OF_OPENSSL)
+_CONFIGURATOR, _DISTRO = "OTEL_PYTHON_CONFIGURATOR", "OTEL_PYTHON_DISTRO"
 
 
 @contextmanager
@@ -68,6 +81,28 @@ def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if name.startswith(("OTEL_", "OTELOG_")) and value.strip()}
+
+
+def read_chosen_setup() -> tuple[str, str]:
+    """Returns the names of the configurator and of the distro that OpenTelemetry is told to take; "": not told."""
+    return tuple(os.environ.get(name, "").strip() for name in (_CONFIGURATOR, _DISTRO))  # type: ignore[return-value]
+
+
+def choose_configurator(name: str) -> None:
+    """Have OpenTelemetry take this configurator, here and in the processes that this one starts."""
+    os.environ[_CONFIGURATOR] = name
+
+
+def list_network_variables() -> dict[str, str]:
+    """Returns what the environment says of proxies and of whom to trust, for every client of the process."""
+    return {
+        name: value for name, value in os.environ.items() if name in _AUTHORITIES or name.lower().endswith("_proxy")
+    }
+
+
+def list_unread_files() -> list[str]:
+    """Returns the variables that name a declarative configuration of OpenTelemetry's, which otelog does not read."""
+    return [name for name in DECLARATIVE if os.environ.get(name, "").strip()]
 
 
 def has_metrics_folder() -> bool:
@@ -106,6 +141,7 @@ class Settings(NamedTuple):
     certificate_file: str | None
     client_certificate_file: str | None
     client_key_file: str | None
+    proxy: str | None
     exporter: Any
     exporters: tuple[Entry, ...]
     max_queue_size: int
@@ -127,6 +163,7 @@ class Settings(NamedTuple):
     replace_console_handler: bool
     direct_logging: bool
     handle_sigterm: bool
+    handle_exit: bool
     shutdown_timeout: float
     file_folder: str
     file_level: int | None
@@ -181,6 +218,7 @@ class ExporterSettings(NamedTuple):
     certificate_file: str | None
     client_certificate_file: str | None
     client_key_file: str | None
+    proxy: str | None
     max_request_bytes: int
     warnings: tuple[str, ...]
 
@@ -189,8 +227,11 @@ class ExporterSettings(NamedTuple):
 
 
 def _show(settings: Settings | ExporterSettings) -> str:
-    # Headers are secrets.
-    shown = (f"{name}={value!r}" for name, value in settings._asdict().items() if name != "headers")
+    # Headers are secrets, and so is what a proxy is told.
+    values = {name: value for name, value in settings._asdict().items() if name != "headers"}
+    if values["proxy"] is not None:
+        values["proxy"] = hide_credentials(values["proxy"])
+    shown = (f"{name}={value!r}" for name, value in values.items())
     return f"{type(settings).__name__}({', '.join(shown)})"
 
 
@@ -299,6 +340,64 @@ class _Resolution:
         self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
         self.values["client_key_file"] = None
 
+    def check_files(self) -> None:
+        """Leave out, with a word, the environment's certificate files that cannot be used.
+
+        Nothing is looked at where nothing is encrypted.
+        """
+        peers = self.values["endpoint"], self.values.get("base_endpoint", ""), self.check_proxy() or ""
+        if not any(peer.lower().startswith("https:") for peer in peers):
+            return
+        # Late: TLS takes longer to import than all of otelog.
+        from otelog._tls import make_context
+
+        self._check_client_files(make_context)
+        trusted = self.values["certificate_file"]
+        if trusted is not None and not self.is_chosen("certificate_file"):
+            source = self.sources["certificate_file"]
+            if not self._is_usable(make_context, source, trusted):
+                self.values["certificate_file"] = trusted = None
+        if trusted is None:
+            self._find_authorities(make_context)
+
+    def _find_authorities(self, make_context: Callable[..., object]) -> None:
+        """Trust what other clients of this process are told to trust."""
+        for variable in _AUTHORITIES:
+            path = self._environ.get(variable, "").strip()
+            if path and self._is_usable(make_context, variable, path):
+                # OpenSSL reads its own variables itself, beside the system's authorities; gRPC does not.
+                if variable not in _AUTHORITIES_OF_OPENSSL or self.values["protocol"] == GRPC:
+                    self.values["certificate_file"], self.sources["certificate_file"] = path, variable
+                return
+
+    def _is_usable(self, make_context: Callable[..., object], source: str, path: str) -> bool:
+        problem = None
+        if not os.path.exists(path):
+            problem = f"{path!r} is not there"
+        elif not os.path.isdir(path):
+            try:
+                make_context(path, None, None)
+            except ConfigurationError as error:
+                problem = str(error)
+        if problem is not None:
+            self.warnings.append(f"{source}: {problem}; the system's authorities are trusted")
+        return problem is None
+
+    def _check_client_files(self, make_context: Callable[..., object]) -> None:
+        certificate, key = self.values["client_certificate_file"], self.values["client_key_file"]
+        names = [name for name in ("client_certificate_file", "client_key_file") if self.values[name] is not None]
+        sources = [self.sources[name] for name in names if not self.is_chosen(name)]
+        if certificate is None or not sources:
+            return
+        try:
+            make_context(None, certificate, key)
+        except ConfigurationError as error:
+            self.warnings.append(
+                f"{', '.join(sources)}: {error}; no client certificate is shown: a server that asks for one refuses "
+                "the connection"
+            )
+            self.values["client_certificate_file"] = self.values["client_key_file"] = None
+
     def choose_exporters(self) -> None:
         """Let a lone exporter stand in the list, which holds from here on."""
         if self.values["exporter"] is None:
@@ -317,6 +416,25 @@ class _Resolution:
         self.warnings.append(f"{self.sources['replace_console_handler']}: it is ignored: {problem}")
         self.values["replace_console_handler"] = False
 
+    def fit_to_libraries(self) -> None:
+        """Keep the environment from asking for what is not installed; a keyword or a file is refused later."""
+        if self.values["protocol"] == GRPC and not self.is_chosen("protocol"):
+            self.values["protocol"] = self._find_library_of(GRPC, self.sources["protocol"], "grpc")
+        if self.values["compression"] == "zstd" and not self.is_chosen("compression") and not _has_zstd():
+            self.warnings.append(
+                f"{self.sources['compression']}: zstd needs the package zstandard (pip install 'otelog[zstd]'); "
+                "gzip is used"
+            )
+            self.values["compression"] = "gzip"
+
+    def _find_library_of(self, protocol: str, source: str, module: str) -> str:
+        if protocol != GRPC or _is_installed(module):
+            return protocol
+        said = f"{source}: grpc needs the package grpcio (pip install 'otelog[grpc]'); {HTTP_PROTOBUF} is used"
+        if said not in self.warnings:
+            self.warnings.append(said)
+        return HTTP_PROTOBUF
+
     def fit_compression_to_protocol(self) -> None:
         """Keep gRPC from being asked for a compression that it does not have."""
         if self.values["protocol"] != GRPC or self.values["compression"] != "zstd":
@@ -326,6 +444,23 @@ class _Resolution:
             raise ConfigurationError(problem)
         self.warnings.append(f"{problem}; gzip is used")
         self.values["compression"] = "gzip"
+
+    def check_proxy(self) -> str | None:
+        """Refuse a proxy that cannot be used, but pass over one of the environment's, with a word.
+
+        Returns what is used.
+        """
+        while True:
+            try:
+                return find_proxy(self.values["proxy"], self.values["endpoint"], self.values["protocol"], self._environ)
+            except ConfigurationError as error:
+                if self.values["proxy"] is None:
+                    self.warnings.append(str(error))
+                    return None
+                if self.is_chosen("proxy"):
+                    raise
+                self.warnings.append(f"{self.sources['proxy']}: {error}")
+                self.values["proxy"] = None
 
     def complete_endpoint(self) -> None:
         """Make `endpoint` the whole URL, and put the base of all signals and what is spoken there beside it."""
@@ -339,6 +474,7 @@ class _Resolution:
             if self.sources["protocol"] == _PROTOCOL.variables[0]:
                 only_general = _PROTOCOL._replace(environment=_PROTOCOL.variables[1:])
                 base_protocol = self._from_environment(only_general, quietly=True)[1]
+                base_protocol = self._find_library_of(base_protocol, _PROTOCOL.variables[1], "grpc")
         elif protocol != GRPC and self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
             # A whole URL where the base was asked for: appending once more is never what was meant.
             base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
@@ -391,6 +527,62 @@ def _refuse_unknown(options: Sequence[Option], keywords: Mapping[str, object]) -
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
             raise ConfigurationError(f"unknown option {name!r}: {hint}")
+
+
+def _is_installed(module: str) -> bool:
+    """Returns whether a library can be imported, without importing it."""
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _has_zstd() -> bool:
+    return sys.version_info >= (3, 14) or _is_installed("zstandard")
+
+
+def find_proxy(proxy: str | None, endpoint: str, protocol: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Returns the URL of the proxy that an endpoint is reached by, which may hold a password; None: there is none.
+
+    Args:
+        proxy: What the option says; None: it says nothing, and the environment does.
+        endpoint: The whole URL.
+        protocol: What is spoken there.
+        environ: The environment; by default that of the process.
+
+    Raises:
+        ConfigurationError: The environment names one that cannot be used.
+    """
+    if proxy == DIRECT:
+        return None
+    source, url = "proxy", proxy
+    if url is None:
+        chosen = choose_proxy(endpoint, os.environ if environ is None else environ, grpc=protocol == GRPC)
+        if chosen is None:
+            return None
+        source, url = chosen
+    try:
+        secure = parse_proxy(url).secure
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: the proxy's URL is ignored: {error}") from None
+    if secure and (protocol == GRPC or endpoint.lower().startswith("https:")):
+        raise ConfigurationError(
+            f"{source}: a proxy that is itself spoken to by https:// is ignored: it can only be used for http:// "
+            "endpoints, and not by gRPC"
+        )
+    return url
+
+
+def find_usable_proxy(proxy: str | None, endpoint: str, protocol: str) -> str | None:
+    """Returns what `find_proxy` does; None, with a line on standard error, where that cannot be used."""
+    try:
+        return find_proxy(proxy, endpoint, protocol)
+    except ConfigurationError as error:
+        # Usually it was told when the options were resolved.
+        warn(f"config:{error}", str(error))
+        return None
 
 
 def append_logs_path(url: str) -> str:
@@ -455,19 +647,31 @@ def _settings_of(resolution: _Resolution) -> Settings:
 
 def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) -> _Resolution:
     environ = os.environ if environ is None else environ
-    path = _Resolution((_CONFIG_FILE,), {"config_file": keywords.get("config_file")}, environ).values["config_file"]
+    found = _Resolution((_CONFIG_FILE,), {"config_file": keywords.get("config_file")}, environ)
+    path, source = found.values["config_file"], found.sources["config_file"]
     file: ConfigFile | None = None
+    ignored: str | None = None
     if path is not None:
         # Late, because most have none.
-        from otelog._config_file import load
+        from otelog._config_file import UnusableFileError, load
 
-        file = load(path)
+        try:
+            file = load(path)
+        except UnusableFileError as error:
+            if source == _KEYWORD:
+                raise
+            ignored = f"{source}: {error}; no configuration file is used"
     resolution = _Resolution(OPTIONS, keywords, environ, file)
+    if ignored is not None:
+        resolution.warnings.insert(0, ignored)
+        resolution.values["config_file"] = None
     resolution.fit_batch_into_queue()
     resolution.fit_queue_into_bytes()
-    resolution.pair_client_files()
+    resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     resolution.complete_endpoint()
+    resolution.check_files()
+    resolution.pair_client_files()
     resolution.complete_resource(keywords)
     resolution.choose_exporters()
     resolution.pair_console_handler()
@@ -507,9 +711,11 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
         ConfigurationError: a keyword is unknown, or its value is not allowed.
     """
     resolution = _Resolution(EXPORTER_OPTIONS, keywords, os.environ if environ is None else environ)
-    resolution.pair_client_files()
+    resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     if resolution.sources["endpoint"] != _KEYWORD:
         resolution.complete_endpoint()
         del resolution.values["base_endpoint"], resolution.values["base_protocol"]
+    resolution.check_files()
+    resolution.pair_client_files()
     return ExporterSettings(**resolution.values, warnings=tuple(resolution.warnings))

@@ -44,6 +44,10 @@ class ConfigFile:
         return f"{self.path}:{self.lines.get(name, 1)}"
 
 
+class UnusableFileError(ConfigurationError):
+    """A configuration file is not looked at: it cannot be read, or the libraries for it are missing."""
+
+
 class ConfigFileError(ConfigurationError):
     """A configuration file cannot be used; `mistakes` has everything that is wrong in it."""
 
@@ -55,6 +59,10 @@ class ConfigFileError(ConfigurationError):
             for one in mistakes
         ]
         super().__init__("\n".join(lines))
+
+
+class UnreadableFileError(ConfigFileError, UnusableFileError):
+    """There is no such file, or it may not be read."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -177,7 +185,7 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ConfigurationError(f"a configuration file needs {name}: pip install 'otelog[config]'") from None
+        raise UnusableFileError(f"a configuration file needs {name}: pip install 'otelog[config]'") from None
 
 
 def _read(path: str) -> str:
@@ -185,7 +193,7 @@ def _read(path: str) -> str:
         with Path(path).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigFileError(path, [Mistake(1, "", f"cannot be read: {error.strerror}")]) from None
+        raise UnreadableFileError(path, [Mistake(1, "", f"cannot be read: {error.strerror}")]) from None
     if len(content) > MAX_FILE_BYTES:
         raise ConfigFileError(path, [Mistake(1, "", f"is larger than {MAX_FILE_BYTES} bytes")])
     try:

@@ -13,9 +13,10 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TypeVar, cast
 
+from otelog._proxy import Proxy
 from otelog._threads import look_up
 
 POLL_INTERVAL = 0.1
@@ -30,6 +31,19 @@ TimeLeft = Callable[[], float]
 
 class DeadlineError(TimeoutError):
     """The exchange's time is used up."""
+
+
+class ProxyRefusalError(OSError):
+    """A proxy did not open the tunnel.
+
+    Args:
+        message: One line, without secrets.
+        status: What it answered.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.proxy_status = status
 
 
 class DeadlineSocket:
@@ -108,14 +122,16 @@ class DeadlineConnection(HTTPConnection):
     Args:
         host: Name or address, without brackets.
         port: TCP port.
-        context: For TLS; None: plain HTTP.
+        context: For TLS; None: plain HTTP, to the proxy as well.
+        proxy: Connected to instead. With TLS it opens a tunnel, unless it is the one that speaks TLS.
     """
 
-    def __init__(self, host: str, port: int, *, context: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, port: int, *, context: ssl.SSLContext | None, proxy: Proxy | None = None) -> None:
         super().__init__(host, port)
         # As bytes, for which the look-up needs no codec.
-        self._address = (host.encode("ascii"), port)
+        self._address = (host.encode("ascii"), port) if proxy is None else (proxy.host.encode("ascii"), proxy.port)
         self._context = context
+        self._proxy = proxy
         self._time_left: TimeLeft = lambda: 0.0
         self._bounded: DeadlineSocket | None = None
 
@@ -156,13 +172,38 @@ class DeadlineConnection(HTTPConnection):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
+                name = self.host
+                if self._proxy is not None and self._proxy.secure:
+                    name = self._proxy.host
+                elif self._proxy is not None:
+                    self._open_tunnel(bounded, self._proxy)
                 # The dot that ends a full name for the look-up is in no certificate.
-                bounded.secure(self._context, self.host.rstrip("."))
+                bounded.secure(self._context, name.rstrip("."))
         except BaseException:
             bounded.close()
             raise
         self._bounded = bounded
         self.sock = cast("socket.socket", bounded)
+
+    def _open_tunnel(self, bounded: DeadlineSocket, proxy: Proxy) -> None:
+        target = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if proxy.authorization is not None:
+            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+        bounded.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii"))
+        answer = HTTPResponse(cast("socket.socket", bounded), method="CONNECT")
+        try:
+            answer.begin()
+            if not 200 <= answer.status < 300:
+                reason = "".join(one if one.isprintable() else "?" for one in answer.reason[:100])
+                raise ProxyRefusalError(
+                    f"the proxy {proxy.url} answered {answer.status} {reason}".rstrip(), answer.status
+                )
+        except HTTPException as error:
+            raise OSError(f"the proxy {proxy.url} did not answer by HTTP ({type(error).__name__})") from None
+        finally:
+            # Nothing of the tunnel's has been read: its other end only speaks when it is spoken to.
+            answer.close()
 
     def _reach(self, sock: socket.socket, address: object, share: float) -> None:
         sock.setblocking(False)

@@ -27,6 +27,10 @@ _HINTS = {
 }
 
 
+MOST_HALVINGS = 8
+"""How often a record that a server alone finds too large is cut to half, before it is lost: from 4 MiB to 16 KiB."""
+
+
 class EncodedBatch(Protocol):
     """Records that can be cut into requests at any place; owned by the caller."""
 
@@ -37,6 +41,12 @@ class EncodedBatch(Protocol):
 
     def size_bytes(self, start: int, stop: int) -> int:
         """Return the length of that request before compression; it grows with `stop`."""
+
+    def truncate(self, index: int, max_bytes: int) -> bool:
+        """Cut a record so that a request of it alone has at most `max_bytes`; return whether it could be."""
+
+    def count_truncated(self, start: int, stop: int) -> int:
+        """Return how many of these records were cut."""
 
 
 class Tally(Protocol):
@@ -53,6 +63,9 @@ class Tally(Protocol):
 
     def leave_unknown(self, count: int) -> None:
         """Count records of a request that was sent and of whose answer nothing usable came."""
+
+    def truncate(self, count: int) -> None:
+        """Count records that were cut, and are delivered so; told before they are settled."""
 
 
 class StopSignal(Protocol):
@@ -98,7 +111,7 @@ class Delivery:
 
     Args:
         transport: Sends one request.
-        max_request_bytes: Bound of a request before compression; a batch above it is split.
+        max_request_bytes: Bound of a request before compression; a batch above it is split, a record above it cut.
         timeout: Seconds for one attempt.
         bisect_bad_request: Look for the records that a 400 is about, with at most 2·log₂n + 2 requests a batch. Of use
             where a 400 is known to be about single records. Those that it had accepted are then sent twice.
@@ -175,6 +188,7 @@ class _BatchDelivery:
         self._stop = stop
         self._all_exported = True
         self._pending = [(0, len(batch))]
+        self._halvings: dict[int, int] = {}
         # floor(2·log₂n) + 1, exactly: the requests that a search may add to the one that every batch has.
         self._search_requests = (len(batch) * len(batch)).bit_length()
         self._status: int | str | None = None
@@ -210,9 +224,13 @@ class _BatchDelivery:
             return stop
         end = start + bisect_right(range(start + 1, stop), limit, key=lambda end: self._batch.size_bytes(start, end))
         self._pending.append((max(end, start + 1), stop))
-        if end == start:
-            self._drop(start, start + 1, "too_large", f"a record alone is over max_request_bytes ({limit})")
-        return end
+        if end > start:
+            return end
+        if self._batch.truncate(start, limit):
+            _warn_truncated(f"it alone was over max_request_bytes ({limit})")
+            return start + 1
+        self._drop(start, start + 1, "too_large", f"a record alone is over max_request_bytes ({limit})")
+        return start
 
     def _send(self, start: int, stop: int, *, again: bool = False) -> Generator[None, None, Outcome]:
         """Send a range in one request until something is final; all but a bad request is then settled or pending."""
@@ -293,14 +311,28 @@ class _BatchDelivery:
         if answer.status == 413 and stop - start > 1:
             self._halve(start, stop)
             return "settled"
+        if answer.status == 413 and self._truncate_to_half(start):
+            _warn_truncated(self._describe(answer))
+            self._pending.append((start, stop))
+            return "settled"
         if answer.status == 400 and self._rules.bisect_bad_request and stop - start > 1:
             return "bad_request"
         self._drop(start, stop, "too_large" if answer.status == 413 else "rejected", self._describe(answer))
         return "settled"
 
+    def _truncate_to_half(self, index: int) -> bool:
+        """Cut a record that the server finds too large, alone in its request, unless that was done often enough."""
+        halvings = self._halvings[index] = self._halvings.get(index, 0) + 1
+        if halvings > MOST_HALVINGS:
+            return False
+        return self._batch.truncate(index, self._batch.size_bytes(index, index + 1) // 2)
+
     def _accept(self, start: int, stop: int, answer: Answer) -> None:
         said, message = read_partial_success(answer.body)
         rejected = min(said, stop - start)
+        truncated = min(self._batch.count_truncated(start, stop), stop - start - rejected)
+        if truncated:
+            self._tally.truncate(truncated)
         if rejected:
             self._all_exported = False
             self._tally.settle_partly(start, stop, rejected)
@@ -348,6 +380,10 @@ class _BatchDelivery:
             words.append("redirects are not followed: set the endpoint to where the records should go")
         words += [text for text in (read_error_message(answer.headers, answer.body), _HINTS.get(answer.status)) if text]
         return "; ".join(words)
+
+
+def _warn_truncated(cause: str) -> None:
+    warn("delivery.truncated", f"a record is cut to fit into a request: {cause}; its otelog.truncated says what of it")
 
 
 def _find_error(result: Answer | tuple[Reason, str | None]) -> Reason | None:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otelog._config import ExporterSettings, Settings, append_logs_path, resolve_exporter
+from otelog._config import (
+    ExporterSettings,
+    Settings,
+    append_logs_path,
+    list_network_variables,
+    resolve_exporter,
+)
 from otelog._severity import severity_number
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
@@ -70,7 +76,7 @@ def resolve_otlp(entry: Entry, settings: Settings) -> ExporterSettings:
     """
     values: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("endpoint", "protocol", "compression", "timeout", "max_request_bytes", *_CREDENTIALS)
+        for name in ("endpoint", "protocol", "compression", "timeout", "proxy", "max_request_bytes", *_CREDENTIALS)
     }
     given: Mapping[str, Any] = entry.options
     protocol = given.get("protocol", settings.protocol)
@@ -84,8 +90,8 @@ def resolve_otlp(entry: Entry, settings: Settings) -> ExporterSettings:
         raise ConfigurationError(
             f"an exporter with protocol={protocol} beside endpoint={settings.endpoint} needs an endpoint of its own"
         )
-    # Without the environment, which is in the settings already: its credentials, too, are for one server.
-    return resolve_exporter({**values, **given}, {})
+    # Without the rest of the environment, which is in the settings already: its credentials are for one server.
+    return resolve_exporter({**values, **given}, list_network_variables())
 
 
 def _values_of(prefix: str, entry: Entry, settings: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, Port, current_context, measure, own_threads
 from otelog._interruption import is_foreign, is_interruption
+from otelog._private.standard import LEVEL_NAMES
 from otelog.handler import EVENT_NAME_KEY, NEVER_FIELDS, LoggingHandler
 
 # Whoever has put something of their own in one of these places wants to see every record.
@@ -26,7 +27,7 @@ _standard_log = logging.Logger._log
 
 # Not logging._srcfile, which may be set to None to save the search for the caller.
 _standard_file = logging.addLevelName.__code__.co_filename
-_level_names: dict[int, str] = logging._levelToName
+_level_names = LEVEL_NAMES
 _getframe = sys._getframe
 
 # Before 3.11 every frame counts as a level of the stack, ours too.

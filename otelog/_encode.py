@@ -8,6 +8,7 @@ Source: opentelemetry/proto/logs/v1/logs.proto, OTLP 1.x.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
 from types import CodeType
@@ -26,6 +27,7 @@ from otelog._record import (
     next_time,
 )
 from otelog._severity import severity_range
+from otelog._truncation import truncate_record
 from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
 
 PAUSE_EVERY = 100
@@ -40,6 +42,9 @@ MOST_KNOWN_VALUES = 256
 
 MOST_FIELDS = SLOT_BYTES // FIELD_BYTES
 """Fields that a record may have before it is counted as large, and so made a `Special`."""
+
+_FRAMES = 64
+"""More than what the tags and lengths around one head and its records take, in bytes."""
 
 _TABLE = 2048
 _SHORT = 126
@@ -165,7 +170,7 @@ class _Texts(dict[str, bytes]):
 class EncodedBatch:
     """Records as bytes, grouped by resource and scope, of which any contiguous part can be made a request.
 
-    Thread safety: read-only once it is made.
+    Thread safety: one thread at a time; read-only but for `truncate`.
     """
 
     def __init__(self, groups: Sequence[tuple[bytes, bytes, bytes, list[bytes]]]) -> None:
@@ -176,14 +181,43 @@ class EncodedBatch:
         for resource, scope, schema_url, records in ordered:
             self._heads.append((len(self.records), resource, scope, schema_url))
             self.records += records
-        self._framing = sum(len(resource) + len(scope) + 64 for _, resource, scope, _ in self._heads)
+        self._starts = [head[0] for head in self._heads]
+        # What the heads up to each of them take; of a request's own only those of its records are in it.
+        self._framing = [0]
+        for _, resource, scope, schema_url in self._heads:
+            self._framing.append(self._framing[-1] + len(resource) + len(scope) + len(schema_url) + _FRAMES)
+        self._truncated: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.records)
 
     def size_bytes(self, start: int, stop: int) -> int:
         """Returns the size of `payload` in bytes, or a little more."""
-        return sum(map(len, self.records[start:stop])) + self._framing
+        return sum(map(len, self.records[start:stop])) + self._measure_heads(start, stop)
+
+    def _measure_heads(self, start: int, stop: int) -> int:
+        first = bisect_right(self._starts, start) - 1
+        return self._framing[bisect_left(self._starts, stop)] - self._framing[max(0, first)]
+
+    def truncate(self, index: int, max_bytes: int) -> bool:
+        """Cut a record so that a request of it alone has at most `max_bytes`; see `truncate_record`.
+
+        Returns:
+            Whether it could be.
+        """
+        try:
+            record = truncate_record(self.records[index], max_bytes - self._measure_heads(index, index + 1))
+        except ValueError:
+            return False
+        if record is None:
+            return False
+        self.records[index] = record
+        self._truncated.add(index)
+        return True
+
+    def count_truncated(self, start: int, stop: int) -> int:
+        """Returns how many of these records were cut by `truncate`."""
+        return sum(start <= index < stop for index in self._truncated)
 
     def payload(self, start: int, stop: int) -> bytes:
         """Returns an ``ExportLogsServiceRequest`` of these records."""
@@ -403,11 +437,10 @@ class Encoder:
         thread: int,
     ) -> None:
         attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
-        time_ns = self._next_time(source, time_ns)
         special = source if source.special else None
         base: Source = source.source if special is not None else source
         parts = [
-            _pack_times(9, time_ns, 0x59, time_ns if base.sdk is None else offset),
+            self._times(source, time_ns, None if base.sdk is None else offset),
             _encode_severity(base.severity_number, base.severity_text),
             _encode_context(context),
         ]
@@ -452,14 +485,18 @@ class Encoder:
             rest += encode_fields(fields, self._sdk_keys)
         size = len(rest) + _TIMES_SIZE
         head = self._lengths[size] if size < _TABLE else b"\x12" + varint(size)
-        self._sdk_append(head + _pack_times(9, self._next_time(source, time_ns), 0x59, observed_ns) + rest)
+        self._sdk_append(head + self._times(source, time_ns, observed_ns) + rest)
 
-    def _next_time(self, source: Source | Special, time_ns: int) -> int:
+    def _times(self, source: Source | Special, time_ns: int, observed_ns: int | None) -> bytes:
+        # A time of 0 is unknown, and stays so: then whoever stores the record goes by that of its observation.
+        stored_ns = time_ns or observed_ns or 0
         if source.given_time:
-            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
+            moved_ns = self._last_given_ns = next_time(stored_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
         else:
-            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
-        return time_ns
+            moved_ns = self._last_ns = next_time(stored_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        if not time_ns:
+            return _pack_times(9, 0, 0x59, moved_ns)
+        return _pack_times(9, moved_ns, 0x59, moved_ns if observed_ns is None else observed_ns)
 
     def _static_at(self, source: Source, code: CodeType, offset: int) -> bytes:
         # The address of the instruction, or nearly; so the code object itself is compared too.

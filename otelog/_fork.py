@@ -10,19 +10,45 @@ from typing import Any, Protocol
 
 from otelog._capture import forget_threads
 from otelog._diagnostics import warn
+from otelog._end_time import END
 
 
 class Forkable(Protocol):
-    """Something that starts anew in a forked child and ends with its process."""
+    """Something that starts anew in a forked child."""
 
     def restart_after_fork(self) -> None:
         """Begin with nothing."""
 
-    def end_with_process(self) -> None:
-        """Deliver what is there within a time of one's own, and end. Idempotent."""
+
+class Pipeline(Forkable, Protocol):
+    """Something that holds what is to be delivered."""
+
+    ends_last: bool
+    """Whether it tells of the others, and so ends after them."""
+
+    def has_work(self) -> bool:
+        """Returns whether anything was given to it in this process, and it has not ended yet."""
+
+    def nudge(self) -> None:
+        """Have another thread begin to deliver, and wait for nothing."""
+
+    def deliver(self, deadline: float, *, last: bool) -> bool:
+        """Deliver what is there until this monotonic moment, and go on.
+
+        Args:
+            deadline: The moment.
+            last: Nothing may come after this: those who publish what has become of it do it now.
+
+        Returns:
+            Whether everything was delivered.
+        """
+
+    def end_with_process(self, deadline: float) -> None:
+        """Deliver what is there until this monotonic moment, and end. Idempotent."""
 
 
 _alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
 class _Known:
@@ -40,7 +66,7 @@ class _Multiprocessing:
 
 
 def watch(one: Forkable) -> None:
-    """Tell this object of forks and of the process's end, for as long as it lives."""
+    """Tell this object of forks, for as long as it lives."""
     _alive.add(one)
     _watch_multiprocessing()
 
@@ -48,25 +74,44 @@ def watch(one: Forkable) -> None:
 def unwatch(one: Forkable) -> None:
     """Tell this object no more."""
     _alive.discard(one)
+    _pipelines.discard(one)  # type: ignore[arg-type]
+
+
+def watch_pipeline(one: Pipeline) -> None:
+    """Tell this one of forks, and have it deliver at the process's end, for as long as it lives."""
+    _pipelines.add(one)
+    watch(one)
+
+
+def find_pipelines() -> list[Pipeline]:
+    """Returns all that are alive, in the order in which they are to end."""
+    return sorted(_pipelines, key=lambda one: one.ends_last)
 
 
 def end_all() -> None:
-    """End everything that is watched, because this process ends; each has its own time. Never raises."""
+    """End every pipeline, because this process ends: all within what is left of its time. Never raises."""
     if os.getpid() != _Known.pid:
         warn(
             "fork",
             "this process was forked without Python being told, and nothing was delivered from it: "
             "uWSGI needs the options enable-threads and py-call-osafterfork",
         )
-    for one in list(_alive):
-        try:
-            one.end_with_process()
-        except Exception as error:
-            warn("end", f"{type(error).__name__} while the process ended: {error}")
+    with END.spend() as deadline:
+        pipelines = find_pipelines()
+        if len(pipelines) > 1:
+            # They deliver beside each other: one that hangs costs the others none of their time.
+            for pipeline in pipelines:
+                pipeline.nudge()
+        for one in pipelines:
+            try:
+                one.end_with_process(deadline)
+            except Exception as error:
+                warn("end", f"{type(error).__name__} while the process ended: {error}")
 
 
 def _after_fork_in_child() -> None:
     _Known.pid = os.getpid()
+    END.restart()
     forget_threads()
     for one in list(_alive):
         one.restart_after_fork()

@@ -15,6 +15,7 @@ from typing import Any
 from otelog._answer import read_error_message, read_retry_delay
 from otelog._config import fill_environment
 from otelog._loading import load_module
+from otelog._proxy import parse_proxy
 from otelog._threads import is_patched
 from otelog._transport import (
     CLIENT_FILES_HINT,
@@ -73,8 +74,9 @@ _inherited: list[Any] = []
 class GrpcTransport(Exchanges):
     """Sends request bodies to one method by gRPC, as they are, over one channel.
 
-    Nothing is sent twice, and no proxy is used, whatever the environment says. A call that got no answer takes its
-    channel with it, so that each attempt connects anew and no waiting of the library's own comes on top of ours.
+    Nothing is sent twice. The library opens a tunnel through the settings' proxy; what the environment says of proxies
+    is not asked again. A call that got no answer takes its channel with it, so that each attempt connects anew and no
+    waiting of the library's own comes on top of ours.
 
     Args:
         settings: Where and how; `grpc_method` must be set.
@@ -112,11 +114,14 @@ class GrpcTransport(Exchanges):
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
             ("grpc.enable_retries", 0),
-            ("grpc.enable_http_proxy", 0),
+            # Its own reading of the environment knows less than ours, and nothing of NO_PROXY in capitals.
+            ("grpc.enable_http_proxy", int(settings.proxy is not None)),
             ("grpc.service_config_disable_resolution", 1),
             # Else the wait after a failed attempt to connect would be shared with channels that are closed.
             ("grpc.use_local_subchannel_pool", 1),
         ]
+        if settings.proxy is not None:
+            self._options.append(("grpc.http_proxy", _check_proxy(settings.proxy)))
         self._certificates = _read_certificates(settings) if self._secure else None
         self._channel: Any = None
         self._call: Any = None
@@ -335,6 +340,12 @@ def _check_metadata(name: str, value: str) -> tuple[str, str]:
     return name, value
 
 
+def _check_proxy(url: str) -> str:
+    if parse_proxy(url).secure:
+        raise ConfigurationError("proxy: gRPC cannot use one that is spoken to by https://")
+    return url if "://" in url else f"http://{url}"
+
+
 def _read_certificates(settings: TransportSettings) -> tuple[bytes | None, bytes | None, bytes | None]:
     """Returns the authorities, the client's key and its certificates, as `grpc.ssl_channel_credentials` takes them."""
     # The library says nothing of files that it cannot use; this one does.
@@ -347,6 +358,9 @@ def _read(path: str | None) -> bytes | None:
     if not path:
         return None
     try:
+        if os.path.isdir(path):
+            # Of a folder the library knows nothing.
+            return b"\n".join(content for name in sorted(os.listdir(path)) if (content := _read(f"{path}/{name}")))
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -19,8 +19,10 @@ from otelog._carrier import Carrier
 from otelog._diagnostics import warn
 from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._record import COLUMNS, SLOT_BYTES, Source
+from otelog._severity import severity_range
 from otelog._stop import LONGEST_WAIT, Request, Stop
 from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
 from otelog._values import safe_str
@@ -188,7 +190,7 @@ class HandOff:
         if (waiting + len(wanted) <= self._usable and self._units + units <= self._max_units) or self._stop.is_set():
             return wanted, [], units
         kept: list[int] = []
-        lost: list[Any] = []
+        lost: list[tuple[str, str]] = []
         units = 0
         for at in wanted:
             source = sources[at]
@@ -198,8 +200,10 @@ class HandOff:
                 kept.append(at)
                 units += extra
             else:
-                lost.append(source)
-        return kept, [("handoff_full", severity) for severity in row_severity_ranges(lost, 0, len(lost))], units
+                # What can never wait here is no sign of a slow exporter.
+                reason = "too_large" if extra > self._max_units else "handoff_full"
+                lost.append((reason, severity_range(source.severity_number)))
+        return kept, lost, units
 
     def _make_tally(self, sources: list[Any]) -> BatchTally:
         return BatchTally(self._ledger, self.lane.name, len(sources), self._ranges_of(sources), waiting=True)
@@ -277,7 +281,7 @@ class HandOff:
             return False
         me = get_ident()
         mine = me in own_threads
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             return self._deliver(deadline)
@@ -292,7 +296,7 @@ class HandOff:
     def _run(self) -> None:
         me = get_ident()
         own_threads.add(me)
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

@@ -136,6 +136,10 @@ class BatchTally:
         """Count records of a request that was sent and never answered."""
         self._beside("outcome_unknown", count)
 
+    def truncate(self, count: int) -> None:
+        """Count records that were cut to fit, and are delivered so; before they are settled."""
+        self._beside("truncated", count)
+
     def _beside(self, what: str, count: int) -> None:
         ledger = self._ledger
         counts = ledger.exporters[self._name]

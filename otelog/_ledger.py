@@ -18,7 +18,7 @@ from types import MappingProxyType
 from otelog._severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
 from otelog._threads import RLock, get_ident
 
-REFUSED_REASONS = ("queue_full", "already_shutdown", "reentrant")
+REFUSED_REASONS = ("queue_full", "too_large", "already_shutdown", "reentrant")
 REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
 REMOVED_LOSSES = ("invalid",)
 DROPPED_REASONS = (
@@ -31,6 +31,13 @@ DROPPED_REASONS = (
     "shutdown_timeout",
     "worker_crash",
 )
+
+BESIDE_COUNTS = {
+    "resent": "Log records in requests that were sent again.",
+    "outcome_unknown": "Log records in requests that were never answered.",
+    "truncated": "Log records that were cut to fit into a request, and delivered so.",
+}
+"""What is counted of each exporter beside the identity, and what it is."""
 
 _MANY = 2**62
 _READ_ATTEMPTS = 10_000
@@ -59,7 +66,8 @@ class ExporterStats:
     """What became of the records that were handed over to one exporter.
 
     ``accepted = filtered + exported + sum(dropped.values()) + waiting + in_flight`` holds exactly; `filtered` are those
-    that the exporter's own level, loggers or filter have turned away, which is no loss.
+    that the exporter's own level, loggers or filter have turned away, which is no loss. Beside it stand `resent`,
+    `outcome_unknown` and `truncated`: `BESIDE_COUNTS` says what they are.
     """
 
     accepted: int
@@ -70,6 +78,7 @@ class ExporterStats:
     in_flight: int
     resent: int
     outcome_unknown: int
+    truncated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,7 @@ class Stats:
     in_flight: int
     resent: int
     outcome_unknown: int
+    truncated: int
     exporters: Mapping[str, ExporterStats]
     max_queued: int
     queue_capacity: int
@@ -119,12 +129,13 @@ class ExporterCounts:
         "in_flight",
         "outcome_unknown",
         "resent",
+        "truncated",
         "waiting",
     )
 
     def __init__(self) -> None:
         self.accepted = self.filtered = self.exported = self.waiting = self.in_flight = 0
-        self.resent = self.outcome_unknown = 0
+        self.resent = self.outcome_unknown = self.truncated = 0
         self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
         self.dropped_by_severity: dict[tuple[str, str], int] = {}
 
@@ -374,6 +385,7 @@ class Ledger:
                 in_flight=counts.in_flight,
                 resent=counts.resent,
                 outcome_unknown=counts.outcome_unknown,
+                truncated=counts.truncated,
             )
             for name, counts in self.exporters.items()
         }
@@ -391,6 +403,7 @@ class Ledger:
             in_flight=sum(one.in_flight for one in sums),
             resent=sum(one.resent for one in sums),
             outcome_unknown=sum(one.outcome_unknown for one in sums),
+            truncated=sum(one.truncated for one in sums),
             exporters=MappingProxyType(exporters),
             max_queued=max(queued, *self._peaks, self._max_queued),
             queue_capacity=self.queue_capacity,

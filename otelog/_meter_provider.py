@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics
-from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from otelog._diagnostics import warn
-from otelog._fork import watch
+from otelog._fork import watch_pipeline
 from otelog._loading import is_import_under_way, load_module
 from otelog._opening import open_transport
+from otelog._private.opentelemetry import is_unset_meter_provider
 from otelog._quiet import quiet
 from otelog._stop import Latch
 from otelog._threads import Lock, Thread, join, make_thread
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from otelog._otlp_metrics import MetricSender
 
 END_TIMEOUT = 2.0
-"""Seconds that the process's end, or `otelog.shutdown`, may take for the last metrics, after the logs."""
+"""Seconds for the last metrics, after the logs: for `otelog.shutdown` and the end of the process together."""
+
+LAST_WORD = 0.5
+"""Seconds that the process's end has for them all the same: they say what the logs have lost in all of the time."""
 
 START_DELAY = 0.5
 """Seconds that the imports leave to the application's own start; less if a flush or the end comes first."""
@@ -48,7 +51,7 @@ TELLING_TIME = 0.2
 
 def is_missing() -> bool:
     """Returns whether nobody has set a MeterProvider yet."""
-    return isinstance(metrics.get_meter_provider(), _ProxyMeterProvider)
+    return is_unset_meter_provider(metrics.get_meter_provider())
 
 
 class Cadence(NamedTuple):
@@ -72,7 +75,6 @@ class MetricsPipeline:
         settings: The metrics' endpoint.
         cadence: When the metrics are collected.
         resource: Returns whose metrics they are; asked at each export, so that a forked child says its own.
-        end_logs: Ends the pipelines of logs; idempotent.
 
     Thread safety: all public methods.
     """
@@ -82,23 +84,22 @@ class MetricsPipeline:
         settings: TransportSettings,
         cadence: Cadence,
         resource: Callable[[], Resource],
-        end_logs: Callable[[], object],
     ) -> None:
         self._settings = settings
         self._cadence = cadence
         self._transport = open_transport(settings)
         self._resource = resource
-        self._end_logs = end_logs
         self._provider: MeterProvider | None = None
         self._sender: MetricSender | None = None
         self._ended = False
         self._start()
-        watch(self)
+        watch_pipeline(self)
 
     def _start(self) -> None:
         self._installing = Lock()
         self._collecting = Lock()
         self._wanted, self._installed, self._closing = Latch(), Latch(), Latch()
+        self._time_left = END_TIMEOUT
         self._thread: Thread | None = None
         thread = make_thread(self._work, "otelog-metrics")
         try:
@@ -110,6 +111,7 @@ class MetricsPipeline:
 
     def redirect(self, settings: TransportSettings, cadence: Cadence, resource: Callable[[], Resource]) -> None:
         """Send to another endpoint, in another name, from now on."""
+        self._time_left = END_TIMEOUT
         old, self._transport = self._transport, open_transport(settings)
         self._settings, self._cadence, self._resource = settings, cadence, resource
         with self._installing:
@@ -161,10 +163,16 @@ class MetricsPipeline:
         """Send the counts as they are now.
 
         Args:
-            timeout: Seconds, `END_TIMEOUT` at most.
+            timeout: Seconds; not more than is left of `END_TIMEOUT`.
         """
-        timeout = min(timeout, END_TIMEOUT)
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        timeout = min(timeout, self._time_left)
+        try:
+            self._flush(began + timeout, timeout)
+        finally:
+            self._time_left = max(0.0, self._time_left - (time.monotonic() - began))
+
+    def _flush(self, deadline: float, timeout: float) -> None:
         self._await_installation(deadline)
         sender = self._sender
         if sender is None or timeout <= 0 or self._ended:
@@ -197,10 +205,25 @@ class MetricsPipeline:
         if self._thread is not None:
             self._installed.wait(max(0.0, deadline - time.monotonic()))
 
-    def end_with_process(self) -> None:
-        """End the logs first, whatever the order in which both are asked to; then send their last counts."""
-        self._end_logs()
-        deadline = time.monotonic() + END_TIMEOUT
+    ends_last = True
+
+    def has_work(self) -> bool:
+        """Returns False: what it has is a picture of the others' work."""
+        return False
+
+    def nudge(self) -> None:
+        """It sends when the logs have ended."""
+
+    def deliver(self, deadline: float, *, last: bool) -> bool:
+        """Send the counts as they are now, if they are the last; returns True, since the next ones hold them too."""
+        if last:
+            self.flush(deadline - time.monotonic())
+        return True
+
+    def end_with_process(self, deadline: float) -> None:
+        """Send the last counts."""
+        now = time.monotonic()
+        deadline = max(min(deadline, now + self._time_left), now + LAST_WORD)
         self._await_installation(deadline)
         if self._thread is None and self._provider is None:
             self._install()

@@ -18,7 +18,8 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, g
 
 from otelog._diagnostics import warn
 from otelog._lane import OnExchange
-from otelog._ledger import DROPPED_REASONS, ExporterStats, Ledger, Stats
+from otelog._ledger import BESIDE_COUNTS, DROPPED_REASONS, ExporterStats, Ledger, Stats
+from otelog._private.opentelemetry import sdk_counts_created
 from otelog._version import __version__
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ class _Instruments:
             (counter, "otelog.log.dropped", self._dropped, "Records lost in export."),
             (level, "otelog.log.waiting", self._waiting, "Records that wait for one of several exporters."),
             (counter, "otelog.log.filtered", self._filtered, "Records that an exporter was not to have."),
-            (counter, "otelog.log.resent", self._resent, "Records in requests that were sent again."),
-            (counter, "otelog.log.outcome_unknown", self._outcome_unknown, "Records in requests never answered."),
+            *(
+                (counter, f"otelog.log.{name}", _points_beside(name), description)
+                for name, description in BESIDE_COUNTS.items()
+            ),
         ):
             create(name, callbacks=[self._observe_with(points)], unit=RECORDS, description=description)
         self._duration = _create_duration(meter)
@@ -159,16 +162,6 @@ class _Instruments:
         for name, attributes, exporter in _exporters(books, stats):
             yield exporter.filtered, {**attributes, "otelog.exporter": name}
 
-    @staticmethod
-    def _resent(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
-        for name, attributes, exporter in _exporters(books, stats):
-            yield exporter.resent, {**attributes, "otelog.exporter": name}
-
-    @staticmethod
-    def _outcome_unknown(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
-        for name, attributes, exporter in _exporters(books, stats):
-            yield exporter.outcome_unknown, {**attributes, "otelog.exporter": name}
-
     def time_exchanges(self, attributes: _Attributes) -> OnExchange:
         duration = self._duration
 
@@ -194,6 +187,14 @@ def _exporters(books: _Books, stats: Stats) -> Iterator[tuple[str, _Attributes, 
             yield name, attributes, exporter
 
 
+def _points_beside(count_name: str) -> Callable[[Ledger, _Books, Stats], Iterable[_Point]]:
+    def points(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
+        for name, attributes, exporter in _exporters(books, stats):
+            yield getattr(exporter, count_name), {**attributes, "otelog.exporter": name}
+
+    return points
+
+
 def _by_severity(counts: Mapping[tuple[str, str], int], attributes: _Attributes) -> Iterator[_Point]:
     for (reason, severity), count in counts.items():
         if count:
@@ -207,22 +208,6 @@ def _create_duration(meter: Meter) -> Histogram:
         description="Seconds of an export operation, with all attempts.",
         explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
     )
-
-
-def sdk_counts_created() -> bool:
-    """Returns whether the SDK's Logger counts the records that pass through it.
-
-    It began to without an option, and then made it one; releases before that do not.
-    """
-    try:
-        from opentelemetry.sdk._logs._internal import _logger_metrics  # noqa: F401
-    except ImportError:
-        return False
-    try:
-        from opentelemetry.sdk.environment_variables._internal import parse_boolean_environment_variable
-    except ImportError:
-        return True
-    return bool(parse_boolean_environment_variable("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"))
 
 
 _registering = threading.Lock()

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
+from otelog._proxy import DIRECT, parse_proxy
 from otelog._severity import level_number
 from otelog.exceptions import ConfigurationError
 
@@ -249,6 +250,19 @@ class _Url(_Text):
         return {"type": "string", "pattern": "^https?://"}
 
 
+class _Proxy(_Text):
+    def check(self, option: Option, value: object) -> object:
+        if not isinstance(value, str):
+            raise TypeError
+        if value.strip().lower() == DIRECT:
+            return DIRECT
+        parse_proxy(value)
+        return value.strip()
+
+    def allowed(self, option: Option) -> str:
+        return f"an http:// or https:// URL, or `{DIRECT}`"
+
+
 class _Headers:
     def read(self, text: str, complain: Complain) -> object:
         headers: dict[str, str] = {}
@@ -482,5 +496,6 @@ def _check_url(url: str) -> None:
 
 TEXT, WORD, WORDS, FLAG, LEVEL = _Text(), _Word(), _Words(), _Flag(), _Level()
 PATH, URL, HEADERS, ATTRIBUTES, EXPORTER = _Path(), _Url(), _Headers(), _Attributes(), _Exporter()
+PROXY = _Proxy()
 FUNCTION, NAMES = _Function(), _Names()
 INTEGER, NUMBER = _Number(whole=True), _Number(whole=False)

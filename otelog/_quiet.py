@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 
 from otelog._capture import own_threads
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._threads import get_ident
 
 
@@ -17,7 +18,7 @@ def quiet() -> Iterator[None]:
     me = get_ident()
     added = me not in own_threads
     own_threads.add(me)
-    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+    token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
     try:
         yield
     finally:

@@ -6,9 +6,10 @@ import itertools
 import json
 import os
 import time
+from collections import Counter
 
 from otelog._diagnostics import INTERVAL, warn, write_line
-from otelog._ledger import REMOVED_LOSSES, Ledger, Stats
+from otelog._ledger import BESIDE_COUNTS, REMOVED_LOSSES, Ledger, Stats
 
 
 class LossReport:
@@ -50,8 +51,11 @@ _numbers = itertools.count()
 
 def list_losses(stats: Stats) -> dict[str, int]:
     """Returns the reasons for which records were lost, with their counts, the largest first."""
-    reasons = {**stats.refused, **{reason: stats.removed[reason] for reason in REMOVED_LOSSES}, **stats.dropped}
-    return dict(sorted(((reason, count) for reason, count in reasons.items() if count), key=lambda item: -item[1]))
+    # A reason may be in two of them.
+    reasons = Counter(stats.refused)
+    reasons.update({reason: stats.removed[reason] for reason in REMOVED_LOSSES})
+    reasons.update(stats.dropped)
+    return dict((+reasons).most_common())
 
 
 def describe_losses(stats: Stats, new: int) -> str:
@@ -59,7 +63,10 @@ def describe_losses(stats: Stats, new: int) -> str:
     losses = list_losses(stats)
     told = ", ".join(f"{reason} {count}" for reason, count in losses.items())
     line = f"{new} log records lost, {stats.lost} in all ({told}); queue {stats.queued} of {stats.queue_capacity}"
-    hint = _HINTS.get(next(iter(losses), ""))
+    commonest = next(iter(losses), "")
+    hint = _HINTS.get(commonest)
+    if commonest == "too_large" and stats.refused[commonest] > stats.dropped[commonest]:
+        hint = _TOO_LARGE_FOR_QUEUE
     return f"{line}. {hint}" if hint else line
 
 
@@ -67,10 +74,13 @@ _HINTS = {
     "queue_full": "Records come faster than they are exported: is the Collector reachable? Else raise max_queue_size.",
     "retry_exhausted": "The endpoint did not answer in time: is the Collector running there?",
     "shutdown_timeout": "The process ended before everything was delivered: raise shutdown_timeout.",
-    "too_large": "Single records are over max_request_bytes (or file_max_total_bytes): raise it, or log less at once.",
+    "too_large": "Single records are over max_request_bytes (or file_max_total_bytes), even if cut: raise it.",
     "handoff_full": "One of several exporters is slower than records come; otelog.stats().exporters says which.",
     "rejected": "The endpoint refused them: see its answer above, or its own log.",
 }
+
+
+_TOO_LARGE_FOR_QUEUE = "Single records are over max_queue_bytes: raise it, or log less in one record."
 
 
 def make_receipt(stats: Stats) -> dict[str, object]:
@@ -85,8 +95,7 @@ def make_receipt(stats: Stats) -> dict[str, object]:
         "reasons": list_losses(stats),
         "queued": stats.queued,
         "in_flight": stats.in_flight,
-        "resent": stats.resent,
-        "outcome_unknown": stats.outcome_unknown,
+        **{name: getattr(stats, name) for name in BESIDE_COUNTS},
     }
     if len(stats.exporters) > 1:
         receipt["exporters"] = {

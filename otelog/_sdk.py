@@ -100,19 +100,20 @@ class RowMaker:
         number = _NUMBERS.get(id(severity))
         if number is None:
             number = number_of(severity)
-        observed_ns = inner.observed_timestamp
+        observed_ns = inner.observed_timestamp or time.time_ns()
         time_ns = inner.timestamp
         source: Source | Special = self._source_of(record, number, inner.severity_text, time_ns is not None)
         if inner.event_name or discarded:
             source = Special(source, event_name=inner.event_name, discarded=discarded)  # type: ignore[arg-type]
-        time_ns = time_ns or observed_ns or 0
+        if time_ns is None:
+            time_ns = observed_ns
         trace_id = inner.trace_id
         span: SpanIds | None = None
         if trace_id:
             span = self._span
             if span.span_id != inner.span_id or span.trace_id != trace_id or span.trace_flags != inner.trace_flags:
                 span = self._span = SpanIds(trace_id, inner.span_id or 0, int(inner.trace_flags or 0))
-        return (time_ns, source, span, body, None, fields, None, observed_ns or time_ns, get_ident()), size
+        return (time_ns, source, span, body, None, fields, None, observed_ns, get_ident()), size
 
     def make_safely(self, record: ReadWriteLogRecord | ReadableLogRecord) -> tuple[tuple[Any, ...], int]:
         """Make a row as `make` does, or one that says why there is none."""
@@ -218,15 +219,14 @@ class ReadableMaker:
     ) -> ReadableLogRecord:
         attributes, discarded = self._attributes.build(source, message, arguments, fields, code, offset, thread)
         special = source if isinstance(source, Special) else None
-        if source.given_time:
-            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
-        else:
-            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
         base = source.source if isinstance(source, Special) else source
         sdk = base.sdk
+        # A time of 0 is unknown, and stays so: then whoever stores the record goes by that of its observation.
+        unknown = time_ns == 0 and sdk is not None
+        moved_ns = self._next_time(source, offset if unknown else time_ns)
         record = LogRecord(
-            timestamp=time_ns,
-            observed_timestamp=time_ns if sdk is None else offset,
+            timestamp=0 if unknown else moved_ns,
+            observed_timestamp=moved_ns if unknown or sdk is None else offset,
             severity_text=base.severity_text,
             severity_number=_SEVERITIES[base.severity_number],
             body=build_body(message, arguments),
@@ -248,3 +248,10 @@ class ReadableMaker:
             instrumentation_scope=InstrumentationScope(base.scope_name) if sdk is None else sdk.scope,
             limits=None if sdk is None else sdk.limits,
         )
+
+    def _next_time(self, source: Source | Special, time_ns: int) -> int:
+        if source.given_time:
+            time_ns = self._last_given_ns = next_time(time_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
+        else:
+            time_ns = self._last_ns = next_time(time_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
+        return time_ns

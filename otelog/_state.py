@@ -11,7 +11,7 @@ from otelog._attributes import build_body, find_site
 from otelog._capture import NEVER, Gate, Port, current_span_context
 from otelog._ledger import Ledger
 from otelog._queue import RecordQueue
-from otelog._record import SLOT_BYTES, Source
+from otelog._record import SLOT_BYTES, Source, SpanIds
 from otelog._stacktrace import capture_stack, render_stack
 
 
@@ -49,6 +49,7 @@ class UnconfiguredPort(Port):
         stack: FrameType | str | None = None,
         event_name: str | None = None,
         given_time: bool = False,
+        ids: SpanIds | None = None,
     ) -> None:
         """Unusual calls."""
         if message is None:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
 
+from otelog._private.standard import thread_of
+
 __all__ = ["Lock", "RLock", "SimpleQueue", "Thread", "find_thread_name", "get_ident", "join", "look_up", "make_thread"]
 
 _POLL = 0.002
@@ -128,6 +130,5 @@ def is_patched() -> bool:
 
 def find_thread_name(thread_id: int) -> str | None:
     """Returns the name of a thread that is alive, or None. Takes no lock; safe in any thread."""
-    # Reading a dict that other threads change is one step; threading.enumerate() would take a lock.
-    thread = threading._active.get(thread_id)  # type: ignore[attr-defined]
+    thread = thread_of(thread_id)
     return None if thread is None else str(thread.name)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from types import CodeType, TracebackType
 from typing import Any, TypeVar
 
 from opentelemetry import trace
+from opentelemetry.context import attach
+from opentelemetry.trace import Status, StatusCode
 
+from otelog._contexts import leave
+from otelog._diagnostics import warn
 from otelog._severity import level_number
 from otelog._state import GATE
 from otelog._values import safe_str, to_any_value, type_names
@@ -32,6 +37,42 @@ _WORDS = {"success": "succeeded", "failure": "failed", "cancelled": "was cancell
 _LEVELS = {"failure": 40, "cancelled": 30}
 
 
+class _CurrentSpan:
+    """A span that is the current one until it ends, also where that is another task's or thread's doing."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+        self._outer = trace.get_current_span()
+        self._context = trace.set_span_in_context(span)
+        self._token = attach(self._context)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Have it the current one in the block."""
+        if trace.get_current_span() is self._span:
+            yield
+            return
+        context = trace.set_span_in_context(self._span)
+        token = attach(context)
+        try:
+            yield
+        finally:
+            leave(context, token)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the span as OpenTelemetry's own ``with`` block does."""
+        if not leave(self._context, self._token) and trace.get_current_span() is self._span:
+            attach(trace.set_span_in_context(self._outer))
+        try:
+            if isinstance(error, Exception) and self._span.is_recording():
+                self._span.record_exception(error)
+                self._span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {safe_str(error)}"))
+        except Exception as failure:
+            warn("track", f"a span could not take its exception: {type(failure).__name__}")
+        finally:
+            self._span.end()
+
+
 class Operation:
     """A piece of work that is tracked; what `track` returns, and what its ``with`` block gets.
 
@@ -49,9 +90,14 @@ class Operation:
         self._level = level
         self._event = event
         self._wants_span = span
-        self._span: Any = None
+        self._span: _CurrentSpan | None = None
         self._place: tuple[CodeType, int] | None = None
         self._begin = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # One that has been entered stays where it is: its time, place and span are this process's.
+        options = (self._name, self._logger, self._fields, self._level, self._event, self._wants_span)
+        return _revive, options
 
     def add(self, **fields: object) -> None:
         """Give the record fields that are known only now, such as how many rows were written."""
@@ -66,9 +112,7 @@ class Operation:
                 key: value if type(value) in (str, bool, int, float) else safe_str(to_any_value(value))
                 for key, value in self._fields.items()
             }
-            tracer = trace.get_tracer("otelog")
-            self._span = tracer.start_as_current_span(self._name, attributes=attributes)
-            self._span.__enter__()
+            self._span = _CurrentSpan(trace.get_tracer("otelog").start_span(self._name, attributes=attributes))
         self._begin = perf_counter()
         return self
 
@@ -76,13 +120,16 @@ class Operation:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         duration = perf_counter() - self._begin
-        try:
+        span, self._span = self._span, None
+        if span is None:
             self._log(duration, error)
+            return
+        try:
+            # The record belongs to the span, wherever the block ends.
+            with span.current():
+                self._log(duration, error)
         finally:
-            # After the record, which belongs to the span.
-            span, self._span = self._span, None
-            if span is not None:
-                span.__exit__(kind, error, traceback)
+            span.end(error)
 
     async def __aenter__(self) -> Operation:
         frame = sys._getframe(1)
@@ -158,6 +205,13 @@ class Operation:
         code: CodeType | None = getattr(inspect.unwrap(function), "__code__", None)
         operation._place = None if code is None else (code, -1)
         return operation
+
+
+def _revive(
+    name: str, logger: Logger, fields: dict[str, object], level: int, event: bool, wants_span: bool
+) -> Operation:
+    """Make an operation again that was copied or pickled."""
+    return Operation(name, logger, dict(fields), level=level, event=event, span=wants_span)
 
 
 def track(

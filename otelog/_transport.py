@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from otelog import _tls
 from otelog._loading import load_module
+from otelog._proxy import parse_proxy
 from otelog._threads import Lock
 from otelog.exceptions import ConfigurationError
 
@@ -64,6 +66,8 @@ _NOT_TLS = (
     "PACKET_LENGTH_TOO_LONG",
 )
 _REFUSED_BY_SERVER = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "PROTOCOL_VERSION")
+_PROXY_MAY_RECOVER = frozenset({408, 429, 500, 502, 503, 504})
+"""Answers of a proxy to CONNECT after which another attempt may have its tunnel."""
 _HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64
 
 
@@ -111,6 +115,7 @@ class TransportSettings:
         certificate_file: PEM file of the authorities to trust instead of the system's.
         client_certificate_file: PEM file that proves who we are (mTLS).
         client_key_file: PEM file of its key; may be left out if the certificate's file holds it.
+        proxy: URL of the HTTP proxy that the endpoint is reached by; may hold a password and is left out of the `repr`.
         user_agent: Header ``User-Agent``, unless `headers` has one.
         grpc_method: Called by gRPC, ``/package.Service/Method``, whatever the endpoint's path; None: HTTP.
 
@@ -125,6 +130,7 @@ class TransportSettings:
     certificate_file: str | None = None
     client_certificate_file: str | None = None
     client_key_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     user_agent: str = "otelog"
     grpc_method: str | None = None
 
@@ -136,6 +142,13 @@ class TransportSettings:
             raise ConfigurationError(f"timeout is {self.timeout!r}; allowed are seconds above 0")
         if self.client_key_file and not self.client_certificate_file:
             raise ConfigurationError("client_key_file is set without client_certificate_file; both are needed")
+        if self.proxy is not None:
+            try:
+                proxy = parse_proxy(self.proxy)
+            except ValueError as error:
+                raise ConfigurationError(f"proxy: {error}; it must be http://[user:password@]host:port") from None
+            if proxy.secure and self.endpoint.lower().startswith("https:"):
+                raise ConfigurationError("proxy: one that is spoken to by https:// cannot lead to an https:// endpoint")
         object.__setattr__(self, "headers", dict(self.headers))
         for name, value in [*self.headers.items(), ("user-agent", self.user_agent)]:
             _check_header(name, value)
@@ -269,7 +282,8 @@ class Exchanges(ABC):
 class Transport(Exchanges):
     """Sends request bodies to one endpoint by HTTP, over one kept-alive connection.
 
-    Redirects are not followed, nothing is sent twice, and no proxy is used, whatever the environment says.
+    Redirects are not followed, and nothing is sent twice. By a proxy an https endpoint is reached through a tunnel, an
+    http one by requests with its whole URL; the exchange's time holds for the proxy, too.
 
     Args:
         settings: Where and how.
@@ -294,7 +308,14 @@ class Transport(Exchanges):
         self._headers = {name: value for name, value in self._headers.items() if name.lower() not in given}
         self._headers.update(settings.headers)
         self._settings = settings
-        self._context = make_context(settings) if self._secure else None
+        self._proxy = None if settings.proxy is None else parse_proxy(settings.proxy)
+        self._url = self._path
+        if self._proxy is not None and not self._secure:
+            self._url = f"http://{authority}{self._path}"
+            if self._proxy.authorization is not None:
+                self._headers["Proxy-Authorization"] = self._proxy.authorization
+        self._uses_tls = self._secure or (self._proxy is not None and self._proxy.secure)
+        self._context = make_context(settings) if self._uses_tls else None
         self._connection: DeadlineConnection | None = None
         self._answered = False
         """Whether this server has ever answered."""
@@ -320,7 +341,7 @@ class Transport(Exchanges):
             connection = self._get_connection()
             connection.start_exchange(exchange_left)
             try:
-                connection.request("POST", self._path, content, self._headers)
+                connection.request("POST", self._url, content, self._headers)
                 sent = True
             except (BrokenPipeError, ConnectionResetError):
                 # A server may refuse a large request (413) before it has read it; its answer is then waiting for us.
@@ -366,7 +387,7 @@ class Transport(Exchanges):
             # where no package imports its own modules while it is imported itself. Two threads that import one which
             # does, from its two ends, are torn apart by Python: one is left with half a module, maybe the application.
             factory: type[DeadlineConnection] = load_module("otelog._connection").DeadlineConnection
-            self._connection = factory(self._host, self._port, context=self._context)
+            self._connection = factory(self._host, self._port, context=self._context, proxy=self._proxy)
         return self._connection
 
     def _renew_context(self) -> None:
@@ -409,7 +430,10 @@ class Transport(Exchanges):
             cause = cause.__cause__
         retryable = True
         said = str(cause) or type(cause).__name__
-        if self._secure and _is_tls_error(cause):
+        refused_by_proxy = getattr(cause, "proxy_status", None)
+        if refused_by_proxy is not None:
+            retryable, sent = refused_by_proxy in _PROXY_MAY_RECOVER, False
+        elif self._uses_tls and _is_tls_error(cause):
             refusal = _explain_tls(cause)
             if refusal:
                 said, retryable, sent = refusal, False, False
@@ -422,6 +446,8 @@ class Transport(Exchanges):
         if self._secure and retryable and not self._answered and _is_hang_up(cause):
             # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.
             said = f"{said}; {CLIENT_FILES_HINT}"
+        if self._proxy is not None and refused_by_proxy is None and not sent:
+            said = f"{said}; by the proxy {self._proxy.url}"
         return TransportFailure(f"{self.target}: {said}", retryable=retryable, outcome_unknown=sent)
 
 
@@ -529,32 +555,8 @@ class _Gzip:
 
 
 def make_context(settings: TransportSettings) -> ssl.SSLContext:
-    """Returns the client's side of TLS.
-
-    Raises:
-        ConfigurationError: A file cannot be read, or what is in it cannot be used.
-    """
-    # The codec of host names is one that a handshake would otherwise import, in a thread of ours (see _loading).
-    import encodings.idna  # noqa: F401
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=settings.certificate_file)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"certificate_file {settings.certificate_file!r} cannot be used: {error}") from None
-    context.set_alpn_protocols(["http/1.1"])
-    if settings.client_certificate_file:
-        try:
-            # The password is given so that OpenSSL does not ask for one on the terminal.
-            context.load_cert_chain(
-                settings.client_certificate_file, settings.client_key_file or None, password=lambda: b"-"
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"client_certificate_file {settings.client_certificate_file!r} and client_key_file "
-                f"{settings.client_key_file!r} cannot be used (a key must not be encrypted): {error}"
-            ) from None
-    return context
+    """Returns the client's side of TLS; see `otelog._tls.make_context` for what it raises."""
+    return _tls.make_context(settings.certificate_file, settings.client_certificate_file, settings.client_key_file)
 
 
 def _is_tls_error(cause: BaseException) -> bool:

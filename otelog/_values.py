@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import UserString, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from itertools import islice
 from sys import getsizeof
@@ -43,6 +43,12 @@ EMPTY_KEY = "(empty)"
 
 MAX_KEY_LENGTH = 1024
 """Characters of a key that are kept; the limit on values does not apply to keys."""
+
+TRUNCATED_KEY = "otelog.truncated"
+"""The attribute that names what of its record was cut: keys of attributes, and `BODY_NAME`."""
+
+BODY_NAME = "body"
+"""What the body is called among the names of what was cut."""
 
 MAX_DEPTH = 30
 """The most that `Limits.max_depth` may be: protobuf decoders refuse a message nested deeper than about 100."""
@@ -87,6 +93,14 @@ class Limits:
             raise ConfigurationError(f"max_depth must be 1 to {MAX_DEPTH}, not {self.max_depth}")
         if self.max_items < 1:
             raise ConfigurationError(f"max_items must be at least 1, not {self.max_items}")
+
+    def for_body(self) -> Limits:
+        """Returns the limits of a body, whose texts are whole: the length is a limit on attributes."""
+        return self if self.max_value_length is None else replace(self, max_value_length=None)
+
+    def for_capture(self) -> Limits:
+        """Returns the limits of a first conversion: one more character or byte, so that the last one sees a cut."""
+        return self if self.max_value_length is None else replace(self, max_value_length=self.max_value_length + 1)
 
 
 DEFAULT_LIMITS = Limits()
@@ -226,6 +240,29 @@ def to_attributes(attributes: Mapping[Any, Any], limits: Limits = DEFAULT_LIMITS
         else:
             result[key] = to_any_value(value, limits)
     return result, discarded
+
+
+def is_longer(value: AnyValue, length: int) -> bool:
+    """Return whether a converted value has a text of more than `length` characters, or bytes; at any depth.
+
+    Never raises for an `AnyValue`. Safe in any thread.
+    """
+    content: Any = value
+    kind = type(content)
+    if kind is str or kind is bytes:
+        return len(content) > length
+    if kind is list or kind is dict:
+        return any(is_longer(item, length) for item in (content if kind is list else content.values()))
+    return False
+
+
+def note_truncated(attributes: dict[str, AnyValue], names: Iterable[str]) -> None:
+    """Have attributes say that these of them were cut; what they have said of others stays."""
+    found = attributes.get(TRUNCATED_KEY)
+    before = [name for name in found if type(name) is str] if type(found) is list else []
+    noted = list(dict.fromkeys([*before, *names]))
+    if noted:
+        attributes[TRUNCATED_KEY] = [*noted]
 
 
 def estimate_bytes(value: AnyValue) -> int:

@@ -14,12 +14,13 @@ from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
-from otelog._fork import watch
+from otelog._fork import watch_pipeline
 from otelog._ledger import Ledger, Stats
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
@@ -92,7 +93,7 @@ class Worker:
             queue, ledger, level=level, limits=limits, wake=self.wake, wake_at=self._threshold, nudge=self.nudge
         )
         self._start_anew()
-        watch(self)
+        watch_pipeline(self)
 
     def _start_anew(self) -> None:
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
@@ -220,9 +221,22 @@ class Worker:
             self._finish()
         return self._delivered_all
 
-    def end_with_process(self) -> None:
+    ends_last = False
+
+    def has_work(self) -> bool:
+        """Returns whether a record was made in this process, and this pipeline has not ended yet."""
+        return not self._ended.is_set() and self.ledger.read().created > 0
+
+    def deliver(self, deadline: float, *, last: bool) -> bool:
+        """Deliver what is there, and go on: the process may end here, and may as well not."""
+        delivered = self.flush(min(self.shutdown_timeout, max(0.0, deadline - time.monotonic())))
+        if last:
+            self._notify(last=True)
+        return delivered
+
+    def end_with_process(self, deadline: float) -> None:
         """Shut down at the process's end."""
-        self.shutdown(self.shutdown_timeout)
+        self.shutdown(min(self.shutdown_timeout, deadline - time.monotonic()))
 
     def let_go(self) -> None:
         """End without waiting, when nobody holds the pipeline any more: the worker empties the queue and ends.
@@ -293,7 +307,7 @@ class Worker:
         if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
             return False
         me = get_ident()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             own_threads.add(me)
             drained = self._drain(1, deadline)
@@ -319,7 +333,7 @@ class Worker:
         own_threads.add(me)
         # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
         # started this thread is none of its business.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
             while not self._is_over():
                 try:

@@ -10,7 +10,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._config import ExporterSettings, resolve_exporter
+from otelog._config import ExporterSettings, find_usable_proxy, resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
@@ -42,7 +42,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         certificate_file: PEM file of the authorities to trust instead of the system's.
         client_certificate_file: PEM file that proves who we are (mTLS).
         client_key_file: PEM file of its key.
-        max_request_bytes: Bound of a request before compression; a batch above it is split.
+        max_request_bytes: Bound of a request before compression; a batch above it is split, a record above it cut.
         export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
         bisect_bad_request: Look for the records that a 400 is about, instead of losing the batch.
 
@@ -65,6 +65,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         certificate_file: str | None = None,
         client_certificate_file: str | None = None,
         client_key_file: str | None = None,
+        proxy: str | None = None,
         max_request_bytes: int | None = None,
         export_timeout: float = 30.0,
         bisect_bad_request: bool = False,
@@ -79,6 +80,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
                 "certificate_file": certificate_file,
                 "client_certificate_file": client_certificate_file,
                 "client_key_file": client_key_file,
+                "proxy": proxy,
                 "max_request_bytes": max_request_bytes,
             }
         )
@@ -106,6 +108,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
                 certificate_file=settings.certificate_file,
                 client_certificate_file=settings.client_certificate_file,
                 client_key_file=settings.client_key_file,
+                proxy=find_usable_proxy(settings.proxy, settings.endpoint, settings.protocol),
                 user_agent=USER_AGENT,
                 grpc_method=LOGS_METHOD if settings.protocol == "grpc" else None,
             )
@@ -157,9 +160,6 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
     def restart_after_fork(self) -> None:
         """Forget an export that another thread of the parent was in the middle of."""
         self._exporting = Lock()
-
-    def end_with_process(self) -> None:
-        """Whoever calls `export` decides when it ends."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: nothing is held back between two exports."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -9,7 +10,8 @@ import time
 from collections.abc import Iterator
 from operator import itemgetter
 from threading import get_ident
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from otelog._capture import (
     BOUND_KEY,
@@ -19,17 +21,22 @@ from otelog._capture import (
     Gate,
     caused_by_ourselves,
     current_context,
+    current_span_context,
     measure,
     own_threads,
 )
 from otelog._diagnostics import warn
 from otelog._interruption import is_foreign, is_interruption
-from otelog._record import CodeSite, Source
+from otelog._once import find_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
+from otelog._record import CodeSite, Source, SpanIds
 from otelog._severity import severity_number
 from otelog._state import GATE
 from otelog._values import safe_str
 from otelog.logger import find_exception
 from otelog.processor import BatchLogRecordProcessor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MOST_SITES = 10_000
 """Bound of the cache of call sites; beyond it the cache begins anew."""
@@ -44,8 +51,17 @@ _STANDARD = tuple(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _LAST, _COUNT = _STANDARD[-1], len(_STANDARD)
 _site_of = itemgetter("name", "levelno", "levelname", "pathname", "lineno", "funcName")
 _rest_of = itemgetter("msg", "args", "exc_info", "exc_text", "stack_info", "created", "thread", "process")
-NEVER_FIELDS = frozenset({*_STANDARD, "message", "asctime", "taskName"})
-"""What a record's ``__dict__`` holds beside the user's fields; `extra` may not have these names."""
+_NOT_FIELDS = frozenset({*_STANDARD, "message", "asctime", "taskName"})
+
+TRACE_ID_KEY = "otelTraceID"
+_SPAN_ID_KEY = "otelSpanID"
+_SERVICE_KEY = "otelServiceName"
+_SAMPLED_KEY = "otelTraceSampled"
+_STOCK_FIELDS = 3
+"""How many fields opentelemetry-instrumentation-logging adds at least: older versions do not tell what is sampled."""
+
+NEVER_FIELDS = _NOT_FIELDS | {TRACE_ID_KEY}
+"""Names that are no fields of their own: `extra` may not have them, or they mean something."""
 
 
 class _Here:
@@ -62,6 +78,7 @@ if hasattr(os, "register_at_fork"):
 _UNKNOWN = Source("", 0, "")
 
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
+_OWN_STATE = frozenset({"lock", "gate", "since", "watches", "_processor", "_sites", "_levels", "_closed"})
 
 
 class LoggingHandler(logging.Handler):
@@ -81,9 +98,33 @@ class LoggingHandler(logging.Handler):
         super().__init__(level)
         self.gate: Gate = GATE if processor is None else processor.gate
         self._processor = processor
-        self._since = time.time()
+        self.since = time.time()
+        """When it was made, seconds since 1970."""
+        self.watches = False
+        """Whether records are looked up that may have come before; set by `Once`."""
         self._sites: dict[tuple[Any, ...], Source] = {}
         self._levels: dict[tuple[str, int], Source] = {}
+        self.gate.once.join(self)
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__(None)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        made = type(self).__new__(type(self))
+        made._open(self.__getstate__(), self._processor)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Not what is this process's own: the lock, the gate, and what was made once for all records of a place.
+        state = {key: value for key, value in self.__dict__.items() if key not in _OWN_STATE}
+        return {**state, "filters": list(self.filters)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(state, None)
+
+    def _open(self, state: dict[str, Any], processor: BatchLogRecordProcessor | None) -> None:
+        LoggingHandler.__init__(self, state["level"], processor=processor)
+        self.__dict__.update(state)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, unless a filter turns it away. Never raises, takes no lock; what cannot be kept is counted."""
@@ -99,14 +140,16 @@ class LoggingHandler(logging.Handler):
                 return True
             values = record.__dict__
             message, arguments, exc_info, exc_text, stack, created, thread, process = _rest_of(values)
-            if thread != me and self._had_already(record):
+            if (thread != me or self.watches) and self._had_already(record):
                 return True
             key = _site_of(values)
             try:
                 source = self._sites[key]
             except KeyError:
                 source = self._make_source(key)
+                self._look_around(record)
             fields: dict[str, Any] | None = None
+            ids = None
             extra = len(values) - _COUNT
             if extra:
                 fields = {}
@@ -116,6 +159,8 @@ class LoggingHandler(logging.Handler):
                     fields[name] = values[name]
                 if len(fields) != extra or "message" in values:
                     fields = find_fields(values)
+                if extra >= _STOCK_FIELDS and fields and TRACE_ID_KEY in fields:
+                    ids = take_ids(fields)
             elif next(reversed(values)) != _LAST:
                 fields = find_fields(values)
             size = measure(message, arguments, fields) if type(message) is str else ODD
@@ -131,10 +176,10 @@ class LoggingHandler(logging.Handler):
                 if type(record) is not logging.LogRecord:
                     # A class of the application's may have as many attributes as a standard record, but not the same.
                     fields = find_fields(values)
-                self._take_slowly(record, source, fields)
+                self._take_slowly(record, source, fields, ids)
                 return True
             if fields is not None and EVENT_NAME_KEY in fields:
-                self._take_slowly(record, source, fields)
+                self._take_slowly(record, source, fields, ids)
                 return True
             span_context = None
             context = current_context()
@@ -146,7 +191,9 @@ class LoggingHandler(logging.Handler):
                 span = context.get(SPAN_KEY)
                 if span is not None:
                     span_context = span.get_span_context()
-            time_ns = int(created * 1e9)
+            if ids is not None and not _are_of(span_context, ids):
+                span_context = ids
+            time_ns = int(created * 1e9) or time.time_ns()
         except BaseException as error:
             if is_interruption(error, in_own_code=True):
                 raise
@@ -177,15 +224,22 @@ class LoggingHandler(logging.Handler):
         return True
 
     def _had_already(self, record: logging.LogRecord) -> bool:
-        """Returns whether a queue's listener brings, in its own thread, what has come in the caller's.
-
-        There it had the caller's trace. What comes through its logger, or was made in another process or before this
-        handler was, is new.
-        """
-        if sys._getframe(2).f_code is _CALL_HANDLERS or record.process != _here.pid or record.created < self._since:
+        """Returns whether the record has come by another way, or is about to; if not, it counts as come."""
+        once = self.gate.once
+        if sys._getframe(2).f_code is _CALL_HANDLERS:
+            if once.is_watching:
+                if once.knows(record, itself=True):
+                    return True
+                once.remember(record)
             return False
+        return comes_otherwise(self.gate, record, sys._getframe(2), self)
+
+    def _look_around(self, record: logging.LogRecord) -> None:
+        # Once for each place that logs: does anything on the way of its records hand them on?
         logger = find_logger(record.name)
-        return logger is not None and any(has_handler(one, self.gate) for one in way_of(logger))
+        if logger is not None and not self.watches and may_come_twice(logger, self.gate):
+            self.gate.once.watch()
+            self.gate.once.remember(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
@@ -214,24 +268,27 @@ class LoggingHandler(logging.Handler):
             source = self._levels[key] = Source(name, severity_number(level), level_name, short_names=True)
         return source
 
-    def _take_slowly(self, record: logging.LogRecord, source: Source, fields: dict[str, Any] | None) -> None:
-        message: object = record.msg
-        arguments: Any = record.args
-        if self.formatter is not None:
-            message, arguments = self._format(record), None
-        elif type(record).getMessage is not logging.LogRecord.getMessage:
-            # A record factory of the application's, with a template language of its own.
-            message, arguments = _ask_for_message(record), None
+    def _take_slowly(
+        self, record: logging.LogRecord, source: Source, fields: dict[str, Any] | None, ids: SpanIds | None
+    ) -> None:
+        if fields:
+            fields = dict(fields)
+            for name in _find_methods(record, fields):
+                del fields[name]
+            if TRACE_ID_KEY in fields:
+                ids = take_ids(fields)
+        message, arguments = self._find_message(record)
         event_name = None
         if fields and EVENT_NAME_KEY in fields:
-            fields = dict(fields)
             event_name = safe_str(fields.pop(EVENT_NAME_KEY))
         error = find_exception(record.exc_info)
         if not record.exc_info and record.exc_text and (not fields or "exception.stacktrace" not in fields):
             # A record that came from another process has lost its exception, but not the text of it.
             fields = {"exception.stacktrace": record.exc_text, **(fields or {})}
+        if ids is not None and _are_of(current_span_context(None)[0], ids):
+            ids = None
         self.gate.port.capture(
-            int(record.created * 1e9),
+            int(record.created * 1e9) or time.time_ns(),
             source,
             message,
             arguments,
@@ -241,28 +298,42 @@ class LoggingHandler(logging.Handler):
             stack=record.stack_info,
             event_name=event_name,
             given_time=record.process is not None and record.process != _here.pid,
+            ids=ids,
         )
 
-    def _format(self, record: logging.LogRecord) -> str:
-        # The exception becomes attributes: in the body it would stand twice.
-        plain = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None})
-        try:
-            return self.format(plain)
-        except Exception as error:
-            warn("format", f"a formatter raised {type(error).__name__}: {error}; its records are kept unformatted")
-            return record.getMessage()
+    def _find_message(self, record: logging.LogRecord) -> tuple[object, Any]:
+        if self.formatter is not None:
+            try:
+                return self.format(_copy_without_exception(record)), None
+            except Exception as error:
+                warn(
+                    "format",
+                    f"a formatter raised {name_of(error)}: {safe_str(error)}; its records are kept unformatted",
+                )
+        if type(record).getMessage is not logging.LogRecord.getMessage or callable(record.__dict__.get("getMessage")):
+            # A record factory of the application's, with a template language of its own.
+            try:
+                return safe_str(record.getMessage()), None
+            except Exception as error:
+                warn("message", f"a record's getMessage raised {name_of(error)}; its template is kept as it is")
+                return safe_str(record.msg), None
+        return record.msg, record.args
 
     def _take_broken(self, record: logging.LogRecord, error: BaseException) -> None:
         # A record without the standard fields, or with values of other types in them.
+        values: dict[str, Any] = {}
         port = self.gate.port
-        number = severity_number(getattr(record, "levelno", 0))
         try:
-            source = Source(str(getattr(record, "name", "")), number, "")
+            try:
+                values = dict(record.__dict__)
+            except Exception:
+                values["msg"] = f"a log record could not be read: {name_of(error)}"
+            source = Source(safe_str(values.get("name", "")), severity_number(values.get("levelno", 0)), "")
             port.capture(
                 time.time_ns(),
                 source,
-                getattr(record, "msg", repr(error)),
-                getattr(record, "args", None),
+                values.get("msg", repr(error)),
+                values.get("args"),
                 None,
                 thread=get_ident(),
             )
@@ -270,12 +341,139 @@ class LoggingHandler(logging.Handler):
             port.refuse_for_memory(_UNKNOWN, shortage)
 
 
-def _ask_for_message(record: logging.LogRecord) -> str:
+def comes_otherwise(
+    gate: Gate, record: logging.LogRecord, frame: FrameType | None, handler: LoggingHandler | None = None
+) -> bool:
+    """Returns whether a record that its logger does not bring directly has come, or is about to.
+
+    If not, it counts as come.
+
+    Args:
+        gate: Where it has come to.
+        record: The record, which may be a copy of what has come.
+        frame: Whoever brings it.
+        handler: The handler that it is brought to, if that is ours.
+    """
+    once = gate.once
+    if once.knows(record, itself=False):
+        return True
+    handled = find_handled(frame, record)
+    if handled is None and not _is_of_another_process(record):
+        # Not on top of its own call, but later or in another thread.
+        is_taken = is_taken_on_its_way(gate, record, handler)
+        if is_taken and record.thread != get_ident() and is_being_handled_elsewhere(record):
+            # The call itself is coming, with its trace.
+            return True
+        if is_taken and record.created < once.complete_since and is_handed_on(frame):
+            # It may be forgotten, or be older than our memory.
+            return True
+    once.watch()
+    # Its own call may still bring the record itself, of which this is a copy.
+    once.remember(record if handled is None else handled)
+    return False
+
+
+def is_taken_on_its_way(gate: Gate, record: logging.LogRecord, itself: LoggingHandler | None = None) -> bool:
+    """Returns whether a handler that leads to this gate, and takes the record, is where its logger brings it.
+
+    What another handler's filters say is not known; `itself` has asked its own.
+    """
+    logger = find_logger(record.name)
+    return logger is not None and any(
+        isinstance(handler, LoggingHandler)
+        and handler.gate is gate
+        and record.levelno >= handler.level
+        and record.created >= handler.since
+        and (handler is itself or not handler.filters)
+        for one in way_of(logger)
+        for handler in one.handlers
+    )
+
+
+def may_come_twice(logger: logging.Logger, gate: Gate) -> bool:
+    """Returns whether there is more than one way from this logger to the gate, or may be."""
+    handlers = [handler for one in way_of(logger) for handler in one.handlers]
+    return any(map(may_hand_on, handlers)) or sum(leads_to(handler, gate) for handler in handlers) > 1
+
+
+def leads_to(handler: logging.Handler, gate: Gate) -> bool:
+    """Returns whether this is a handler of ours, to this gate."""
+    return isinstance(handler, LoggingHandler) and handler.gate is gate
+
+
+def _is_of_another_process(record: logging.LogRecord) -> bool:
+    if record.process is not None:
+        return record.process != _here.pid
+    # With logProcesses off its name is all that there is to tell; with that off as well, nothing.
+    module = sys.modules.get("multiprocessing")
+    own = "MainProcess" if module is None else module.current_process().name
+    name = getattr(record, "processName", None)
+    return name is not None and name != own
+
+
+def name_of(error: BaseException) -> str:
+    """Returns the name of an exception's class."""
+    return type(error).__name__
+
+
+def _find_methods(record: logging.LogRecord, fields: dict[str, Any]) -> list[str]:
+    """Returns which of these are no fields, but methods of the record that were set on this very object."""
+    kind = type(record)
+    return [
+        name
+        for name, value in fields.items()
+        if callable(value) and type(name) is str and not name.startswith("__") and callable(getattr(kind, name, None))
+    ]
+
+
+def _copy_without_exception(record: logging.LogRecord) -> logging.LogRecord:
+    """Returns a copy for a formatter: of the record's own class, with all that it has.
+
+    The exception becomes attributes: in the body it would stand twice. The record itself, which other handlers see, is
+    left as it is.
+    """
     try:
-        return safe_str(record.getMessage())
-    except Exception as error:
-        warn("message", f"a record's getMessage raised {type(error).__name__}; its template is kept as it is")
-        return safe_str(record.msg)
+        plain = copy.copy(record)
+        if plain is record:
+            raise TypeError("it gives itself for a copy")
+    except Exception:
+        # Its class wants to be copied in another way, or not at all.
+        plain = object.__new__(type(record))
+        plain.__dict__.update(record.__dict__)
+        for kind in type(record).__mro__:
+            slots = kind.__dict__.get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in ("__dict__", "__weakref__") and hasattr(record, name):
+                    setattr(plain, name, getattr(record, name))
+    plain.exc_info = plain.exc_text = plain.stack_info = None
+    return plain
+
+
+def take_ids(fields: dict[str, Any]) -> SpanIds | None:
+    """Take out of the fields what opentelemetry-instrumentation-logging has put there: the record's own ids.
+
+    Returns:
+        The ids, or None where the record was made outside any span. What does not look like that library's stays.
+    """
+    trace, span = fields.get(TRACE_ID_KEY), fields.get(_SPAN_ID_KEY)
+    if type(trace) is not str or type(span) is not str or _SERVICE_KEY not in fields:
+        return None
+    ids = None
+    if trace != "0" or span != "0":
+        if len(trace) != 32 or len(span) != 16 or not trace.isalnum() or not span.isalnum():
+            return None
+        try:
+            ids = SpanIds(int(trace, 16), int(span, 16), int(fields.get(_SAMPLED_KEY) is True))
+        except ValueError:
+            return None
+    del fields[TRACE_ID_KEY], fields[_SPAN_ID_KEY], fields[_SERVICE_KEY]
+    fields.pop(_SAMPLED_KEY, None)
+    return ids if ids is not None and ids.trace_id else None
+
+
+def _are_of(span_context: Any, ids: SpanIds) -> bool:
+    """Returns whether a span context, which says more, has these ids."""
+    return span_context is not None and span_context.span_id == ids.span_id and span_context.trace_id == ids.trace_id
 
 
 def find_fields(values: dict[str, Any]) -> dict[str, Any] | None:
@@ -283,7 +481,7 @@ def find_fields(values: dict[str, Any]) -> dict[str, Any] | None:
 
     What a formatter leaves there (``message``, ``asctime``) is not the user's.
     """
-    return {key: value for key, value in values.items() if key not in NEVER_FIELDS} or None
+    return {key: value for key, value in values.items() if key not in _NOT_FIELDS} or None
 
 
 def find_logger(name: str) -> logging.Logger | None:
@@ -302,4 +500,4 @@ def way_of(logger: logging.Logger) -> Iterator[logging.Logger]:
 
 def has_handler(logger: logging.Logger, gate: Gate) -> bool:
     """Returns whether a handler that leads to this gate is on this very logger."""
-    return any(isinstance(handler, LoggingHandler) and handler.gate is gate for handler in logger.handlers)
+    return any(leads_to(handler, gate) for handler in logger.handlers)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ContextDecorator
 from threading import get_ident
 from time import time_ns
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from opentelemetry.context import attach, detach, get_current, set_value
+from opentelemetry.context import Context, attach, get_current, set_value
 
 from otelog._capture import (
     BOUND_KEY,
@@ -28,11 +28,16 @@ from otelog._capture import (
     current_context,
     own_threads,
 )
+from otelog._contexts import leave
 from otelog._diagnostics import warn
 from otelog._interruption import is_foreign, is_interruption
 from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
-from otelog._values import safe_str
+from otelog._state import GATE
+from otelog._values import AnyValue, safe_str
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ExcInfo = Union[
     bool,
@@ -174,6 +179,10 @@ class Logger:
     Make one with `otelog.get_logger`. A value of an immutable scalar type travels as it is; any other is converted at
     once, so that a later change of it never shows. A call never raises, never waits (unless ``when_full="block"`` was
     chosen) and may be made anywhere, in a signal handler or in ``__del__`` too.
+
+    A copy is the logger itself, which nothing changes. One that is pickled travels by its name, with the fields that
+    are bound to it, and logs into the pipeline of the process that it comes to, also if it came from a processor of its
+    own, which stays where it is.
     """
 
     __slots__ = ("_bound", "_gate", "_sources", "name")
@@ -245,6 +254,17 @@ class Logger:
         """Returns a logger of the same name whose every record has these fields too; a call's own fields win."""
         added = BoundFields(fields, self._gate.port.limits)
         return Logger(self.name, self._gate, added if self._bound is None else self._bound.merged_with(added))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = None if self._bound is None else self._bound.fields
+        # A subclass may have attributes of its own.
+        return _revive, (type(self), self.name, fields), getattr(self, "__dict__", None)
 
     def _source_of(self, level: int) -> Source:
         for index, (known, _) in enumerate(_LEVELS):
@@ -340,6 +360,13 @@ class Logger:
         )
 
 
+def _revive(kind: type[Logger], name: str, fields: dict[str, AnyValue] | None) -> Logger:
+    """Make a logger again that was pickled, perhaps by another process."""
+    logger = kind.__new__(kind)
+    Logger.__init__(logger, name, GATE, None if fields is None else BoundFields.of_converted(fields))
+    return logger
+
+
 def _number_of(level: int | str) -> int:
     try:
         return level_number(level)
@@ -382,17 +409,75 @@ def _find_caller(depth: int) -> FrameType | None:
         return None
 
 
-@contextmanager
-def bound(**fields: object) -> Iterator[None]:
+class Bound(ContextDecorator):
+    """A block whose records have fields; what `bound` returns. Also a decorator, with a block for each call."""
+
+    # Of the class, since an interruption may come before there is one of the object.
+    _added: BoundFields | None = None
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self._fields = fields
+
+    def _recreate_cm(self) -> Bound:
+        return Bound(self._fields)
+
+    def __enter__(self) -> None:
+        added = BoundFields(self._fields)
+        before = get_current()
+        outer = before.get(BOUND_KEY)
+        self._outer = outer.find_open() if isinstance(outer, BoundFields) else None
+        if self._outer is not None:
+            added = self._outer.merged_with(added)
+        self._context = set_value(BOUND_KEY, added)
+        try:
+            self._token = attach(self._context)
+            self._added = added
+        except BaseException:
+            # Interrupted: it may be attached, and the way back be lost.
+            if get_current() is self._context:
+                attach(before)
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        added = self._added
+        if added is not None and leave(_find_end(self._context, added), self._token):
+            self._added = None
+        self._end()
+
+    def __del__(self) -> None:
+        # Interrupted before the block's end was reached, which otherwise always is.
+        self._end()
+
+    def _end(self) -> None:
+        added, self._added = self._added, None
+        if added is not None:
+            # The block was in a generator that somebody else has closed, or that took turns with others. Where it began
+            # there may still be a Context that holds its fields; then they must be none.
+            added.end(self._outer)
+
+
+def bound(**fields: object) -> Bound:
     """Give every record made inside the block these fields, in this thread or task and the tasks started there.
 
     They are kept in the OpenTelemetry Context, so that whatever carries that (asyncio, instrumented threads) carries
     them. An inner block's value wins over an outer's, a call's own over both.
+
+    The block may be in a generator, also one that is closed by another task or thread: then the fields end for all who
+    have them from this block.
     """
-    added = BoundFields(fields)
-    outer = get_current().get(BOUND_KEY)
-    token = attach(set_value(BOUND_KEY, outer.merged_with(added) if isinstance(outer, BoundFields) else added))
-    try:
-        yield
-    finally:
-        detach(token)
+    return Bound(fields)
+
+
+def _find_end(context: Context, added: BoundFields) -> Context:
+    """Returns the Context that is current where the block ends as it should: its own, or one of ended blocks on top."""
+    current = get_current()
+    top = current.get(BOUND_KEY)
+    if (
+        current is not context
+        and isinstance(top, BoundFields)
+        and top.find_open() is added
+        and len(current) == len(context)
+        and all(current.get(key) is value for key, value in context.items() if key != BOUND_KEY)
+    ):
+        return current
+    return context

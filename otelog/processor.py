@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from otelog._capture import Gate, caused_by_ourselves, own_threads
 from otelog._carrier import Carrier
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
+from otelog._end_time import END
 from otelog._fork import unwatch
 from otelog._interruption import is_interruption
 from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
@@ -176,8 +178,10 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         Returns:
             Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
         """
-        timeout = self._worker.shutdown_timeout if timeout_millis is None else timeout_millis / 1000
-        return self._worker.shutdown(timeout)
+        if timeout_millis is not None:
+            return self._worker.shutdown(timeout_millis / 1000)
+        with END.spend(self._worker.shutdown_timeout) as deadline:
+            return self._worker.shutdown(deadline - time.monotonic())
 
     def replace_worker(self, worker: Worker, timeout: float) -> bool:
         """Send records into another pipeline with the same ledger, and shut the present one down."""
@@ -299,7 +303,7 @@ def make_worker(
         way_out,
         max_export_batch_size=settings.max_export_batch_size,
         schedule_delay=settings.schedule_delay_millis / 1000,
-        limits=attributes.limits,
+        limits=attributes.limits.for_capture(),
         level=level,
         observers=(LossReport(),),
         shutdown_timeout=shutdown_timeout,

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.registry import Collector
 
 from otelog._fork_gate import ForkGate
-from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
+from otelog._ledger import BESIDE_COUNTS, DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
 from otelog.providers import add_observer
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ _LABELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "exported": ("Log records delivered.", ("exporter",)),
     "filtered": ("Log records that an exporter was not to have.", ("exporter",)),
     "dropped": ("Log records lost in export.", ("exporter", "reason")),
-    "resent": ("Log records in requests that were sent again.", ("exporter",)),
-    "outcome_unknown": ("Log records in requests that were never answered.", ("exporter",)),
+    **{name: (description, ("exporter",)) for name, description in BESIDE_COUNTS.items()},
     "lost": ("Log records lost, whatever the reason.", ()),
 }
 
@@ -121,8 +120,8 @@ def _list_counts(stats: Stats) -> Iterator[tuple[_Key, int]]:
     for name, exporter in stats.exporters.items():
         yield ("exported", (name,)), exporter.exported
         yield ("filtered", (name,)), exporter.filtered
-        yield ("resent", (name,)), exporter.resent
-        yield ("outcome_unknown", (name,)), exporter.outcome_unknown
+        for beside in BESIDE_COUNTS:
+            yield (beside, (name,)), getattr(exporter, beside)
         for reason in DROPPED_REASONS:
             yield ("dropped", (name, reason)), exporter.dropped[reason]
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import _logs, trace
-from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
-from otelog import _direct
+from otelog import _direct, _ends
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
-from otelog._config import Settings, resolve, resolve_told_resource
+from otelog._config import Settings, find_usable_proxy, list_unread_files, resolve, resolve_told_resource
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
+from otelog._end_time import DEFAULT_TOTAL, END
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
+from otelog._private.opentelemetry import is_unset_logger_provider
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
@@ -37,7 +36,6 @@ from otelog.processor import BatchLogRecordProcessor, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from typing_extensions import Unpack
 
@@ -66,8 +64,6 @@ class _Configured:
     """Added to the first pipeline, and handed on from each to the next."""
     console_handlers: tuple[logging.Handler, ...] = ()
     """Taken off the root logger."""
-    previous_sigterm: Any = None
-    sigterm_installed: bool = False
 
 
 _configured = _Configured()
@@ -95,16 +91,27 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
         warn(f"config:{warning}", warning)
     if settings.sdk_disabled:
         return
+    for variable in list_unread_files():
+        warn(
+            f"config:{variable}",
+            f"{variable}: OpenTelemetry's declarative configuration is not read yet, and nothing in it has an effect "
+            f"here; logs go to {_show_targets(settings)}: set OTEL_EXPORTER_OTLP_ENDPOINT or OTELOG_CONFIG_FILE",
+        )
     with _configuring:
         if settings != _configured.settings or GATE.configured.queue.closed:
             _open_pipeline(settings, dict(options))
             _configured.settings = settings
             if settings.install_handler:
                 _set_root_level(settings.level)
-            if settings.handle_sigterm:
-                _install_sigterm()
+            END.renew(settings.shutdown_timeout)
+            if settings.handle_exit:
+                _ends.install_exits()
             else:
-                _remove_sigterm()
+                _ends.uninstall_exits()
+            if settings.handle_sigterm:
+                _ends.install_sigterm()
+            else:
+                _ends.uninstall_sigterm()
         # With the same options, too: dictConfig and the like may have taken it off.
         if settings.install_handler:
             _install_handler(settings)
@@ -118,6 +125,13 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             _direct.install()
         else:
             _direct.uninstall()
+
+
+def _show_targets(settings: Settings) -> str:
+    # A query may hold a key.
+    endpoint = urlsplit(settings.endpoint)._replace(query="").geturl()
+    kinds = [entry.name or entry.kind or type(entry.exporter).__name__ for entry in settings.exporters]
+    return ", ".join(endpoint if kind == "otlp" else kind for kind in kinds) or "nowhere"
 
 
 def is_configured() -> bool:
@@ -282,14 +296,16 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
     by_grpc = settings.base_protocol == "grpc"
     # Headers, often a secret, only go where the logs go.
     same_server = urlsplit(settings.endpoint).netloc == base.netloc
+    endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
     target = TransportSettings(
-        endpoint=base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl(),
+        endpoint=endpoint,
         headers=settings.headers if same_server else {},
         compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
         timeout=settings.timeout,
         certificate_file=settings.certificate_file,
         client_certificate_file=settings.client_certificate_file,
         client_key_file=settings.client_key_file,
+        proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
         user_agent=USER_AGENT,
         grpc_method=METRICS_METHOD if by_grpc else None,
     )
@@ -297,12 +313,7 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
     if _configured.meters is not None:
         _configured.meters.redirect(target, cadence, resource)
     elif is_missing():
-        _configured.meters = MetricsPipeline(target, cadence, resource, _end_logs)
-
-
-def _end_logs() -> None:
-    if _configured.processor is not None:
-        _configured.processor.shutdown()
+        _configured.meters = MetricsPipeline(target, cadence, resource)
 
 
 def _set_root_level(level: int) -> None:
@@ -328,7 +339,7 @@ def _install_handler(settings: Settings) -> None:
 
 
 def _find_processor(provider: Any) -> BatchLogRecordProcessor | None:
-    if isinstance(provider, ProxyLoggerProvider):
+    if is_unset_logger_provider(provider):
         # Made before there was a provider; it asks for the one that is there now.
         provider = _logs.get_logger_provider()
     return _configured.processor if provider is _configured.hooked is not None else None
@@ -350,45 +361,6 @@ def _restore_console_handlers() -> None:
     handlers, _configured.console_handlers = _configured.console_handlers, ()
     for handler in handlers:
         logging.getLogger().addHandler(handler)
-
-
-def _install_sigterm() -> None:
-    if _configured.sigterm_installed:
-        return
-    if threading.current_thread() is not threading.main_thread():
-        warn("sigterm", "handle_sigterm needs configure() to be called in the main thread")
-        return
-    previous = signal.getsignal(signal.SIGTERM)
-    if previous is None:
-        warn("sigterm", "handle_sigterm leaves a SIGTERM handler alone that was not installed from Python")
-    elif previous != signal.SIG_IGN:
-        # What is ignored stays so, in programs that this one starts, too: they would not inherit a handler.
-        _configured.previous_sigterm = signal.signal(signal.SIGTERM, _on_sigterm)
-        _configured.sigterm_installed = True
-
-
-def _remove_sigterm() -> None:
-    if _configured.sigterm_installed and signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, _configured.previous_sigterm)
-        _configured.sigterm_installed = False
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    previous: Callable[[int, FrameType | None], Any] | int = _configured.previous_sigterm
-    processor, settings = _configured.processor, _configured.settings
-    timeout = settings.shutdown_timeout if settings is not None else 5.0
-    if callable(previous):
-        # Whoever handled it before decides what ends; what it logs is still taken.
-        if processor is not None:
-            processor.force_flush(timeout * 1000)
-        previous(number, frame)
-    else:
-        if processor is not None:
-            processor.shutdown(timeout * 1000)
-        if _configured.meters is not None:
-            _configured.meters.end_with_process()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def get_logger(name: str | None = None) -> Logger:
@@ -429,16 +401,16 @@ def shutdown(timeout: float = 5.0) -> bool:
     Where `configure` has installed a MeterProvider, the last counts are sent in what is left of the time.
 
     Args:
-        timeout: Seconds, for everything.
+        timeout: Seconds, for everything; not more than is left of `shutdown_timeout` when the process is ending.
 
     Returns:
         Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
     """
-    deadline = time.monotonic() + timeout
-    processor = _configured.processor if is_configured() else None
-    delivered = True if processor is None else processor.shutdown(timeout * 1000)
-    if _configured.meters is not None:
-        _configured.meters.flush(deadline - time.monotonic())
+    with END.spend(timeout) as deadline:
+        processor = _configured.processor if is_configured() else None
+        delivered = processor is None or processor.shutdown((deadline - time.monotonic()) * 1000)
+        if _configured.meters is not None:
+            _configured.meters.flush(deadline - time.monotonic())
     return delivered
 
 
@@ -463,7 +435,9 @@ def reset() -> None:
     _direct.uninstall()
     _remove_handler()
     _restore_console_handlers()
-    _remove_sigterm()
+    _ends.uninstall_exits()
+    _ends.uninstall_sigterm()
+    END.renew(DEFAULT_TOTAL)
     if _configured.level_before is not None:
         logging.getLogger().setLevel(_configured.level_before)
     GATE.port = UnconfiguredPort()

@@ -25,13 +25,13 @@ from io import BufferedReader
 from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import _logs
-from opentelemetry._logs import _internal as _logs_api
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
 from otelog._config import resolve_processor
+from otelog._private.opentelemetry import processors_of, remove_processor, swap_logger_provider
 from otelog._sdk import RowMaker
 from otelog._severity import level_number
 from otelog._state import GATE
@@ -142,8 +142,7 @@ def _opentelemetry_reaches_gate() -> Iterator[None]:
     if is_configured() or isinstance(provider, _StandInProvider):
         yield
     elif isinstance(provider, LoggerProvider):
-        several: Any = provider._multi_log_record_processor
-        if any(isinstance(known, _ToGate) for known in several._log_record_processors):
+        if any(isinstance(known, _ToGate) for known in processors_of(provider)):
             yield
             return
         to_gate = _ToGate()
@@ -151,19 +150,16 @@ def _opentelemetry_reaches_gate() -> Iterator[None]:
         try:
             yield
         finally:
-            with several._lock:
-                several._log_record_processors = tuple(
-                    known for known in several._log_record_processors if known is not to_gate
-                )
+            remove_processor(provider, to_gate)
     else:
         # The API's own way to set a provider can be gone once only, and belongs to the application.
-        before = _logs_api._LOGGER_PROVIDER
-        stand_in = _logs_api._LOGGER_PROVIDER = _StandInProvider()
+        stand_in = _StandInProvider()
+        swapped, before = swap_logger_provider(stand_in)
         try:
             yield
         finally:
-            if _logs_api._LOGGER_PROVIDER is stand_in:
-                _logs_api._LOGGER_PROVIDER = before
+            if swapped and _logs.get_logger_provider() is stand_in:
+                swap_logger_provider(before)
 
 
 class _ToGate(LogRecordProcessor):

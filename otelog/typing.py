@@ -31,6 +31,7 @@ class ConfigureOptions(TypedDict, total=False):
     certificate_file: str | PathLike[str] | None
     client_certificate_file: str | PathLike[str] | None
     client_key_file: str | PathLike[str] | None
+    proxy: str | None
     max_request_bytes: int | None
     exporter: LogRecordExporter | None
     max_queue_size: int | None
@@ -51,6 +52,7 @@ class ConfigureOptions(TypedDict, total=False):
     replace_console_handler: bool | None
     direct_logging: bool | None
     handle_sigterm: bool | None
+    handle_exit: bool | None
     shutdown_timeout: float | None
     file_folder: str | PathLike[str] | None
     file_level: int | str | None

@@ -12,6 +12,7 @@ import pytest
 from tools.waiting import wait_until
 
 THREAD_SECONDS = 10.0
+AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 # Timing must not decide a test; examples are the same in every run, so that a failure is seen again.
 hypothesis.settings.register_profile("otelog", deadline=None, derandomize=True, database=None)
@@ -35,7 +36,7 @@ def no_thread_leaks() -> Iterator[None]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the developer's own settings from tests and from the processes that they start."""
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "OTELOG_")):
+        if name.startswith(("OTEL_", "OTELOG_")) or name.lower().endswith("_proxy") or name in AUTHORITIES:
             monkeypatch.delenv(name)
     # A MeterProvider lasts as long as the process, and so does its thread.
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")

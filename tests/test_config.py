@@ -102,6 +102,13 @@ CASES: dict[str, Case] = {
     "certificate_file": Case("ca.pem", "env.pem", "env.pem", BAD_PATHS),
     "client_certificate_file": Case(Path("client.pem"), "env.pem", "env.pem", BAD_PATHS, resolved="client.pem"),
     "client_key_file": Case("client.key", "env.key", "env.key", BAD_PATHS),
+    "proxy": Case(
+        "http://proxy:3128",
+        "NONE",
+        "none",
+        ("socks5://proxy", "", 3, "http://pro xy"),
+        ("socks5://proxy", "http://proxy:0"),
+    ),
     "exporter": Case(EXPORTER, None, None, (Exporter, "otlp", object())),
     "exporters": Case(
         ["OTLP", {"type": "console", "level": "error", "format": "json"}],
@@ -135,6 +142,7 @@ CASES: dict[str, Case] = {
     "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
     "handle_sigterm": Case(True, "true", True, BAD_FLAG),
+    "handle_exit": Case(False, "false", False, BAD_FLAG),
     "shutdown_timeout": Case(0, "9", 9.0, BAD_SECONDS, BAD_SECONDS_TEXT),
     "file_folder": Case("records", "env", "env", BAD_PATHS),
     "file_level": Case("error", "WARNING", 30, ("loud", True, 1.5), ("loud",), resolved=40),

@@ -132,7 +132,21 @@ def test_the_environment_names_the_file(write: Any) -> None:
     assert (settings.timeout, settings.config_file) == (3.0, path)
     assert resolve({"config_file": write({"timeout": 3})}, {"OTELOG_CONFIG_FILE": "no such file"}).timeout == 3.0
     with pytest.raises(ConfigFileError, match="no such file:1: cannot be read: No such file"):
-        resolve({}, {"OTELOG_CONFIG_FILE": "no such file"})
+        resolve({"config_file": "no such file"}, {})
+
+
+def test_a_file_of_the_environment_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    for path in ("no such file", str(tmp_path)):
+        settings = resolve({}, {"OTELOG_CONFIG_FILE": path, "OTELOG_LEVEL": "ERROR"})
+        (warning,) = settings.warnings
+        assert warning.startswith(f"OTELOG_CONFIG_FILE: {path}:1: cannot be read: ")
+        assert (settings.config_file, settings.level) == (None, 40)
+
+
+def test_a_mistake_in_a_file_is_an_error_whoever_names_it(write: Any) -> None:
+    path = write({"timeout": "soon"})
+    with pytest.raises(ConfigFileError):
+        resolve({}, {"OTELOG_CONFIG_FILE": path})
 
 
 @pytest.mark.parametrize("content", ["", "# nothing yet\n", "---\n", "level:\nheaders:\n"])

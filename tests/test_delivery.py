@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
 from otelog import _diagnostics
-from otelog._delivery import Delivery
+from otelog._delivery import MOST_HALVINGS, Delivery
 from otelog._retry import Backoff
 from otelog._transport import Answer, Transport, TransportFailure, TransportSettings
 from otelog.testing import OTLPServer, Reply
@@ -41,6 +41,7 @@ class Books:
         self.dropped: Counter[str] = Counter()
         self.resent = 0
         self.unknown = 0
+        self.truncated = 0
 
     def settle(self, start: int, stop: int, reason: str | None) -> None:
         assert reason is None or reason in LOSSES
@@ -64,6 +65,10 @@ class Books:
         assert count > 0
         self.unknown += count
 
+    def truncate(self, count: int) -> None:
+        assert count > 0
+        self.truncated += count
+
     def _close(self, start: int, stop: int, fate: str) -> None:
         assert 0 <= start < stop <= len(self.open)
         assert all(self.open[start:stop]), "a record is settled twice"
@@ -74,9 +79,13 @@ class Books:
 class Batch:
     """Records whose bodies are their numbers; concatenated requests of protobuf are one request."""
 
-    def __init__(self, numbers: range, *, unencodable: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, numbers: range, *, unencodable: frozenset[int] = frozenset(), cuttable: frozenset[int] = frozenset()
+    ) -> None:
         self.numbers = numbers
         self.unencodable = unencodable
+        self.cuttable = cuttable
+        self.cut: dict[int, int] = {}
         self.parts = [self._encode(number) for number in numbers]
 
     @staticmethod
@@ -95,6 +104,31 @@ class Batch:
 
     def size_bytes(self, start: int, stop: int) -> int:
         return sum(map(len, self.parts[start:stop]))
+
+    def truncate(self, index: int, max_bytes: int) -> bool:
+        # What can be cut of a record here are the unknown bytes behind it.
+        least = len(self._encode(self.numbers[index]))
+        if self.numbers[index] not in self.cuttable or least > max_bytes:
+            return False
+        assert max_bytes < len(self.parts[index]), "it is cut although it fits"
+        self.parts[index] = pad(self._encode(self.numbers[index]), max_bytes)
+        self.cut[index] = self.cut.get(index, 0) + 1
+        return True
+
+    def count_truncated(self, start: int, stop: int) -> int:
+        return len([index for index in self.cut if start <= index < stop])
+
+
+def pad(request: bytes, size: int) -> bytes:
+    """The request with an unknown field behind it, so that it has this size, or one byte or two less."""
+    room = size - len(request)
+    for content in range(max(0, room - 2), max(0, room - 8), -1):
+        field = b"\x3a" + bytes([content]) + bytes(content) if content < 128 else None
+        if content >= 128:
+            field = b"\x3a" + bytes([content & 127 | 128, content >> 7]) + bytes(content)
+        if field is not None and len(field) <= room:
+            return request + field
+    return request
 
 
 class Stop(threading.Event):
@@ -468,6 +502,46 @@ def test_a_record_over_the_limit_is_lost_alone(server: OTLPServer, transport: Tr
     assert ids(server) == [number for number in range(10) if number not in large]
 
 
+@pytest.mark.parametrize("large", [{0}, {9}, {3, 4}, set(range(10))])
+def test_a_record_over_the_limit_that_can_be_cut_is_delivered_so(
+    server: OTLPServer, transport: Transport, large: set[int]
+) -> None:
+    batch = Batch(range(10), cuttable=frozenset(large))
+    limit = 3 * max(map(len, batch.parts))
+    for number in large:
+        batch.parts[number] = pad(batch.parts[number], 3 * limit)
+    books = deliver(transport, batch, max_request_bytes=limit)
+    assert (books.exported, books.truncated, books.dropped) == (10, len(large), {})
+    assert sorted(ids(server)) == list(range(10))
+    assert all(len(request.body) <= limit for request in server.requests)
+
+
+def test_a_record_that_the_server_alone_finds_too_large_is_halved_until_it_is_not() -> None:
+    class Strict(ModelServer):
+        def answer(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> Answer:
+            if len(body) > 1000:
+                self.requests.append(())
+                return Answer(413, {}, b"")
+            return super().answer(body, timeout=timeout, time_left=time_left)
+
+    server = Strict(FakeTime())
+    batch = Batch(range(3), cuttable=frozenset({1}))
+    batch.parts[1] = pad(batch.parts[1], 10_000)
+    books = deliver(server, batch)
+    assert (books.exported, books.truncated, books.dropped) == (3, 1, {})
+    assert batch.cut == {1: 4}, "10,000 to 5,000, 2,500, 1,250 and 625"
+    assert books.resent == 0
+
+
+def test_a_server_that_finds_everything_too_large_is_not_asked_for_ever() -> None:
+    server = ModelServer(FakeTime(), too_large=frozenset({0}))
+    batch = Batch(range(1), cuttable=frozenset({0}))
+    batch.parts[0] = pad(batch.parts[0], 16_000)
+    books = deliver(server, batch)
+    assert (books.exported, books.truncated, books.dropped) == (0, 0, {"too_large": 1})
+    assert len(server.requests) == MOST_HALVINGS + 1
+
+
 @pytest.mark.parametrize("broken", [{0}, {5}, {2, 9}])
 def test_a_record_that_cannot_be_encoded_is_lost_alone(
     server: OTLPServer, transport: Transport, broken: set[int]
@@ -626,6 +700,8 @@ TROUBLES = [
     bisect_bad_request=st.booleans(),
     stop_at_wait=st.none() | st.integers(0, 3),
     stop_seconds=st.sampled_from([0.0, 1.0, 60.0]),
+    large=st.frozensets(st.integers(0, 39), max_size=4),
+    cuttable=st.frozensets(st.integers(0, 39), max_size=20),
 )
 def test_any_answers_to_any_batch_leave_exact_books(
     count: int,
@@ -636,6 +712,8 @@ def test_any_answers_to_any_batch_leave_exact_books(
     bisect_bad_request: bool,
     stop_at_wait: int | None,
     stop_seconds: float,
+    large: frozenset[int],
+    cuttable: frozenset[int],
 ) -> None:
     fake = FakeTime()
 
@@ -645,8 +723,11 @@ def test_any_answers_to_any_batch_leave_exact_books(
 
     fake.on_wait = maybe_stop
     server = ModelServer(fake, list(troubles), bad=bad, most=most)
-    batch = Batch(range(count))
+    batch = Batch(range(count), cuttable=cuttable)
     limit = room_for * max(map(len, batch.parts), default=1)
+    for number in large:
+        if number < count:
+            batch.parts[number] = pad(batch.parts[number], 2 * limit)
     began = fake.now
     books = deliver(
         server,
@@ -660,6 +741,9 @@ def test_any_answers_to_any_batch_leave_exact_books(
     assert books.exported == server.acknowledged, "exported is what the server acknowledged"
     assert books.exported + sum(books.dropped.values()) == count
     assert books.unknown == server.unknown
+    assert books.truncated <= len(batch.cut)
+    cut = [number for number in batch.cut if books.fates[number] == "exported"]
+    assert books.truncated >= len(cut), "one that was cut is delivered and not counted so"
     assert all(server.kept[number] for number, fate in enumerate(books.fates) if fate == "exported")
     repeated = sum(len(request) * (times - 1) for request, times in Counter(server.requests).items() if times > 1)
     assert books.resent == repeated if not bisect_bad_request else books.resent >= repeated

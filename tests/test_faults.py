@@ -16,6 +16,7 @@ import pytest
 
 import otelog
 from otelog import providers
+from otelog._ledger import BESIDE_COUNTS
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import bodies
 from tools.loopback import find_free_ports
@@ -60,7 +61,8 @@ def check(**expected: int) -> None:
     dropped = {reason: count for reason, count in stats.dropped.items() if count}
     assert stats.created == stats.accepted == stats.exported + sum(dropped.values())
     assert (stats.queued, stats.waiting, stats.in_flight, sum(stats.refused.values())) == (0, 0, 0, 0)
-    found = {"exported": stats.exported, "resent": stats.resent, "outcome_unknown": stats.outcome_unknown, **dropped}
+    beside = {name: getattr(stats, name) for name in BESIDE_COUNTS}
+    found = {"exported": stats.exported, **beside, **dropped}
     assert {key: count for key, count in found.items() if count} == expected
 
 
@@ -139,13 +141,15 @@ def test_any_success_is_a_success(status: int) -> None:
 
 def test_a_413_finds_the_record_that_is_too_large() -> None:
     with OTLPServer() as server, pipeline(server.endpoint, compression="none", max_export_batch_size=64):
-        # The first request holds all; then halves, until the large one is alone and refused once more.
+        # The first request holds all; then halves, until the large one is alone; refused once more, it is cut to half.
         server.script = [Reply(status=413), Reply(status=413), Reply(status=413), Reply(status=413)]
         for number in range(8):
             log.info("%s", "x" * 2000 if number == 0 else f"small {number}")
-        assert not otelog.flush(15.0)
-        assert sorted(bodies(server.records)) == [f"small {number}" for number in range(1, 8)]
-        check(exported=7, too_large=1)
+        assert otelog.flush(15.0)
+        large, *small = sorted(bodies(server.records), key=len, reverse=True)
+        assert sorted(small) == [f"small {number}" for number in range(1, 8)]
+        assert 500 < len(large) < 1500
+        check(exported=8, truncated=1)
         assert server.fired["413"] == 4
         assert send("after")
 

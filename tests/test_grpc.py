@@ -214,14 +214,16 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(code: str) -> None:
         check(retry_exhausted=10)
 
 
-def test_a_message_that_is_too_large_is_halved_until_the_large_record_is_alone() -> None:
+def test_a_message_that_is_too_large_is_halved_until_the_large_record_is_alone_and_cut() -> None:
     options = [("grpc.max_receive_message_length", 3000)]
     with GrpcServer(options=options) as server, pipeline(server.endpoint, compression="none"):
         for number in range(16):
             log.info("large " + "x" * 4000 if number == 5 else "small %d", number)
-        assert not otelog.flush(LATEST)
-        check(exported=15, too_large=1)
-        assert sorted(server.bodies) == sorted(f"small {number}" for number in range(16) if number != 5)
+        assert otelog.flush(LATEST)
+        check(exported=16, truncated=1)
+        (large,) = (body for body in server.bodies if body.startswith("large"))
+        assert 1000 < len(large) < 3000
+        assert sorted({*server.bodies} - {large}) == sorted(f"small {number}" for number in range(16) if number != 5)
 
 
 @pytest.mark.parametrize(

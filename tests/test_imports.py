@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "exceptions",
             "typing",
+            "_private",
             "_version",
             "_diagnostics",
             "_severity",
@@ -30,8 +31,13 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_fork_gate",
             "_interruption",
             "_nesting",
+            "_end_time",
             "_loading",
+            "_proxy",
             "_threads",
+            "_contexts",
+            "_once",
+            "_tls",
         }
     ),
     frozenset(
@@ -50,6 +56,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "_encode",
+            "_truncation",
             "_answer",
             "_connection",
             "_transport",
@@ -58,6 +65,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_delivery",
             "_sdk",
             "_fork",
+            "_ends",
             "_lane",
             "_state",
             "_loki_http",
@@ -84,10 +92,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset({"_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}),
+    frozenset(
+        {"_django_setup", "_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}
+    ),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_retry")
+PURE = ("_severity", "_values", "_encode", "_truncation", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import grpc
@@ -25,8 +30,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import otelog
+from otelog.sinks import FileLogExporter
 from otelog.testing import OTLPServer, Reply
-from tests.arrivals import to_dict, to_python
+from tests.arrivals import configured, flush_records, to_dict, to_python
 from tools.waiting import wait_until
 
 RESOURCE = Resource({"service.name": "interop", "ports": [1, 2], "ratio": 0.5, "on": True}, "https://schema/resource")
@@ -371,3 +377,65 @@ def test_a_forked_child_exports_though_a_thread_of_the_parent_was_in_the_middle_
         assert child.exitcode == 0
         assert len(server.requests) == 2
         exporter.shutdown()
+
+
+# Times that are not known.
+
+
+@pytest.mark.parametrize("special", [{}, {"event_name": "e"}], ids=["plain", "special"])
+@pytest.mark.parametrize(
+    ("given", "time", "observed"),
+    [
+        ({"timestamp": 0, "observed_timestamp": 0}, 0, "now"),
+        ({"timestamp": 0}, 0, "now"),
+        ({"timestamp": 0, "observed_timestamp": 7 * 10**17}, 0, 7 * 10**17),
+        ({"timestamp": None, "observed_timestamp": 0}, "now", "now"),
+        ({"timestamp": None, "observed_timestamp": None}, "now", "now"),
+        ({"timestamp": 6 * 10**17, "observed_timestamp": 0}, 6 * 10**17, "now"),
+        ({"timestamp": 6 * 10**17, "observed_timestamp": 7 * 10**17}, 6 * 10**17, 7 * 10**17),
+    ],
+)
+def test_a_time_of_zero_stays_unknown_and_there_is_always_one_of_observation(
+    tmp_path: Path, special: dict[str, Any], given: dict[str, Any], time: Any, observed: Any
+) -> None:
+    exporter = InMemoryLogRecordExporter()
+    before = time_ns()
+    with OTLPServer() as server:
+        provider = LoggerProvider(RESOURCE, shutdown_on_exit=False)
+        for one in (otelog.OTLPLogExporter(endpoint=server.logs_endpoint), exporter, FileLogExporter(folder=tmp_path)):
+            provider.add_log_record_processor(otelog.BatchLogRecordProcessor(one))
+        for _ in range(3):
+            provider.get_logger("x").emit(LogRecord(body="x", **given, **special))
+        provider.force_flush()
+        provider.shutdown()
+        after = time_ns()
+        arrived = [(one.time_unix_nano, one.observed_time_unix_nano) for one in server.records]
+    kept = [
+        (one.log_record.timestamp or 0, one.log_record.observed_timestamp or 0) for one in exporter.get_finished_logs()
+    ]
+    lines = [json.loads(line) for path in tmp_path.glob("*.log") for line in path.read_text().splitlines()]
+    for times in (arrived, kept):
+        assert len(times) == 3
+        for got in times:
+            for value, wanted in zip(got, (time, observed), strict=True):
+                # Ties are moved by a nanosecond each.
+                assert before <= value <= after + 3 if wanted == "now" else wanted <= value <= wanted + 3 * bool(wanted)
+        # What a store goes by is never the same twice.
+        assert len({moment or seen for moment, seen in times}) == 3
+    shown = {datetime.fromisoformat(one["timestamp"]) for one in lines}
+    wanted = time or observed
+    for moment in shown:
+        seconds = moment.timestamp()
+        assert before // 10**9 <= seconds <= after / 1e9 if wanted == "now" else abs(seconds - wanted / 1e9) < 1
+    assert len(lines) == 3
+
+
+def test_a_log_record_without_a_time_has_that_at_which_it_was_taken() -> None:
+    before = time_ns()
+    with configured(level="DEBUG") as server:
+        for extra in ({}, {"list": [1]}):
+            logging.getLogger("x").handle(logging.makeLogRecord({"msg": "x", "levelno": 20, "created": 0.0, **extra}))
+        times = [(one.time_unix_nano, one.observed_time_unix_nano) for one in flush_records(server)]
+    assert len(times) == 2
+    for moment, observed in times:
+        assert before <= moment == observed <= time_ns()

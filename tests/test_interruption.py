@@ -11,6 +11,7 @@ import dis
 import logging
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -19,13 +20,13 @@ from typing import Any
 
 import pytest
 from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 
 import otelog
 from otelog import _direct
-from otelog._capture import Gate, converting
+from otelog._capture import Gate, converting, current_span_context
 from otelog._queue import _waiting
 from otelog._record import SLOT_BYTES
 from otelog._sdk import RowMaker
@@ -172,6 +173,16 @@ def bound_logger(side: Side) -> Way:
     return Way(side, lambda: logger.warning("bound"))
 
 
+def bound_block(side: Side) -> Way:
+    logger = make_logger(side)
+
+    def call() -> None:
+        with otelog.bound(request=1):
+            logger.info("inside")
+
+    return Way(side, call)
+
+
 def tracked_block(side: Side) -> Way:
     logger = make_logger(side)
 
@@ -216,6 +227,7 @@ WAYS = (
     facade_event,
     facade_large,
     bound_logger,
+    bound_block,
     tracked_block,
     standard_handler,
     standard_handler_slow,
@@ -248,12 +260,19 @@ LONG_WAYS = (facade_slow, facade_event, standard_handler_slow, sdk_record)
 CASES = [
     pytest.param(make, behaviour, id=f"{make.__name__}-{behaviour}")
     for make in WAYS
-    for behaviour in (("room", "drop_newest") if make in LONG_WAYS else BEHAVIOURS)
+    for behaviour in (("room",) if make in LONG_WAYS else BEHAVIOURS)
 ]
 
 
 @pytest.mark.parametrize(("make_way", "behaviour"), CASES)
 def test_an_exception_at_any_instruction_leaves_nothing_behind(make_way, behaviour):
+    # A thread of its own: where an exception comes in the middle of the end of a handler, as no signal's does, Python
+    # takes the thread for being in that handler for good.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(interrupt_everywhere, make_way, behaviour).result()
+
+
+def interrupt_everywhere(make_way: Callable[[Side], Way], behaviour: str) -> None:
     side = Side(8, units=8, **BEHAVIOURS[behaviour])
     way = make_way(side)
     full = behaviour not in ("room", "reserve")
@@ -261,7 +280,6 @@ def test_an_exception_at_any_instruction_leaves_nothing_behind(make_way, behavio
         way.call()
         if full:
             fill(side)
-        context = get_current()
         delivery_points = 0
         for number in count():
             if not full:
@@ -285,7 +303,7 @@ def test_an_exception_at_any_instruction_leaves_nothing_behind(make_way, behavio
             check_books(side)
             assert not converting._threads, point
             assert not _waiting._threads, point
-            assert get_current() is context, point
+            assert not current_span_context(None)[1], point
         assert delivery_points > 3
         side.take()
         assert side.free_units() == 8

@@ -48,6 +48,7 @@ OWN = {
     "otelog.log.filtered",
     "otelog.log.resent",
     "otelog.log.outcome_unknown",
+    "otelog.log.truncated",
 }
 SEMCONV = {
     MODULE_NAMES[name]
@@ -163,6 +164,7 @@ def assert_sums(metrics: Metrics, stats: Stats) -> None:
         assert total("otelog.log.removed", reason=reason) == count
     assert total("otelog.log.resent") == stats.resent
     assert total("otelog.log.outcome_unknown") == stats.outcome_unknown
+    assert total("otelog.log.truncated") == stats.truncated
 
 
 def test_metrics_have_the_conventions_names_units_and_kinds(otlp: Opened, server: OTLPServer, metrics: Metrics) -> None:

@@ -63,6 +63,7 @@ def assert_same(registry: prometheus_client.CollectorRegistry, stats: Stats) -> 
         assert read(registry, "exported_total", exporter=name) == exporter.exported
         assert read(registry, "resent_total", exporter=name) == exporter.resent
         assert read(registry, "outcome_unknown_total", exporter=name) == exporter.outcome_unknown
+        assert read(registry, "truncated_total", exporter=name) == exporter.truncated
         for reason in DROPPED_REASONS:
             assert read(registry, "dropped_total", exporter=name, reason=reason) == exporter.dropped[reason]
 

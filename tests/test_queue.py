@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from otelog import ConfigurationError
 from otelog._capture import Port, own_threads
 from otelog._ledger import Ledger
-from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, RecordQueue, _waiting, default_queue_bytes
+from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, WHEN_FULL, RecordQueue, _waiting, default_queue_bytes
 from otelog._record import Source
 from tools.waiting import wait_until
 
@@ -312,12 +312,26 @@ def test_close_knows_of_a_caller_in_the_middle_of_a_call():
     assert side.queue.held() == 0
 
 
-def test_a_record_larger_than_the_queue_is_refused_and_takes_nothing():
-    side = Side(5, units=2)
-    side.put(size_bytes=SLOT_BYTES + 2 * UNIT_BYTES + 1)
-    assert side.refused() == 1
-    assert side.free_units() == 2
-    assert side.queue.held() == 0
+@pytest.mark.parametrize("when_full", WHEN_FULL)
+@pytest.mark.parametrize("severity", [INFO, ERROR])
+def test_a_record_larger_than_the_queue_is_too_large_and_costs_no_other_one_anything(when_full, severity):
+    # A wait of this length would be the test's end.
+    side = Side(5, units=2, when_full=when_full, block_timeout=10_000.0)
+    side.put()
+    side.put(size_bytes=SLOT_BYTES + UNIT_BYTES)
+    side.put(severity, size_bytes=SLOT_BYTES + 2 * UNIT_BYTES + 1)
+    assert (side.refused("too_large"), side.refused()) == (1, 0)
+    assert (side.free_units(), side.queue.held()) == (1, 2)
+    # The largest that can ever be in it is another matter: it is full.
+    side.queue.when_full = "drop_newest"
+    side.put(severity, size_bytes=SLOT_BYTES + 2 * UNIT_BYTES)
+    assert (side.refused("too_large"), side.refused()) == (1, 1)
+    side.queue.close()
+    side.put(severity, size_bytes=SLOT_BYTES + 2 * UNIT_BYTES + 1)
+    assert (side.refused("too_large"), side.refused("already_shutdown")) == (1, 1)
+    stats = side.ledger.read()
+    assert stats.created == sum(stats.refused.values()) + stats.queued
+    assert side.take() == ["m1", "m2"]
 
 
 def test_units_come_back_when_the_record_has_no_slot():

@@ -35,6 +35,7 @@ class Application:
     in_flight: int = 0
     resent: int = 0
     outcome_unknown: int = 0
+    truncated: int = 0
 
     @property
     def pending(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from otelog._ledger import BESIDE_COUNTS
 from otelog.audit.books import Application, Books, Collector, Exporter, Loki, add_up
 from otelog.audit.counters import Key, Numbers, Series, sort_labels
 from otelog.audit.exposition import parse
@@ -31,7 +32,8 @@ _IN_FLIGHT = "otel_sdk_exporter_log_inflight"
 _QUEUED = "otel_sdk_processor_log_queue_size"
 _WAITING = "otelog_log_waiting"
 _COUNTED = "otelog_collector_log_records_total"
-_OF_EXPORTER = ("otelog_log_filtered_total", "otelog_log_resent_total", "otelog_log_outcome_unknown_total")
+_BESIDE = {name: f"otelog_log_{name}_total" for name in BESIDE_COUNTS}
+_OF_EXPORTER = ("otelog_log_filtered_total", *_BESIDE.values())
 _OF_PROCESS = ("otelog_log_refused_total", "otelog_log_removed_total")
 APPLICATION_COUNTERS = (_CREATED, _EXPORTED, *_OF_EXPORTER, *_OF_PROCESS, _COUNTED)
 APPLICATION_LEVELS = (_IN_FLIGHT, _QUEUED, _WAITING)
@@ -275,8 +277,7 @@ def _find_application(numbers: Numbers, process: tuple[str, str], sources: Sourc
         dropped=dict(+dropped),
         waiting=of_exporter(numbers.find_levels(_WAITING)),
         in_flight=of_exporter(numbers.find_levels(_IN_FLIGHT)),
-        resent=of_exporter(numbers.find("otelog_log_resent_total")),
-        outcome_unknown=of_exporter(numbers.find("otelog_log_outcome_unknown_total")),
+        **{name: of_exporter(numbers.find(counter)) for name, counter in _BESIDE.items()},
     )
 
 

@@ -53,6 +53,11 @@ def show_audit(hops: Sequence[Hop], services: Mapping[str, Mapping[str, int | No
     """Lay out the hops, the services, and a sentence for every hop that did not let all through."""
     parts: list[RenderableType] = [show_hops(hops), "", show_services(services), ""]
     parts += [Text(safe(said), _style_of(hop)) for hop in hops if (said := hop.describe())]
+    parts += [
+        Text(f"{safe(service)}: {cut:,} records were cut to fit into a request (see their otelog.truncated)", "yellow")
+        for service, figures in services.items()
+        if (cut := figures.get("truncated"))
+    ]
     parts.append(Text(conclude(hops), _STYLES[find_worst(hops)]))
     return Group(*parts)
 
@@ -114,6 +119,7 @@ def list_services(books: Books, service: str | None = None) -> dict[str, dict[st
             "created": sum(one.created for one in own) if own else None,
             "lost": sum(one.lost for one in own) if own else None,
             "exported": sum(one.exported for one in own) if own else None,
+            "truncated": sum(one.truncated for one in own) if own else None,
             "counted": None if by is None else sum(by.values()),
             "held": None if held is None else held.get(name, 0),
             "app.jsonl": None if app is None else app.records.get(name, 0),

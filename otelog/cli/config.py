@@ -15,6 +15,7 @@ from otelog._config import explain
 from otelog._config_file import json_schema, load
 from otelog._option_kinds import LEVEL, Entry
 from otelog._options import EXPORTERS, OPTIONS, Option
+from otelog._proxy import hide_credentials
 from otelog.exceptions import ConfigurationError
 
 
@@ -69,6 +70,8 @@ def _show(option: Option, value: object) -> str:
         return ""
     if option.secret and isinstance(value, dict):
         return ", ".join(f"{name}=***" for name in value)
+    if option.secret and isinstance(value, str):
+        return hide_credentials(value)
     if isinstance(value, bool):
         return str(value).lower()
     if option.kind is LEVEL and isinstance(value, int):

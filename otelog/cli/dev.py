@@ -39,7 +39,14 @@ MAX_SHOWN = 6
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, and to answer to.")
+@click.option(
+    "--allow-host",
+    "hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A further name that this receiver is called by, such as a container's; may be repeated.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=4318, show_default=True, help="Port; 0 means any free one."
 )
@@ -70,6 +77,7 @@ MAX_SHOWN = 6
 def dev(
     *,
     host: str,
+    hosts: tuple[str, ...],
     port: int,
     folder: Path,
     max_bytes: int,
@@ -90,7 +98,7 @@ def dev(
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     try:
-        receiver = Receiver(journal, host=host, port=port)
+        receiver = Receiver(journal, host=host, port=port, hosts=hosts)
     except OSError as error:
         journal.close()
         raise click.ClickException(_explain(error, host, port)) from error

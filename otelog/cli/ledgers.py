@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
+from otelog.cli.bounds import MAX_NAME_LENGTH
+
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 MAX_SENDERS = 1000
 """Ledgers that are kept; the one that was not heard of for longest gives way."""
+
+MAX_LABELS = 32
+"""Labels that a number may have; one with more is left out."""
 
 MAX_SERIES = 500
 """Numbers that are kept of one sender; further ones are left out."""
@@ -64,7 +69,9 @@ class Ledgers:
     def take(self, request: ExportMetricsServiceRequest) -> None:
         """Keep what the request says of ledgers; other metrics are not looked at. Never raises."""
         for resource_metrics in request.resource_metrics:
-            resource = {pair.key: pair.value.string_value for pair in resource_metrics.resource.attributes}
+            resource = {
+                pair.key: pair.value.string_value[:MAX_NAME_LENGTH] for pair in resource_metrics.resource.attributes
+            }
             instance = resource.get("service.instance.id")
             metrics = [m for scope in resource_metrics.scope_metrics for m in scope.metrics if m.name in _NAMES]
             if not instance or not metrics:
@@ -143,6 +150,8 @@ def _keep(sender: _Sender, metric: Metric) -> None:
     data: Any = getattr(metric, kind)
     adds = kind == "sum" and data.aggregation_temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
     for point in data.data_points:
+        if len(point.attributes) > MAX_LABELS:
+            continue
         if metric.name == EXPORTED and not sender.began_ns:
             sender.began_ns = point.start_time_unix_nano
         labels = tuple(sorted((pair.key, _to_text(pair.value)) for pair in point.attributes))
@@ -155,4 +164,4 @@ def _keep(sender: _Sender, metric: Metric) -> None:
 
 def _to_text(value: Any) -> str:
     kind = value.WhichOneof("value")
-    return "" if kind is None else str(getattr(value, kind))
+    return "" if kind is None else str(getattr(value, kind))[:MAX_NAME_LENGTH]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otelog._severity import severity_range
+from otelog.cli.bounds import DEFAULT_BOUNDS, MAX_NAME_LENGTH, Bounds, check_text_length
 from otelog.sinks._line import build_line, find_module, level_name
 
 if TYPE_CHECKING:
@@ -37,16 +38,19 @@ class Line:
         return severity_range(self.severity_number).upper()
 
 
-def render_lines(request: ExportLogsServiceRequest) -> list[Line]:
+def render_lines(request: ExportLogsServiceRequest, bounds: Bounds = DEFAULT_BOUNDS) -> list[Line]:
     """Render every record of a request, in its order; the caller owns the list.
 
     Args:
         request: The decoded request; it is not changed.
+        bounds: How long the lines may be together.
 
     Raises:
         ValueError: A record cannot be rendered.
+        RefusedError: They are longer.
     """
     lines = []
+    length = 0
     for resource_logs in request.resource_logs:
         resource = _to_dict(resource_logs.resource.attributes)
         service, instance = _to_name(resource, SERVICE), _to_name(resource, INSTANCE)
@@ -67,6 +71,8 @@ def render_lines(request: ExportLogsServiceRequest) -> list[Line]:
                     attributes=attributes,
                     discarded=record.dropped_attributes_count,
                 )
+                length += len(text)
+                check_text_length(length, bounds)
                 lines.append(Line(service, instance, scope_logs.scope.name, int(record.severity_number), is_ai, text))
     return lines
 
@@ -140,7 +146,7 @@ def _take(attributes: dict[str, Any], key: str, kind: type) -> Any:
 
 def _to_name(resource: Mapping[str, Any], key: str) -> str | None:
     value = resource.get(key)
-    return None if value is None else str(value)
+    return None if value is None else str(value)[:MAX_NAME_LENGTH]
 
 
 def _to_dict(pairs: Iterable[KeyValue]) -> dict[str, Any]:

@@ -11,21 +11,28 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from otelog.cli.bounds import DEFAULT_BOUNDS, Bounds, check_record_count
+
 _IDS = ("traceId", "trace_id", "spanId", "span_id")
 
 
-def decode_logs(body: bytes) -> ExportLogsServiceRequest:
+def decode_logs(body: bytes, bounds: Bounds = DEFAULT_BOUNDS) -> ExportLogsServiceRequest:
     """Decode an ``ExportLogsServiceRequest`` in OTLP/JSON; fields that are not known are ignored.
 
     Raises:
         ValueError: It is none; the message says what is wrong.
+        RefusedError: It has more records than it may have.
 
     Source: OTLP, "JSON Protobuf Encoding": ids are in hex, where protobuf's own JSON has base64.
     """
     document = _load(body)
+    count = 0
     for resource_logs in _list(document, "resourceLogs", "resource_logs"):
         for scope_logs in _list(resource_logs, "scopeLogs", "scope_logs"):
-            for record in _list(scope_logs, "logRecords", "log_records"):
+            records = _list(scope_logs, "logRecords", "log_records")
+            count += len(records)
+            check_record_count(count, bounds)
+            for record in records:
                 for key in _IDS:
                     if key in record:
                         record[key] = _to_base64(key, record[key])

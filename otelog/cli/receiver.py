@@ -3,53 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io
 import json
 import socket
 import socketserver
 import sys
 import threading
 import time
-import zlib
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from otelog.cli import otlp_json
+from otelog.cli.bounds import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    RefusedError,
+    check_host,
+    check_json,
+    check_protobuf,
+    decompress,
+    make_schema,
+    too_large,
+)
 from otelog.cli.ledgers import Ledgers
 from otelog.cli.lines import render_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import TracebackType
 
     from otelog.cli.journal import Journal
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_CHUNK_HEADER_BYTES = 1024
-ZSTD_SLICE_BYTES = 1024
 IDLE_TIMEOUT = 60.0
 MAX_CONNECTIONS = 128
 """Connections at one time; a further one is answered 503 and closed."""
 
+_LOGS = make_schema(ExportLogsServiceRequest.DESCRIPTOR)
+_METRICS = make_schema(ExportMetricsServiceRequest.DESCRIPTOR)
+# ExportLogsServiceRequest.resource_logs.scope_logs.log_records
+_RECORD: Any = _LOGS[1][2][2]  # type: ignore[index]
 _PROTOBUF = "application/x-protobuf"
 _JSON = "application/json"
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
-
-
-class RefusedError(Exception):
-    """A request that is not taken: the status of the answer, and what is wrong in words for its sender."""
-
-    def __init__(self, status: HTTPStatus, detail: str, *, close: bool = False) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.close = close
 
 
 class Receiver:
@@ -68,7 +69,8 @@ class Receiver:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        hosts: Collection[str] = (),
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """Bind the address; nothing is served before `start`.
@@ -77,14 +79,18 @@ class Receiver:
             journal: Where the records go; the caller closes it, after `stop`.
             host: The address to listen on.
             port: 0 means any free one.
-            max_body_bytes: The longest body, before and after decompression; a longer one is answered 413.
+            bounds: The most that a request may have; one that has more is answered 413.
+            hosts: Names that the receiver answers to beside `host` and those of the loopback; see `check_host`.
             max_connections: Connections at one time.
 
         Raises:
             OSError: If the address cannot be bound.
         """
         self.journal = journal
-        self.max_body_bytes = max_body_bytes
+        self.bounds = bounds
+        self.hosts = frozenset(name.lower() for name in (host, *hosts))
+        # One request at a time is decoded, or the bounds would hold for each of many.
+        self.decoding = threading.Lock()
         self.max_connections = max_connections
         self._tally = threading.Condition()
         self._requests = 0
@@ -224,7 +230,12 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         receiver = self.server.receiver
-        url = urlsplit(self.path)
+        try:
+            url = self._check_target()
+        except RefusedError as refusal:
+            self.close_connection = True
+            self._answer(refusal.status, "text/plain", f"{refusal.detail}\n".encode())
+            return
         if url.path == "/stats":
             self._answer(HTTPStatus.OK, _JSON, json.dumps(receiver.stats()).encode())
         elif url.path == "/records":
@@ -244,18 +255,20 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _take(self) -> None:
         receiver = self.server.receiver
-        path = urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         try:
+            path = self._check_target().path
             body = self._read_body()
             if path not in ("/v1/logs", "/v1/metrics", "/v1/traces"):
-                raise RefusedError(HTTPStatus.NOT_FOUND, f"nothing is taken at {path}; logs go to /v1/logs")
-            plain = self._unpack(kind, body)
-            if path == "/v1/logs":
-                self._store(kind, plain)
-                receiver.count_request(refused=False)
-            elif path == "/v1/metrics":
-                self._keep_ledgers(kind, plain)
+                raise RefusedError(HTTPStatus.NOT_FOUND, f"nothing is taken at {path[:200]}; logs go to /v1/logs")
+            with receiver.decoding:
+                plain = self._unpack(kind, body, path)
+                if path == "/v1/logs":
+                    self._store(kind, plain)
+                    receiver.count_request(refused=False)
+                elif path == "/v1/metrics":
+                    self._keep_ledgers(kind, plain)
         except RefusedError as refusal:
             if path == "/v1/logs":
                 receiver.count_request(refused=True)
@@ -270,19 +283,37 @@ class _Exchange(BaseHTTPRequestHandler):
             # An empty message is the full success of all three services.
             self._answer(HTTPStatus.OK, *((_JSON, b"{}") if kind == _JSON else (_PROTOBUF, b"")))
 
-    def _unpack(self, kind: str, body: bytes) -> bytes:
+    def _check_target(self) -> SplitResult:
+        """Returns what is asked for, if it is asked of this server."""
+        try:
+            url = urlsplit(self.path)
+        except ValueError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the request's target is no URL", close=True) from error
+        hosts = self.headers.get_all("Host", [])
+        check_host([*hosts, url.netloc] if url.netloc else hosts, self.server.receiver.hosts)
+        return url
+
+    def _unpack(self, kind: str, body: bytes, path: str) -> bytes:
         if kind not in (_PROTOBUF, _JSON):
             raise RefusedError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Type must be {_PROTOBUF} or {_JSON}, it is {kind or 'missing'}",
             )
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
-        return decompress(body, encoding, max_bytes=self.server.receiver.max_body_bytes)
+        bounds = self.server.receiver.bounds
+        most = min(bounds.body_bytes, bounds.metrics_bytes) if path == "/v1/metrics" else bounds.body_bytes
+        return decompress(body, encoding, max_bytes=most)
 
     def _store(self, kind: str, plain: bytes) -> None:
+        bounds = self.server.receiver.bounds
         try:
-            request = otlp_json.decode_logs(plain) if kind == _JSON else ExportLogsServiceRequest.FromString(plain)
-            lines = render_lines(request)
+            if kind == _JSON:
+                check_json(plain, bounds)
+                request = otlp_json.decode_logs(plain, bounds)
+            else:
+                check_protobuf(plain, _LOGS, _RECORD, bounds)
+                request = ExportLogsServiceRequest.FromString(plain)
+            lines = render_lines(request, bounds)
         except (DecodeError, ValueError) as error:
             raise RefusedError(
                 HTTPStatus.BAD_REQUEST, f"the body is not an ExportLogsServiceRequest: {error}"
@@ -293,10 +324,14 @@ class _Exchange(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"the records could not be written: {error}") from error
 
     def _keep_ledgers(self, kind: str, plain: bytes) -> None:
+        bounds = self.server.receiver.bounds
         try:
-            request = (
-                otlp_json.decode_metrics(plain) if kind == _JSON else ExportMetricsServiceRequest.FromString(plain)
-            )
+            if kind == _JSON:
+                check_json(plain, bounds)
+                request = otlp_json.decode_metrics(plain)
+            else:
+                check_protobuf(plain, _METRICS, None, bounds)
+                request = ExportMetricsServiceRequest.FromString(plain)
         except (DecodeError, ValueError) as error:
             raise RefusedError(
                 HTTPStatus.BAD_REQUEST, f"the body is not an ExportMetricsServiceRequest: {error}"
@@ -304,7 +339,7 @@ class _Exchange(BaseHTTPRequestHandler):
         self.server.receiver.ledgers.take(request)
 
     def _read_body(self) -> bytes:
-        limit = self.server.receiver.max_body_bytes
+        limit = self.server.receiver.bounds.body_bytes
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._read_chunks(limit)
         length = self.headers.get("Content-Length", "")
@@ -314,7 +349,7 @@ class _Exchange(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number", close=True)
         if int(length) > limit:
             self._discard(min(int(length), 2 * limit))
-            raise _too_large(limit)
+            raise too_large(f"the body is over {limit} bytes")
         return self._read_exactly(int(length))
 
     def _read_chunks(self, limit: int) -> bytes:
@@ -328,7 +363,7 @@ class _Exchange(BaseHTTPRequestHandler):
             if size_bytes < 0 or not header.endswith(b"\n"):
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "the chunked body is malformed", close=True)
             if len(body) + size_bytes > limit:
-                raise _too_large(limit)
+                raise too_large(f"the body is over {limit} bytes")
             if not size_bytes:
                 break
             body += self._read_exactly(size_bytes)
@@ -357,63 +392,6 @@ class _Exchange(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
-
-
-def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
-    """Undo a content coding: gzip, zstd or identity.
-
-    Args:
-        body: The bytes as they were sent.
-        encoding: The coding's name in lower case.
-        max_bytes: The longest result.
-
-    Raises:
-        RefusedError: An unknown coding, damaged data, or a result over `max_bytes`, which is never held in full.
-    """
-    if encoding in ("", "identity"):
-        return body
-    if encoding == "gzip":
-        try:
-            plain = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"the gzip body is damaged: {error}") from error
-        if len(plain) > max_bytes:
-            raise _too_large(max_bytes)
-        return plain
-    if encoding == "zstd":
-        return _decompress_zstd(body, max_bytes)
-    raise RefusedError(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding} is unknown; gzip, zstd or identity"
-    )
-
-
-def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
-    try:
-        import zstandard
-    except ModuleNotFoundError as error:
-        raise RefusedError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "zstd bodies need the package zstandard here; gzip does not"
-        ) from error
-    plain = bytearray()
-    try:
-        while body:
-            frame, start = zstandard.ZstdDecompressor().decompressobj(), 0
-            # In small slices, as one call returns all that its slice holds, which may be a great deal.
-            while not frame.eof:
-                if start >= len(body):
-                    raise RefusedError(HTTPStatus.BAD_REQUEST, "the zstd body is damaged: it ended early")
-                plain += frame.decompress(body[start : start + ZSTD_SLICE_BYTES])
-                start += ZSTD_SLICE_BYTES
-                if len(plain) > max_bytes:
-                    raise _too_large(max_bytes)
-            body = frame.unused_data + body[start:]
-    except zstandard.ZstdError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"the zstd body is damaged: {error}") from error
-    return bytes(plain)
-
-
-def _too_large(limit_bytes: int) -> RefusedError:
-    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is over {limit_bytes} bytes", close=True)
 
 
 def _encode_status(detail: str) -> bytes:

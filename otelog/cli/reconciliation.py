@@ -29,6 +29,7 @@ class Figures:
     in_flight: int = 0
     resent: int = 0
     outcome_unknown: int = 0
+    truncated: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     removed: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)

@@ -53,7 +53,8 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
     """Run a command with otelog set up in it, and in every Python process that it starts."""
     environ = _make_environment(os.environ.copy(), service_name, endpoint, config)
     try:
-        _, sources = explain({}, environ)
+        # A file that was asked for by name is an error if it cannot be read; one of the environment is a warning.
+        _, sources = explain({"config_file": environ["OTELOG_CONFIG_FILE"]} if config is not None else {}, environ)
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
         raise click.ClickException(str(error)) from error
@@ -89,8 +90,21 @@ def _make_environment(
     # There is a sitecustomize in it, which Python imports as it starts: children, too, have it from the environment.
     folder = str(Path(auto_instrumentation.__file__).parent)
     others = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != folder]
+    working_folder = _find_working_folder()
+    if working_folder is not None and working_folder not in others:
+        # As `opentelemetry-instrument` does: an instrumentation may look for the application's own modules, before a
+        # command such as gunicorn has made them importable.
+        others.insert(0, working_folder)
     environ["PYTHONPATH"] = os.pathsep.join([folder, *others])
     return environ
+
+
+def _find_working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        # It has been removed.
+        return None
 
 
 def _find_program(name: str) -> str:

@@ -102,6 +102,8 @@ def show_losses(figures: Figures | None) -> Text:
         return Text("")
     losses = _join(figures.losses)
     text = Text(f"dropped: {losses}", "red") if losses else Text("nothing dropped", "dim")
+    if figures.truncated:
+        text.append(f"   cut to fit: {figures.truncated:,}", "yellow")
     if figures.removals:
         text.append(f"   removed on request: {_join(figures.removals)}", "dim")
     text.no_wrap, text.overflow = True, "ellipsis"
@@ -258,12 +260,13 @@ def describe_progress(view: View) -> str:
         return f"{_clock(view.elapsed)}  {view.phase}"
     phase = "" if view.phase == "running" else f"  {view.phase}"
     losses = f" ({_join(figures.losses)})" if figures.losses else ""
+    truncated = f"  truncated {figures.truncated:,}" if figures.truncated else ""
     received = UNKNOWN if view.received is None else f"{view.received:,}"
     in_file = UNKNOWN if view.in_file is None else f"{view.in_file:,}"
     return (
         f"{_clock(view.elapsed)}{phase}  created {figures.created:,}  queued {figures.pending:,}"
         f"  exported {figures.exported:,}  dropped {sum(figures.losses.values()):,}{losses}"
-        f"  resent {figures.resent:,}  received {received}  in the file {in_file}"
+        f"  resent {figures.resent:,}{truncated}  received {received}  in the file {in_file}"
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog._answer import read_error_message, read_partial_success
-from otelog._config import ExporterSettings
+from otelog._config import ExporterSettings, find_usable_proxy
 from otelog._delivery import Sender
 from otelog._options import GRPC
+from otelog._proxy import parse_proxy
 from otelog._quiet import quiet
 from otelog._transport import Answer, TransportFailure
 from otelog.doctor._canary import make_request
@@ -54,6 +55,16 @@ _CAUSES = (
         "client_certificate",
         "set client_certificate_file and client_key_file to what this server trusts",
     ),
+    _Cause(
+        "the proxy .* answered 407",
+        "proxy_unauthorized",
+        "put the proxy's user and password into its URL: http://user:password@host:port",
+    ),
+    _Cause(
+        "the proxy .* (answered|did not answer)|by the proxy ",
+        "proxy",
+        "is the proxy there, and may it reach the endpoint? what needs none goes into NO_PROXY; proxy=none uses none",
+    ),
     _GRPC_PORT,
     _HTTP_PORT,
     _Cause("Connection refused|Errno 111", "not_listening", _START_THERE),
@@ -70,6 +81,7 @@ _STATUSES = {
     403: ("unauthorized", "the token in headers is known, but not allowed to write logs here"),
     404: ("not_found", "correct the path: a Collector's is /v1/logs; is another server at this port?"),
     405: ("not_found", "correct the path: a Collector's is /v1/logs; is another server at this port?"),
+    407: ("proxy_unauthorized", "put the proxy's user and password into its URL: http://user:password@host:port"),
     413: ("too_large", "raise the server's limit: the canary is but some hundred bytes"),
     415: ("unsupported", "the server does not take protobuf with this compression: try compression=none"),
     501: ("not_found", "nothing takes OTLP logs here: add a logs pipeline to the Collector, or correct the endpoint"),
@@ -104,6 +116,9 @@ def _check(
     except ConfigurationError as error:
         yield Finding("error", "endpoint.unusable", _show(target), str(error), "correct the setting")
         return
+    proxy = _find_proxy(target)
+    if proxy is not None:
+        facts.append(f"{_show(target)} is asked by the proxy {proxy}")
     try:
         # Without this, our own request would be logged, traced and counted as the application's.
         with quiet():
@@ -169,7 +184,8 @@ def _explain_answer(target: ExporterSettings, answer: Answer, timeout: float) ->
         code, advice = "unavailable", "the server is there, but not ready: see its own log, and what it exports to"
     else:
         code, advice = _STATUSES.get(answer.status, ("refused", "see the server's own log"))
-    if answer.status == 400 and _is_plain(target) and speaks_tls(_port_of(target, timeout)):
+    direct = _find_proxy(target) is None
+    if answer.status == 400 and direct and _is_plain(target) and speaks_tls(_port_of(target, timeout)):
         return _expect_tls(target)
     return Finding("error", f"endpoint.{code}", _show(target), what, advice)
 
@@ -177,7 +193,7 @@ def _explain_answer(target: ExporterSettings, answer: Answer, timeout: float) ->
 def _explain_failure(target: ExporterSettings, failure: TransportFailure, timeout: float) -> Finding:
     cause = next((cause for cause in _CAUSES if re.search(cause.pattern, failure.detail)), _UNKNOWN)
     what = re.sub(r"^https?://\S+: ", "", failure.detail)
-    if cause.code in _UNCERTAIN:
+    if cause.code in _UNCERTAIN and _find_proxy(target) is None:
         if _is_plain(target) and speaks_tls(_port_of(target, timeout)):
             return _expect_tls(target)
         secure = not _is_plain(target)
@@ -185,6 +201,12 @@ def _explain_failure(target: ExporterSettings, failure: TransportFailure, timeou
             cause, what = _GRPC_PORT, "speaks HTTP/2 alone, as gRPC does, and was asked by HTTP/1.1"
     here = cause.code == "not_listening" and is_loopback(urlsplit(target.endpoint).hostname or "")
     return Finding("error", f"endpoint.{cause.code}", _show(target), what, _START_HERE if here else cause.advice)
+
+
+def _find_proxy(target: ExporterSettings) -> str | None:
+    """Returns the proxy that the endpoint is reached by, without its password."""
+    url = find_usable_proxy(target.proxy, target.endpoint, target.protocol)
+    return None if url is None else parse_proxy(url).url
 
 
 def _is_plain(target: ExporterSettings) -> bool:

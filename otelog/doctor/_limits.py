@@ -15,8 +15,9 @@ _ADVICE = {
     "already_shutdown": "log before otelog.shutdown(), or call otelog.configure() again after it",
     "reentrant": "do not log from __str__ or __repr__ of what is logged",
     "invalid": "see standard error for what the callback raised",
+    "too_large, refused": "raise max_queue_bytes, or log less in one record: this one alone is over it",
     "encode_error": "see standard error for the values that could not be encoded",
-    "too_large": "raise max_request_bytes (and the server's own limit), or log less in one record",
+    "too_large": "raise max_request_bytes (and the server's own limit), or log fewer fields in one record",
     "rejected": "see the endpoint's answer on standard error, or its own log",
     "retry_exhausted": "is the endpoint reachable? else raise export_timeout_millis",
     "export_failed": "the exporter that was given to otelog said so: see its own log",
@@ -41,7 +42,8 @@ def check_limits(stats: Stats) -> Area:
 def _find_losses(stats: Stats) -> Iterator[Finding]:
     for reason, count in stats.refused.items():
         if count:
-            yield _lost(reason, "queue", f"{count} records were refused")
+            advice = _ADVICE.get(f"{reason}, refused")
+            yield _lost(reason, "queue", f"{count} records were refused", advice)
     if count := stats.removed["invalid"]:
         yield _lost("invalid", "queue", f"{count} records were removed")
     for name, exporter in stats.exporters.items():
@@ -50,8 +52,8 @@ def _find_losses(stats: Stats) -> Iterator[Finding]:
                 yield _lost(reason, name, f"{count} records were dropped")
 
 
-def _lost(reason: str, subject: str, what: str) -> Finding:
-    return Finding("error", f"limits.{reason}", subject, f"{what} ({reason})", _ADVICE[reason])
+def _lost(reason: str, subject: str, what: str, advice: str | None = None) -> Finding:
+    return Finding("error", f"limits.{reason}", subject, f"{what} ({reason})", advice or _ADVICE[reason])
 
 
 def _find_close_calls(stats: Stats) -> Iterator[Finding]:
@@ -73,6 +75,14 @@ def _find_close_calls(stats: Stats) -> Iterator[Finding]:
             "see standard error for what ended it",
         )
     for name, exporter in stats.exporters.items():
+        if exporter.truncated:
+            yield Finding(
+                "note",
+                "limits.truncated",
+                name,
+                f"{exporter.truncated} records were cut to fit into a request; otelog.truncated in them says what",
+                "raise max_request_bytes (and the server's own limit), or log less in one record",
+            )
         if exporter.outcome_unknown:
             yield Finding(
                 "note",

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from otelog._config import LOGS_PATH, ExporterSettings, Settings
+from otelog._config import DECLARATIVE, LOGS_PATH, ExporterSettings, Settings
 from otelog._destinations import resolve_otlp
 from otelog._options import CONSOLE_OPTIONS, FILE_OPTIONS, GRPC, OPTIONS
 from otelog.doctor._findings import Area, Finding, list_names, make_area
@@ -130,18 +130,20 @@ def _check_exporters(settings: Settings, variables: Mapping[str, str]) -> Iterat
 
 
 def _check_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
-    if "OTEL_CONFIG_FILE" in variables:
+    for file in DECLARATIVE:
+        if file not in variables:
+            continue
         unmerged = sorted(
             name
             for name in variables
-            if name.startswith("OTEL_") and not name.startswith("OTEL_PYTHON_") and name != "OTEL_CONFIG_FILE"
+            if name.startswith("OTEL_") and not name.startswith("OTEL_PYTHON_") and name not in DECLARATIVE
         )
         also = f", and the SDK merges none of {list_names(unmerged)} into it" if unmerged else ""
         yield Finding(
             "warning",
             "settings.sdk_config_file",
-            "OTEL_CONFIG_FILE",
-            f"is the SDK's file: otelog does not read it{also}",
+            file,
+            f"is the SDK's declarative configuration: otelog does not read it yet{also}",
             "say what otelog needs in OTELOG_CONFIG_FILE or variables, and take one way for both",
         )
     named = dict(pair.partition("=")[::2] for pair in variables.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))

@@ -12,6 +12,7 @@ from typing import Any
 from opentelemetry._logs import get_logger_provider
 
 from otelog._capture import Gate
+from otelog._private.opentelemetry import is_unset_logger_provider, processors_of
 from otelog.handler import LoggingHandler
 from otelog.processor import BatchLogRecordProcessor
 
@@ -110,10 +111,9 @@ def leads_to_otelog(provider: Any) -> bool:
 
 
 def _find_processors(provider: Any) -> Iterator[BatchLogRecordProcessor]:
-    several = getattr(provider, "_multi_log_record_processor", None)
-    if several is None:
+    if provider is None or is_unset_logger_provider(provider):
         # The API's stand-in, made before there was a provider.
-        several = getattr(get_logger_provider(), "_multi_log_record_processor", None)
-    for one in getattr(several, "_log_record_processors", ()):
+        provider = get_logger_provider()
+    for one in processors_of(provider):
         if isinstance(one, BatchLogRecordProcessor):
             yield one

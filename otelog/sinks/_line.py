@@ -228,8 +228,10 @@ class LineRenderer:
         self._attributes = context.attributes
         self._limits = context.attributes.limits
         self._fast = gives_all_attributes(context.attributes)
-        # Of a text that may be over the limit the conversion is asked, which cuts it.
-        self._encode_text = encode_basestring if self._limits.max_value_length is None else self._encode_value
+        # What may be over the limit is left to the slow way, which cuts it and says so.
+        unlimited = self._limits.max_value_length is None
+        self._encode_text = encode_basestring if unlimited else self._encode_short_text
+        self._encode_other = self._encode_value if unlimited else _leave_to_slow_way
         # All of them are this object's own: those of a source belong to the OTLP encoder, in another thread.
         self._keys = _Keys()
         self._places: dict[int, _Place] = {}
@@ -269,6 +271,7 @@ class LineRenderer:
         # This loop is where a file's time goes: names are local, and what did not change is reused.
         keys = self._keys
         encode_text = self._encode_text
+        encode_other = self._encode_other
         digits = _THREE_DIGITS
         fast = self._fast
         last_ns = self._last_ns
@@ -325,7 +328,7 @@ class LineRenderer:
                         elif value is None:
                             rest += keys[name] + "null"
                         else:
-                            rest += keys[name] + self._encode_value(value)
+                            rest += keys[name] + encode_other(value)
                 # See next_time; here without a call.
                 now_ns = last_ns + 1 if time_ns <= last_ns and last_ns - time_ns < OWN_CLOCK_WINDOW_NS else time_ns
                 if not 0 <= now_ns - second_ns < _SECOND_NS:
@@ -383,6 +386,9 @@ class LineRenderer:
                     del attributes[key]
         else:
             site = _take_site(attributes)
+        if base.sdk is not None:
+            # Without a time of its own it has that of its observation.
+            time_ns = time_ns or offset
         line = build_line(
             time_ns=self._next_time(source, time_ns) if time_ns else 0,
             level=level_name(base.severity_number, base.severity_text),
@@ -460,8 +466,17 @@ class LineRenderer:
         del fields[REQUEST_TRACE_KEY]
         return f',"trace_id":{encode_basestring(given)},"span_id":null'
 
+    def _encode_short_text(self, value: str) -> str:
+        if len(value) > self._limits.max_value_length:  # type: ignore[operator]
+            raise _NotFastError
+        return encode_basestring(value)
+
     def _encode_value(self, value: Any) -> str:
         return _dumps(to_json(to_any_value(value, self._limits)))
+
+
+def _leave_to_slow_way(_: Any) -> str:
+    raise _NotFastError
 
 
 def _find_base(special: Special, fields: dict[str, Any] | None) -> Source | None:

@@ -176,9 +176,6 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
         self._renderer = None
         self._torn = False
 
-    def end_with_process(self) -> None:
-        """Whoever calls `export` decides when it ends."""
-
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: nothing is held back between two exports."""
         return True

@@ -149,9 +149,6 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
         self._exporting = Lock()
         self.folder.restart_after_fork()
 
-    def end_with_process(self) -> None:
-        """Whoever calls `export` decides when it ends."""
-
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: what is exported is in the system's hands."""
         return True

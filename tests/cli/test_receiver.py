@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
+from otelog.cli.bounds import Bounds, RefusedError, decompress
 from otelog.cli.journal import MAX_INSTANCES, Journal
 from otelog.cli.lines import Line, render_lines
-from otelog.cli.receiver import Receiver, RefusedError, decompress
+from otelog.cli.receiver import Receiver
 from otelog.sinks._line import LINE_KEYS
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def receiver(journal: Journal) -> Iterator[Receiver]:
-    with Receiver(journal, max_body_bytes=100_000) as receiver:
+    with Receiver(journal, bounds=Bounds(body_bytes=100_000)) as receiver:
         yield receiver
 
 
@@ -358,7 +359,7 @@ def test_a_body_that_ends_early_is_not_taken(journal: Journal, receiver: Receive
 
 
 def test_the_sender_of_a_large_body_reads_the_refusal_and_no_reset(journal: Journal) -> None:
-    with Receiver(journal, max_body_bytes=4_000_000) as receiver:
+    with Receiver(journal, bounds=Bounds(body_bytes=4_000_000)) as receiver:
         sender = Sender(receiver)
         # More than the sockets' buffers hold, so that it is still being written when the answer is known.
         status, said = sender.post(bytes(7_900_000))

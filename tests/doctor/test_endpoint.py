@@ -21,6 +21,7 @@ from otelog.testing import OTLPServer, Reply
 from tests.arrivals import to_dict
 from tests.grpc_server import GrpcServer
 from tests.grpc_server import Reply as GrpcReply
+from tests.proxy_server import ProxyServer
 from tools.loopback import find_free_ports
 
 PATIENCE = 10.0
@@ -331,3 +332,36 @@ def test_without_an_otlp_exporter_nothing_is_asked(server: OTLPServer) -> None:
     assert findings == []
     assert facts == ("no exporter speaks OTLP: nothing was asked",)
     assert server.connections == 0
+
+
+# --- by a proxy
+
+
+def test_that_a_proxy_is_used_is_said_without_its_password(server: OTLPServer) -> None:
+    with ProxyServer() as proxy:
+        facts, findings = examine(server.endpoint, proxy=proxy.url.replace("://", "://user:secret@"))
+        assert findings == []
+        assert facts[0] == f"{server.logs_endpoint} is asked by the proxy {proxy.url}"
+        assert facts[1].startswith(f"{server.logs_endpoint} answered in ")
+        assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(407, "endpoint.proxy_unauthorized"), (403, "endpoint.proxy"), (503, "endpoint.proxy")]
+)
+def test_a_proxy_that_opens_no_tunnel_is_told(status: int, code: str, authority: trustme.CA) -> None:
+    with serve_tls(authority, "127.0.0.1") as server, ProxyServer(status=status) as proxy:
+        _, (finding,) = examine(server.endpoint, proxy=proxy.url.replace("://", "://user:secret@"))
+    assert (finding.severity, finding.code) == ("error", code)
+    assert "secret" not in finding.what
+
+
+def test_a_proxy_that_wants_a_password_before_a_plain_endpoint_is_told(server: OTLPServer) -> None:
+    with ProxyServer(status=407) as proxy:
+        _, (finding,) = examine(server.endpoint, proxy=proxy.url)
+    assert finding.code == "endpoint.proxy_unauthorized"
+
+
+def test_a_proxy_that_is_not_there_is_told(server: OTLPServer) -> None:
+    _, (finding,) = examine(server.endpoint, proxy=f"http://127.0.0.1:{find_free_ports(1)[0]}")
+    assert finding.code == "endpoint.proxy"

@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,9 +96,11 @@ def test_before_configure_that_is_the_error() -> None:
     assert [finding.code for finding in first.findings] == ["application.not_configured"]
 
 
-def test_a_file_that_cannot_be_used_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_used_is_the_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("yaml")
-    monkeypatch.setenv("OTELOG_CONFIG_FILE", "nowhere.yaml")
+    path = tmp_path / "otelog.yaml"
+    path.write_text("timeout: soon")
+    monkeypatch.setenv("OTELOG_CONFIG_FILE", str(path))
     report = examine()
     assert [finding.code for finding in report.findings] == ["application.not_configured", "settings.refused"]
     assert not report.ok

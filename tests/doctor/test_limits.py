@@ -74,6 +74,19 @@ def test_a_worker_that_was_started_again_is_a_warning(ledger: Ledger) -> None:
     assert codes(ledger.read()) == [("warning", "limits.worker_restarted", "worker")]
 
 
+def test_what_is_too_large_for_the_queue_and_for_a_request_have_advice_of_their_own(ledger: Ledger) -> None:
+    ledger.refuse("too_large", "info")
+    deliver(ledger, 1, queued=1, dropped=("too_large",))
+    queue, exporter = check_limits(ledger.read()).findings
+    assert (queue.subject, exporter.subject) == ("queue", "otlp")
+    assert "max_queue_bytes" in (queue.advice or "") and "max_request_bytes" in (exporter.advice or "")
+
+
+def test_a_record_that_was_cut_is_a_note(ledger: Ledger) -> None:
+    ledger.exporters["otlp"].truncated = 3
+    assert codes(ledger.read()) == [("note", "limits.truncated", "otlp")]
+
+
 def test_an_unknown_outcome_is_a_note(ledger: Ledger) -> None:
     ledger.exporters["otlp"].outcome_unknown = 3
     assert codes(ledger.read()) == [("note", "limits.outcome_unknown", "otlp")]

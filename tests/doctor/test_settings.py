@@ -58,9 +58,19 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str, s
         [("warning", "settings.endpoint_overridden", LOGS)],
     ),
     "certificates that are not there": (
+        {BASE: REMOTE},
+        {"certificate_file": "nowhere.pem"},
+        [("error", "settings.missing_file", "certificate_file")],
+    ),
+    "certificates of the environment that are not there": (
         {BASE: REMOTE, "OTEL_EXPORTER_OTLP_CERTIFICATE": "nowhere.pem"},
         {},
-        [("error", "settings.missing_file", "certificate_file")],
+        [("warning", "settings.ignored", "OTEL_EXPORTER_OTLP_CERTIFICATE")],
+    ),
+    "a proxy that cannot be used": (
+        {BASE: REMOTE, "HTTPS_PROXY": "socks5://user:secret@proxy"},
+        {},
+        [("warning", "settings.ignored", "HTTPS_PROXY")],
     ),
     "certificates without encryption": (
         {BASE: "http://collector.example:4318", "OTEL_EXPORTER_OTLP_CERTIFICATE": __file__},
@@ -93,6 +103,11 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str, s
         {"OTEL_CONFIG_FILE": "sdk.yaml"},
         {},
         [("warning", "settings.sdk_config_file", "OTEL_CONFIG_FILE")],
+    ),
+    "the SDK's file by its older name": (
+        {"OTEL_EXPERIMENTAL_CONFIG_FILE": "sdk.yaml"},
+        {},
+        [("warning", "settings.sdk_config_file", "OTEL_EXPERIMENTAL_CONFIG_FILE")],
     ),
     "the SDK's own handler": (
         {"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"},

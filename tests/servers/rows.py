@@ -23,6 +23,7 @@ Answers = list[dict[str, Any]]
 
 REQUESTS = 24
 RECYCLED_AFTER = 6
+RECYCLED_LATE = 60
 WORKERS = 2
 
 
@@ -39,6 +40,17 @@ def recycled(cycle: Cycle) -> Answers:
     cycle.settle(RECYCLED_AFTER)
     cycle.end(signal.SIGTERM)
     assert len({answer["pid"] for answer in answers}) > cycle.workers, "no worker was recycled"
+    return answers
+
+
+def recycled_between(cycle: Cycle) -> Answers:
+    """Have a worker recycled that looks only now and then how much it has done, and work with the next ones."""
+    answers = cycle.work(REQUESTS // 2)
+    # To ask is work, too.
+    cycle.wait_for_workers(1, other_than={answer["pid"] for answer in answers})
+    answers += cycle.work(REQUESTS // 2, may_fail=REQUESTS // 4)
+    cycle.settle(RECYCLED_LATE)
+    cycle.end(signal.SIGTERM)
     return answers
 
 
@@ -117,6 +129,9 @@ class Row:
 
 _GUNICORN = f"gunicorn --no-control-socket -c tests/servers/gunicorn_conf.py -w {WORKERS} -b 127.0.0.1:PORT"
 _APP = "tests.servers.app:app"
+_ASGI = "tests.servers.asgi:app"
+_UVICORN = f"python -m tests.servers.with_books uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
+_UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
 _UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
 _UWSGI_GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
@@ -148,6 +163,19 @@ ROWS = (
     ),
     Row("gunicorn gthread, HUP", f"{_GUNICORN} -k gthread --threads 4 {_APP}", play=reloaded),
     Row("gunicorn sync, a worker killed", f"{_GUNICORN} -k sync {_APP}", play=worker_killed),
+    Row("gunicorn UvicornWorker", f"{_UVICORN_WORKER} {_ASGI}"),
+    Row("gunicorn UvicornWorker, HUP", f"{_UVICORN_WORKER} {_ASGI}", play=reloaded),
+    Row(
+        "gunicorn UvicornWorker --max-requests",
+        f"{_UVICORN_WORKER} --max-requests {RECYCLED_LATE} {_ASGI}",
+        play=recycled_between,
+    ),
+    Row("gunicorn asgi", f"{_GUNICORN} -k asgi {_ASGI}"),
+    Row("uvicorn", _UVICORN, workers=1),
+    Row("uvicorn --workers", f"{_UVICORN} --workers {WORKERS}"),
+    Row("uvicorn --workers, HUP", f"{_UVICORN} --workers {WORKERS}", play=reloaded),
+    Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir tests/servers", workers=1),
+    Row("hypercorn", f"python -m tests.servers.with_books hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}"),
     Row("waitress", f"waitress-serve --listen=127.0.0.1:PORT {_APP}", workers=1),
     Row("flask run", "flask --app tests.servers.app run --port PORT", workers=1),
     Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL),

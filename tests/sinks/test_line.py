@@ -351,7 +351,7 @@ def test_attributes_over_the_limit_are_counted_at_the_end() -> None:
 def test_long_values_are_cut_and_messages_are_not() -> None:
     values = line_of("m" * 50, {"a": "x" * 50, "b": b"x" * 6, "c": ["y" * 6]}, options={"limits": Limits(4, 3)})
     assert values["message"] == "m" * 50
-    assert fields_of(values) == {"a": "xxx", "b": "eHh4", "c": ["yyy"]}
+    assert fields_of(values) == {"a": "xxx", "b": "eHh4", "c": ["yyy"], "otelog.truncated": ["a", "b", "c"]}
 
 
 def test_the_template_and_its_arguments_are_fields_if_they_are_asked_for() -> None:

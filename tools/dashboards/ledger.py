@@ -37,6 +37,7 @@ from tools.dashboards.promql import (
     RESENT,
     SERVICE,
     TO_COLLECTOR,
+    TRUNCATED,
     WAITING_BY_OTLP,
     WAITING_BY_SCRAPE,
     by_service,
@@ -156,7 +157,7 @@ def _at_a_glance() -> list[AnyPanel]:
             "Records that an application could not keep or deliver, by any of its exporters. Must be 0. "
             "The reasons are below: queue_full, "
             "raise max_queue_size or look why the Collector is slow; retry_exhausted, the Collector was not reachable; "
-            "too_large, raise max_request_bytes or log less.",
+            "too_large, a record is over max_queue_bytes (refused) or cannot be cut to max_request_bytes (dropped).",
             Query(f"sum({count(of_instances(LOST, A_LOSS), RANGE)})"),
             LOSS,
             without_data="nobody reports",
@@ -234,8 +235,9 @@ def _in_the_applications() -> list[AnyPanel]:
         ),
         make_bars(
             "Lost, by reason",
-            "Records lost in each interval. Refused, before the queue: queue_full, already_shutdown, reentrant. "
-            "Removed: invalid (a callback raised). Dropped, in export: all others.",
+            "Records lost in each interval. Refused, before the queue: queue_full, too_large (over max_queue_bytes), "
+            "already_shutdown, reentrant. Removed: invalid (a callback raised). Dropped, in export: too_large "
+            "(cannot be cut to max_request_bytes), all others.",
             [Query(by_service(count(of_instances(LOST, A_LOSS), STEP), "reason"), "{{service}} {{reason}}")],
         ),
         mark_limits(
@@ -267,6 +269,12 @@ def _in_the_applications() -> list[AnyPanel]:
             "Outcome unknown",
             "Records in requests that timed out or were cut: the Collector may have them or not. Explains a duplicate.",
             [Query(by_service(count(of_instances(OUTCOME_UNKNOWN), STEP)), "{{service}}")],
+        ),
+        make_bars(
+            "Cut to fit",
+            "Records that were too large for a request and are delivered cut: their attribute otelog.truncated names "
+            "what of them. Raise max_request_bytes, or log less in one record.",
+            [Query(by_service(count(of_instances(TRUNCATED), STEP)), "{{service}}")],
         ),
     ]
 

@@ -12,6 +12,7 @@ DELIVERED = "otel_sdk_exporter_log_exported_total|otelog_log_records_exported_to
 LOST = "otelog_log_(records_)?(refused|dropped|removed)_total"
 REMOVED = "otelog_log_(records_)?(removed|filtered)_total"
 RESENT = "otelog_log_(records_)?resent_total"
+TRUNCATED = "otelog_log_(records_)?truncated_total"
 OUTCOME_UNKNOWN = "otelog_log_(records_)?outcome_unknown_total"
 QUEUE_SIZE = "otel_sdk_processor_log_queue_size|otelog_log_records_queue_size"
 QUEUE_CAPACITY = "otel_sdk_processor_log_queue_capacity|otelog_log_records_queue_capacity"

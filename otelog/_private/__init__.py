@@ -1,0 +1,5 @@
+"""Private names of other libraries that are read: each guarded, with a public way where it is gone.
+
+opentelemetry   the API's and the SDK's
+standard        the standard library's
+"""

@@ -1,0 +1,130 @@
+"""Private names of other libraries: one that is renamed upstream costs nothing but a few nanoseconds."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from otelog._private.opentelemetry import NAMES
+from otelog.testing import OTLPServer
+
+# Loads OpenTelemetry as a release in which one name is another one, everywhere.
+RENAMED = """
+import importlib.machinery, re, sys
+name = {name!r}
+standard = importlib.machinery.SourceFileLoader.get_code
+def get_code(self, fullname):
+    if not fullname.startswith("opentelemetry."):
+        return standard(self, fullname)
+    source = self.get_data(self.get_filename(fullname)).decode()
+    source = re.sub(r"\\b" + name + r"\\b", name + "_OF_ANOTHER_RELEASE", source)
+    return compile(source, self.get_filename(fullname), "exec")
+importlib.machinery.SourceFileLoader.get_code = get_code
+importlib.machinery.SourceFileLoader.is_renamed = True
+import opentelemetry.context
+"""
+
+PROGRAM = """
+import logging, sys
+import otelog
+from opentelemetry import _logs, metrics, trace
+early = _logs.get_logger_provider()
+from opentelemetry.sdk._logs import LoggerProvider
+module, name = {module!r}, {name!r}
+__import__(module)
+assert not hasattr(sys.modules[module], name), "it is still there"
+from otelog import _meter_provider, providers
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
+from otelog._quiet import quiet
+assert _meter_provider.is_missing()
+otelog.configure(endpoint=sys.argv[1])
+from opentelemetry.sdk.trace import TracerProvider
+with trace.get_tracer("tests").start_as_current_span("outer") as span:
+    ids = format(span.get_span_context().trace_id, "032x")
+    otelog.get_logger("facade").info("by the facade", wanted=ids)
+    logging.getLogger("standard").info("by logging", extra={{"wanted": ids}})
+    logging.getLogger("standard").error("with a place", extra={{"wanted": ids}}, stack_info=True)
+    otelog.get_logger("facade").info("%s", object, wanted=ids)
+# A foreign handler, made before there was a provider, is passed over: its records have come already.
+assert providers._find_processor(early) is providers._find_processor(_logs.get_logger_provider()) is not None
+with quiet():
+    from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+    assert not is_instrumentation_enabled()
+assert is_instrumentation_enabled()
+assert metrics.get_meter_provider() is not None
+print(otelog.shutdown(), otelog.stats().created)
+"""
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_a_private_name_that_upstream_renames_is_not_missed(module: str, name: str, tmp_path: Path) -> None:
+    if name == "_SUPPRESS_INSTRUMENTATION_KEY":
+        pytest.importorskip("opentelemetry.instrumentation")
+    with OTLPServer() as server:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                RENAMED.format(name=name) + PROGRAM.format(module=module, name=name),
+                server.endpoint,
+            ],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True", "4"], "")
+        assert len(server.records) == 4
+        for record in server.records:
+            wanted = next(pair.value.string_value for pair in record.attributes if pair.key == "wanted")
+            assert record.trace_id.hex() == wanted
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_the_private_names_are_those_of_the_installed_release(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name), "say in otelog/_private what this release calls it"
+
+
+def test_the_private_names_of_the_standard_library_are_those_of_this_python() -> None:
+    assert logging._levelToName[20] == "INFO"  # type: ignore[attr-defined]
+    assert hasattr(logging, "_lock")
+    assert threading.get_ident() in threading._active  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("statement", ["del logging._levelToName", "del logging._lock"])
+def test_the_standard_librarys_names_have_a_way_to_fall_back_to(statement: str) -> None:
+    # `logging` itself needs its own: only what otelog reads of them is looked at.
+    code = f"""
+import importlib, logging
+from otelog._private import standard
+logging.getLevelName = lambda level: "ASKED"
+{statement}
+importlib.reload(standard)
+with standard.logging_lock():
+    print(standard.LEVEL_NAMES[20])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ("ASKED" if "levelToName" in statement else "INFO")
+
+
+def test_capture_logs_works_without_the_private_names(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.instrumentation")
+    code = (
+        RENAMED.format(name="_LOGGER_PROVIDER")
+        + """
+import logging, otelog
+from otelog.testing import capture_logs
+with capture_logs() as captured:
+    logging.getLogger("app").info("captured")
+    print([one.log_record.body for one in captured.records])
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "['captured']", "")
