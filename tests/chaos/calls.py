@@ -280,14 +280,15 @@ def _describe(error: BaseException) -> tuple[str, str]:
     """
     place = error.__traceback__
     names: list[str] = []
-    ours = False
+    ours = ""
     while place is not None:
-        file = place.tb_frame.f_code.co_filename
-        ours = ours or file.startswith(OTELOG)
-        names.append(f"{Path(file).parent.name}:{place.tb_frame.f_code.co_name}:{place.tb_lineno}")
+        code = place.tb_frame.f_code
+        if code.co_filename.startswith(OTELOG) and not ours:
+            ours = code.co_name
+        names.append(f"{Path(code.co_filename).parent.name}:{code.co_name}:{place.tb_lineno}")
         place = place.tb_next
     # Python itself sometimes forgets which error it was. To bind fields is no log call: nothing could be counted.
-    if isinstance(error, (MemoryError, SystemError)) and (not ours or " < ".join(names).count(":bound:")):
+    if isinstance(error, (MemoryError, SystemError)) and ours in ("", "bound", "__enter__", "__exit__"):
         return "~", ""
     return "!", f"{type(error).__name__}: {error} at {' < '.join(reversed(names[-4:]))}"
 
@@ -329,13 +330,21 @@ class ChaosExporter(LogRecordExporter):
         return True
 
 
-@contextmanager
-def no_memory(first: int, count: int) -> Iterator[None]:
-    """Have some of the process's next allocations fail, from the first-th on."""
+def prepare() -> Callable[[int, int], Any]:
+    """Return a context manager that has some of the process's next allocations fail, from the first-th on.
+
+    Raises:
+        ImportError: This Python has no module for it.
+    """
+    # Now, since it may not be found later, when descriptors are short.
     import _testcapi
 
-    _testcapi.set_nomemory(first, first + count)
-    try:
-        yield
-    finally:
-        _testcapi.remove_mem_hooks()
+    @contextmanager
+    def no_memory(first: int, count: int) -> Iterator[None]:
+        _testcapi.set_nomemory(first, first + count)
+        try:
+            yield
+        finally:
+            _testcapi.remove_mem_hooks()
+
+    return no_memory

@@ -366,6 +366,9 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, signals=None, memory_windows=0, starved_start=False, daemons=0, late_calls=False)
     if "signals" in without:
         plan = replace(plan, signals=None)
+    if plan.signals:
+        # A handler that has no memory raises something else.
+        plan = replace(plan, memory_windows=0)
     if "memory" in without:
         plan = replace(plan, memory_windows=0)
     grpc = any(one.kind == "grpc" for one in (*plan.receivers, *((plan.second,) if plan.second else ())))

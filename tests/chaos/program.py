@@ -46,6 +46,7 @@ class Program:
         self.problems: list[str] = []
         self.world = threading.RLock()
         self.memory_left = plan.memory_windows
+        self.no_memory: Any = None
         self.exporters: dict[str, Any] = {}
         self.children: list[Any] = []
         self.ending = threading.Event()
@@ -150,11 +151,9 @@ class Program:
         """Make one call, perhaps with too little memory, perhaps under a signal that raises."""
         around = None
         if self.memory_left > 0 and caller is self.main_caller and chance.random() < 0.3:
-            from tests.chaos.calls import no_memory
-
             self.memory_left -= 1
             self.fired["memory"] += 1
-            around = no_memory(chance.randrange(1, MEMORY_SPAN), chance.choice((1, 1, 2, 5, 30)))
+            around = self.no_memory(chance.randrange(1, MEMORY_SPAN), chance.choice((1, 1, 2, 5, 30)))
         if self.signals is None or caller is not self.main_caller:
             caller.make(way, around=around)
             return
@@ -384,10 +383,12 @@ class Program:
     def run(self) -> None:
         """Run the whole plan."""
         # The SDK starts threads when it is imported.
-        import tests.chaos.calls  # noqa: F401
+        from tests.chaos.calls import prepare
         from tests.chaos.trouble import Signals, no_threads
 
         plan = self.plan
+        if plan.memory_windows:
+            self.no_memory = prepare()
         if plan.end == "sigterm":
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with no_threads() if plan.starved_start else nullcontext(True) as starved:
