@@ -31,6 +31,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.ledger_load
 	@$(PY) -m tests.drills
 	@$(PY) -m tests.servers
+	@$(PY) tools/run_tests.py --only newest-sdk
 
 clean: ## Remove what was made here; the cache in the user's folder stays
 	@rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 else:
     _Handlers = list
 
+# Where OpenTelemetry's own handlers are.
+_FOREIGN_MODULES = ("opentelemetry.instrumentation.logging.handler", "opentelemetry.sdk._logs._internal")
+
 # Their own loggers: what goes wrong on a record's way would come back to it.
 _NEVER = ("opentelemetry", "otelog")
 
@@ -76,7 +79,7 @@ class Attachment:
         self._find_processor = find_processor
         self.non_propagating = non_propagating
         self._last_resort = _consoles.LastResort() if last_resort else None
-        self._passing: list[tuple[logging.Handler, Any]] = []
+        self._passing: list[tuple[type[Any], Any, Any]] = []
         self._shielded: set[str] = set()
 
     def install(self) -> None:
@@ -92,11 +95,10 @@ class Attachment:
             _unwatch()
         for logger in _list_loggers():
             self.leave(logger)
-        for handler, emit in self._passing:
-            if emit is None:
-                handler.__dict__.pop("emit", None)
-            else:
-                handler.emit = emit  # type: ignore[method-assign]
+        for kind, emit, ours in self._passing:
+            # What another library has put on top stays, and ours passes everything on.
+            if kind.emit is ours:
+                kind.emit = emit
         self._passing.clear()
         _consoles.restore()
         _access_context.uninstall()
@@ -154,31 +156,37 @@ class Attachment:
 
     def _have_pass(self, handler: logging.Handler) -> None:
         """Have a foreign OpenTelemetry handler pass over the processor that has its records from ours already."""
-        if not is_foreign(handler) or any(handler is known for known, _ in self._passing):
+        kind = _foreign_kind(handler)
+        if kind is None:
             return
-        provider = getattr(handler, "_logger_provider", None)
-        find_processor = self._find_processor
-        if find_processor(provider) is None:
-            return
-        emit = handler.emit
+        self._have_kind_pass(kind)
+        if self._find_processor(getattr(handler, "_logger_provider", None)) is not None:
+            warn(
+                "foreign-handler",
+                f"a {type(handler).__module__}.{type(handler).__name__} leads to otelog, beside otelog's own handler: "
+                "each record is taken once, but at the cost of both; take it off",
+            )
 
-        def pass_over(record: logging.LogRecord) -> None:
-            if not _comes_to_ours(record, sys._getframe(1)):
-                emit(record)
+    def _have_kind_pass(self, kind: type[Any]) -> None:
+        # Of the class, since such a handler may be where nobody sees it: behind a queue's listener or a buffer.
+        if any(kind is known for known, _, _ in self._passing):
+            return
+        emit = kind.emit
+        find_processor = self._find_processor
+
+        def pass_over(handler: Any, record: logging.LogRecord) -> None:
+            processor = find_processor(getattr(handler, "_logger_provider", None))
+            if processor is None or TAKEN_BY.get() is processor or not _comes_to_ours(record, sys._getframe(1)):
+                emit(handler, record)
                 return
-            token = TAKEN_BY.set(find_processor(provider))
+            token = TAKEN_BY.set(processor)
             try:
-                emit(record)
+                emit(handler, record)
             finally:
                 TAKEN_BY.reset(token)
 
-        self._passing.append((handler, handler.__dict__.get("emit")))
-        handler.emit = pass_over  # type: ignore[method-assign]
-        warn(
-            "foreign-handler",
-            f"a {type(handler).__module__}.{type(handler).__name__} leads to otelog, beside otelog's own handler: each "
-            "record is taken once, but at the cost of both; take it off",
-        )
+        self._passing.append((kind, emit, pass_over))
+        kind.emit = pass_over
 
 
 class _Here:
@@ -192,10 +200,14 @@ _here = _Here()
 
 def is_foreign(handler: logging.Handler) -> bool:
     """Returns whether this is a handler of OpenTelemetry's SDK or of its instrumentation."""
-    return any(
-        kind.__name__ == "LoggingHandler" and kind.__module__.partition(".")[0] == "opentelemetry"
-        for kind in type(handler).__mro__
-    )
+    return _foreign_kind(handler) is not None
+
+
+def _foreign_kind(handler: logging.Handler) -> type[Any] | None:
+    for kind in type(handler).__mro__:
+        if kind.__name__ == "LoggingHandler" and kind.__module__.partition(".")[0] == "opentelemetry":
+            return kind
+    return None
 
 
 def has_ours(logger: logging.Logger) -> bool:
@@ -208,7 +220,7 @@ def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
     handled = find_handled(frame, record)
     if handled is None:
         return comes_otherwise(GATE, record, frame)
-    if GATE.once.knows(handled, itself=True) or is_taken_on_its_way(GATE, record):
+    if GATE.once.knows(handled) or is_taken_on_its_way(GATE, record):
         return True
     GATE.once.watch()
     GATE.once.remember(handled)
@@ -227,6 +239,12 @@ def _behind(handler: logging.Handler) -> list[logging.Handler]:
 
 
 def _look_after_libraries() -> None:
+    here = _here.attachment
+    if here is not None:
+        for name in _FOREIGN_MODULES:
+            kind = getattr(sys.modules.get(name), "LoggingHandler", None)
+            if isinstance(kind, type):
+                here._have_kind_pass(kind)
     _consoles.spare()
     _access_context.install()
 

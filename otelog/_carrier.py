@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from otelog._diagnostics import warn
@@ -11,7 +10,7 @@ from otelog._lane import BatchTally, Lane, open_tally
 from otelog._ledger import Ledger
 from otelog._record import COLUMNS
 from otelog._stop import Stop
-from otelog._threads import make_thread
+from otelog._threads import start_thread
 from otelog._values import safe_str
 
 if TYPE_CHECKING:
@@ -81,6 +80,9 @@ class Carrier:
         with self._ledger.moving:
             self._tallies = [tally for tally in self._tallies if not tally.is_closed()]
 
+    def tend(self) -> None:
+        """There is no thread but the caller's."""
+
     def finish(self) -> None:
         """See `otelog._way_out.WayOut`; so nothing is counted as lost that is delivered."""
         try:
@@ -124,8 +126,7 @@ class Carrier:
             self.leave()
         elif self._lane_open:
             # An export hangs. Closing the exporter may help it, or hang as well: that is not waited for.
-            with suppress(RuntimeError):
-                make_thread(self.leave, f"otelog-{self.lane.name}-end").start()
+            start_thread(self.leave, f"otelog-{self.lane.name}-end")
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
         """See `otelog._way_out.WayOut`."""

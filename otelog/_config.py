@@ -20,6 +20,7 @@ from otelog._diagnostics import warn
 from otelog._option_kinds import Entry, EntryError
 from otelog._options import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
 from otelog._proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
+from otelog._values import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+def is_turned_off(name: str) -> bool:
+    """Returns whether the environment says no to something that a library does unless it is told otherwise."""
+    return os.environ.get(name, "").strip().lower() in ("0", "false", "no", "off")
 
 
 def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -232,7 +238,7 @@ def _show(settings: Settings | ExporterSettings) -> str:
     if values["proxy"] is not None:
         values["proxy"] = hide_credentials(values["proxy"])
     shown = (f"{name}={value!r}" for name, value in values.items())
-    return f"{type(settings).__name__}({', '.join(shown)})"
+    return hide_secrets(f"{type(settings).__name__}({', '.join(shown)})")
 
 
 class _Resolution:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TypeVar, cast
 
+from otelog._inherited import Identity, identify, is_open, opening
 from otelog._proxy import Proxy
 from otelog._threads import look_up
 
@@ -51,6 +52,8 @@ class DeadlineSocket:
 
     def __init__(self, sock: socket.socket, time_left: TimeLeft) -> None:
         self._socket = sock
+        # Windows knows no forks, and tells nothing of a socket.
+        self._identity: Identity | None = identify(os.fstat(sock.fileno())) if hasattr(os, "fork") else None
         self.time_left = time_left
 
     def bound(self, operation: Callable[..., Result], *arguments: object) -> Result:
@@ -66,7 +69,10 @@ class DeadlineSocket:
 
     def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Put TLS on top of the connected socket."""
-        self._socket = context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
+        with opening.lock:
+            self._socket = context.wrap_socket(
+                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
         self.bound(self._socket.do_handshake)
 
     def sendall(self, data: bytes) -> None:
@@ -84,15 +90,27 @@ class DeadlineSocket:
         """Whether something can be read, or the other side has hung up."""
         return _is_ready(self._socket, write=False, timeout=0.0)
 
+    def is_ours(self) -> bool:
+        """Whether the descriptor still is this socket: an application may have closed it, and have another by now."""
+        return self._identity is None or is_open(self._socket.fileno(), self._identity)
+
     def close(self) -> None:
         """Let the socket go; it is closed when no reader has it any more."""
-        self._socket.close()
+        if self.is_ours():
+            self._socket.close()
+        else:
+            self.forget()
 
     def abandon(self) -> None:
         """Close this process's descriptor and nothing else: the connection belongs to the parent of the fork."""
+        ours = self.is_ours()
         descriptor = self._socket.detach()
-        if descriptor >= 0:
+        if ours:
             os.close(descriptor)
+
+    def forget(self) -> None:
+        """Leave the descriptor as it is, for good: its number may be somebody else's."""
+        self._socket.detach()
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -134,6 +152,7 @@ class DeadlineConnection(HTTPConnection):
         self._proxy = proxy
         self._time_left: TimeLeft = lambda: 0.0
         self._bounded: DeadlineSocket | None = None
+        """The socket, also while it is connecting."""
 
     def start_exchange(self, time_left: TimeLeft) -> None:
         """Set the deadline of the next request and its answer."""
@@ -143,12 +162,18 @@ class DeadlineConnection(HTTPConnection):
 
     def is_usable(self) -> bool:
         """Whether the next request can go over it: a server that has something to say between two has hung up."""
-        return self.sock is not None and not cast("DeadlineSocket", self.sock).has_input()
+        sock = cast("DeadlineSocket | None", self.sock)
+        return sock is not None and sock.is_ours() and not sock.has_input()
 
     def abandon(self) -> None:
         """Give up what a fork has copied. An answer's reader may be locked by a thread that only the parent has."""
         if self._bounded is not None:
             self._bounded.abandon()
+
+    def forget(self) -> None:
+        """Give it up without touching it."""
+        if self._bounded is not None:
+            self._bounded.forget()
 
     def connect(self) -> None:
         """Connect to the first of the host's addresses that answers, each given an even share of the time.
@@ -160,15 +185,16 @@ class DeadlineConnection(HTTPConnection):
         for untried in range(len(addresses), 0, -1):
             family, kind, protocol, _, address = addresses[-untried]
             share = _require_time(self._time_left) / untried
-            sock = socket.socket(family, kind, protocol)
+            with opening.lock:
+                sock = socket.socket(family, kind, protocol)
+                bounded = self._bounded = DeadlineSocket(sock, self._time_left)
             try:
                 self._reach(sock, address, share)
                 break
             except OSError:
-                sock.close()
+                bounded.close()
                 if untried == 1:
                     raise
-        bounded = DeadlineSocket(sock, self._time_left)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
@@ -182,7 +208,6 @@ class DeadlineConnection(HTTPConnection):
         except BaseException:
             bounded.close()
             raise
-        self._bounded = bounded
         self.sock = cast("socket.socket", bounded)
 
     def _open_tunnel(self, bounded: DeadlineSocket, proxy: Proxy) -> None:

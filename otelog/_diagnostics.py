@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+from otelog._values import hide_secrets, show_hidden
+
 INTERVAL = 30.0
 """Seconds between two lines of the same key."""
 
@@ -19,7 +21,7 @@ def warn(key: str, message: str, *, interval: float = INTERVAL) -> bool:
 
     Args:
         key: What is rate-limited together.
-        message: One line, without the "otelog:" in front.
+        message: One line, without the "otelog:" in front; it steers no terminal, and its URLs show no secrets.
         interval: Seconds during which a second line of this key is kept back.
 
     Returns:
@@ -30,7 +32,8 @@ def warn(key: str, message: str, *, interval: float = INTERVAL) -> bool:
     if said is not None and now - said < interval:
         return False
     _last_said[key] = now
-    return write_line(f"otelog: {message}")
+    # Server's words, texts of exceptions and URLs are in it: none may steer the terminal, or show a token.
+    return write_line(f"otelog: {show_hidden(hide_secrets(message))}")
 
 
 def write_line(line: str) -> bool:

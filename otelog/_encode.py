@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otelog._attributes import DEFAULT_ATTRIBUTES, RESERVED_KEYS, AttributeBuilder, build_body, find_site
 from otelog._record import (
@@ -29,6 +29,9 @@ from otelog._record import (
 from otelog._severity import severity_range
 from otelog._truncation import truncate_record
 from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
+
+if TYPE_CHECKING:
+    from otelog._loki_form import LokiForm
 
 PAUSE_EVERY = 100
 """Records encoded between two calls of ``pause``, so that an application thread gets the interpreter lock soon."""
@@ -265,6 +268,7 @@ class Encoder:
         resource: The attributes of the resource that the facade's and the handler's records belong to.
         resource_schema_url: Its schema URL, or "".
         attributes: What a record's attributes are.
+        loki: Whether they go to Loki itself, in the form that it can keep: see `otelog._loki_form`.
 
     Thread safety: one thread at a time.
     """
@@ -274,10 +278,17 @@ class Encoder:
         resource: Mapping[str, Any],
         resource_schema_url: str = "",
         attributes: AttributeBuilder = DEFAULT_ATTRIBUTES,
+        *,
+        loki: bool = False,
     ) -> None:
         self._attributes = attributes
         limits = attributes.limits
-        self._resource = _encode_resource(resource, resource_schema_url)
+        self._loki: LokiForm | None = None
+        if loki:
+            from otelog import _loki_form
+
+            self._loki = _loki_form.LokiForm(_clean(resource), RESERVED_KEYS)
+        self._resource = self._encode_resource(resource, resource_schema_url)
         # A text that may be over the limit is left to the slow way, which cuts it.
         self._longest = _SHORT if limits.max_value_length is None else min(_SHORT, limits.max_value_length + 1)
         self._bodies = [b"\x2a" + _VARINT[length + 2] + b"\x0a" + _VARINT[length] for length in range(_SHORT)]
@@ -445,6 +456,10 @@ class Encoder:
             _encode_context(context),
         ]
         body = build_body(message, arguments)
+        if self._loki is not None:
+            event_name = clean_text(special.event_name) if special is not None and special.event_name else None
+            attributes, body, left_out = self._loki.fit(base.sdk, attributes, body, context, event_name)
+            discarded += left_out
         if body is not None:
             if type(body) is str:
                 body = clean_text(body)
@@ -457,6 +472,8 @@ class Encoder:
         record = _sized(b"\x12", b"".join(parts))
         self._group(groups, base)(record)
         for key in fields or ():
+            if self._loki is not None and not (type(key) is str and self._loki.admit(key, sdk=base.sdk is not None)):
+                continue
             if base.sdk is not None:
                 _learn_key(self._sdk_keys, key, _SHORT)
             elif key not in RESERVED_KEYS:
@@ -475,6 +492,8 @@ class Encoder:
         """Append a usual record of the SDK's Logger; raises if there is anything unusual about it."""
         last = self._sdk_last
         if source is not last[0] or context is not last[1] or groups is not last[2]:
+            if self._loki is not None and not self._loki.is_usual(source.sdk):
+                raise _NotFastError
             self._sdk_prefix = self._static_of(source) + _encode_context(context)
             self._sdk_append = self._group(groups, source)
             self._sdk_last = (source, context, groups)
@@ -558,7 +577,7 @@ class Encoder:
                 scope = _sized(b"\x0a", _sized(b"\x0a", clean_text(source.scope_name).encode()))
                 group = groups[key] = (self._resource, scope, b"", [])
             else:
-                group = groups[key] = (self._resource_of(sdk.resource), *_encode_scope(sdk.scope), [])
+                group = groups[key] = (self._resource_of(sdk.resource), *self._encode_scope(sdk.scope), [])
         return group[3].append
 
     def _resource_of(self, resource: Any) -> bytes:
@@ -566,9 +585,31 @@ class Encoder:
         if known is None or known[0] is not resource:
             if len(self._resources) >= MOST_CACHED_SITES:
                 self._resources.clear()
-            encoded = _encode_resource(resource.attributes, resource.schema_url)
+            encoded = self._encode_resource(resource.attributes, resource.schema_url)
             known = self._resources[id(resource)] = (resource, encoded)
         return known[1]
+
+    def _encode_resource(self, attributes: Mapping[str, Any], schema_url: str | None) -> bytes:
+        # One message after the other of ResourceLogs: its resource (1) and its schema URL (3).
+        cleaned = _clean(attributes)
+        if self._loki is not None:
+            cleaned = self._loki.fit_resource(cleaned)
+        encoded = _sized(b"\x0a", encode_attributes(cleaned, b"\x0a"))
+        return encoded + _sized(b"\x1a", schema_url.encode()) if schema_url else encoded
+
+    def _encode_scope(self, scope: Any) -> tuple[bytes, bytes]:
+        if scope is None:
+            return b"", b""
+        content = _sized(b"\x0a", clean_text(scope.name or "").encode())
+        if scope.version:
+            content += _sized(b"\x12", clean_text(scope.version).encode())
+        if scope.attributes:
+            cleaned = _clean(scope.attributes)
+            if self._loki is not None:
+                cleaned = self._loki.fit_scope(cleaned)
+            content += encode_attributes(cleaned, b"\x1a")
+        schema_url = _sized(b"\x1a", clean_text(scope.schema_url).encode()) if scope.schema_url else b""
+        return _sized(b"\x0a", content), schema_url
 
 
 def encode_fields(fields: Mapping[str, Any], keys: Mapping[str, _Key]) -> bytes:
@@ -626,21 +667,5 @@ def _encode_severity(number: int, text: str | None) -> bytes:
     return encoded + _sized(b"\x1a", clean_text(text).encode()) if text else encoded
 
 
-def _encode_resource(attributes: Mapping[str, Any], schema_url: str | None) -> bytes:
-    # One message after the other of ResourceLogs: its resource (1) and its schema URL (3).
-    cleaned = {clean_text(str(key)): to_any_value(value) for key, value in attributes.items()}
-    encoded = _sized(b"\x0a", encode_attributes(cleaned, b"\x0a"))
-    return encoded + _sized(b"\x1a", schema_url.encode()) if schema_url else encoded
-
-
-def _encode_scope(scope: Any) -> tuple[bytes, bytes]:
-    if scope is None:
-        return b"", b""
-    content = _sized(b"\x0a", clean_text(scope.name or "").encode())
-    if scope.version:
-        content += _sized(b"\x12", clean_text(scope.version).encode())
-    if scope.attributes:
-        cleaned = {clean_text(str(key)): to_any_value(value) for key, value in scope.attributes.items()}
-        content += encode_attributes(cleaned, b"\x1a")
-    schema_url = _sized(b"\x1a", clean_text(scope.schema_url).encode()) if scope.schema_url else b""
-    return _sized(b"\x0a", content), schema_url
+def _clean(attributes: Mapping[Any, Any]) -> dict[str, AnyValue]:
+    return {clean_text(str(key)): to_any_value(value) for key, value in attributes.items()}

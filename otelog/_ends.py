@@ -11,14 +11,19 @@ A SIGTERM that comes from outside needs a handler. Where the application wants t
 in its place, delivers and dies by the signal. The application never sees it: `signal.getsignal` and `signal.signal`
 tell what it has set itself.
 
-SIGKILL, and a library in C that ends the process, cannot be seen.
+A reloader that is told to end kills the process that has the application: that one has time to end in an orderly way.
+
+SIGKILL from elsewhere, and a library in C that ends the process, cannot be seen.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +39,9 @@ SIGTERM = signal.SIGTERM
 
 MAIN_THREAD_PATIENCE = 1.0
 """Seconds that a thread which has sent SIGTERM to its own process waits for the main thread to die of it."""
+
+CHILD_GRACE = 1.0
+"""Seconds that a child has for its own end, beside what it waits for deliveries: as much as is left to its parent."""
 
 # Signals that do not end a process that has set nothing for them. Whoever sends SIGKILL wants nothing to be done first.
 _NOT_DEADLY = frozenset(
@@ -57,7 +65,8 @@ class _Replaced:
             return
         ours: Any = wraps(before)(make(before))
         # What pickles it finds it where everybody does.
-        ours.__module__, ours.__qualname__ = module.__name__, name
+        if not isinstance(module, type):
+            ours.__module__, ours.__qualname__ = module.__name__, name
         setattr(module, name, ours)
         self._places.append((module, name, before, ours))
 
@@ -258,6 +267,7 @@ def install_sigterm() -> None:
     _Sigterm.chained = previous if callable(previous) else None
     _signals.put(signal, "signal", _make_setter)
     _signals.put(signal, "getsignal", _make_getter)
+    _signals.put(subprocess.Popen, "kill", _make_killer)
     # What is ignored stays so, in programs that this one starts, too: they would not inherit a handler.
     if previous != signal.SIG_IGN:
         signal.signal(SIGTERM, previous)
@@ -293,6 +303,34 @@ def _make_getter(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return _Sigterm.application if found is _on_sigterm else found
 
     return get_signal
+
+
+def _make_killer(before: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A reloader waits in `subprocess.run` or `subprocess.call` for the process that has the application.
+
+    When it is told to end, these kill that one, at once, and it had no time for what it held.
+    """
+    callers = (subprocess.run.__code__, subprocess.call.__code__)
+
+    def kill(self: subprocess.Popen[Any]) -> None:
+        try:
+            if (
+                _signals.active
+                and isinstance(sys.exc_info()[1], (SystemExit, KeyboardInterrupt))
+                and sys._getframe(1).f_code in callers
+                and _runs_our_python(self.args)
+            ):
+                with END.spend() as deadline, contextlib.suppress(subprocess.TimeoutExpired):
+                    self.send_signal(SIGTERM)
+                    self.wait(max(0.0, deadline - time.monotonic()) + CHILD_GRACE)
+        finally:
+            before(self)
+
+    return kill
+
+
+def _runs_our_python(arguments: Any) -> bool:
+    return isinstance(arguments, (list, tuple)) and bool(arguments) and arguments[0] == sys.executable
 
 
 def _wants_default(handler: Any) -> bool:

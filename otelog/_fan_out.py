@@ -72,6 +72,11 @@ class FanOut:
     def carry(self, rows: list[Any]) -> None:
         """The hand-offs have taken them."""
 
+    def tend(self) -> None:
+        """See `otelog._way_out.WayOut`."""
+        for one in self._hand_offs:
+            one.tend()
+
     def finish(self) -> None:
         """Nothing is under way in the worker's thread."""
 

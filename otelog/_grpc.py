@@ -5,18 +5,22 @@ The library grpcio is imported when the first transport is made; its channels on
 
 from __future__ import annotations
 
+import math
 import os
 import re
-import sys
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from otelog._answer import read_error_message, read_retry_delay
-from otelog._config import fill_environment
+from otelog._config import fill_environment, is_turned_off
+from otelog._fork_gate import ForkGate
 from otelog._loading import load_module
 from otelog._proxy import parse_proxy
-from otelog._threads import is_patched
+from otelog._threads import is_patched, sleep
 from otelog._transport import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
@@ -35,9 +39,34 @@ RETRYABLE_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_O
 POLL_INTERVAL = 0.1
 """Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
 
-# What grpcio reads when it begins. Without the first, a forked child of a process that has sent something hangs
-# at its own first call or is aborted; without the second, each attempt to connect may write lines to standard error.
-_LIBRARY_ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "1", "GRPC_VERBOSITY": "NONE"}
+FORK_PATIENCE = 1.0
+"""Seconds that a fork waits at most for the library to be left by otelog's calls."""
+
+FIRST_GRACE, LONGEST_GRACE = 0.25, 1.0
+"""Seconds that a fork waits at most for the answer to a call that is out; each call that is cut gives the next more."""
+
+END_PATIENCE = 0.3
+"""Seconds that a fork waits at most for the library's end, which takes it some milliseconds."""
+
+SHARED_PAUSE = 60.0
+"""Seconds in which no further fork waits for that, after it did not come: the application uses the library, too."""
+
+_TASKS = "/proc/self/task"
+_CORE_THREADS = ("grpc_", "event_engine", "lifeguard", "timer_manager")
+"""How the names of the library's own threads begin, which there is no other way to see."""
+
+UNTOLD_PAUSE = 0.05
+"""Seconds in which the library's thread surely ends, for releases of it in which that cannot be seen."""
+
+_LOOK_AGAIN = 0.001
+
+# What grpcio reads when it is imported. Else each attempt to connect may write lines to standard error.
+_LIBRARY_ENVIRONMENT = {"GRPC_VERBOSITY": "NONE"}
+
+# What its core reads with the first channel: it then gets over forks, as it is built to do by default. While it is
+# imported this is not set: its Python part would stop all of the application's threads that use it before each fork,
+# and wait for locks of theirs in the child, for ever if a call is under way.
+_CORE_ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "1"}
 
 _EQUIVALENTS = {
     "OK": 200,
@@ -95,7 +124,7 @@ class GrpcTransport(Exchanges):
         super().__init__(f"{'https' if self._secure else 'http'}://{self._address}", settings.timeout, clock)
         if settings.compression == "zstd":
             raise ConfigurationError('compression "zstd" is not to be had with protocol "grpc"; allowed are gzip, none')
-        self._library = _load_library()
+        self._library = _library.load()
         self._compression = (
             self._library.Compression.Gzip
             if settings.compression == "gzip"
@@ -125,9 +154,11 @@ class GrpcTransport(Exchanges):
         self._certificates = _read_certificates(settings) if self._secure else None
         self._channel: Any = None
         self._call: Any = None
+        self._cut: bool | None = None
+        """Whether the call that a fork has cut had a connection, and so may have arrived; None: it was not cut."""
+        self._grace = FIRST_GRACE
         self._exchange_left: Callable[[], float] = lambda: 0.0
-        self._first_pid: int | None = None
-        """The process that opened the first channel."""
+        _library.add(self)
 
     def receive(self) -> Answer:
         """See `Exchanges.receive`."""
@@ -144,27 +175,29 @@ class GrpcTransport(Exchanges):
             raise self._fail(f"{type(error).__name__}: {error}", retryable=False, outcome_unknown=True) from error
         self._unanswered = False
         self._call = None
+        self._grace = FIRST_GRACE
         return answer
 
     def _send(self, body: bytes, exchange_left: Callable[[], float]) -> None:
         self._exchange_left = exchange_left
-        if self._first_pid not in (None, os.getpid()) and not _survives_forks():
+        if _library.first_pid != os.getpid() and is_turned_off("GRPC_ENABLE_FORK_SUPPORT"):
             raise self._fail(
-                "gRPC cannot be used in this forked process; set GRPC_ENABLE_FORK_SUPPORT=1 in the environment, or "
-                "call otelog.configure() before grpc is imported",
+                "gRPC cannot be used in this forked process: the environment says GRPC_ENABLE_FORK_SUPPORT=0; unset it",
                 retryable=False,
                 outcome_unknown=False,
             )
         try:
-            if self._channel is None:
-                self._channel = self._open_channel()
-                self._first_pid = self._first_pid or os.getpid()
-            method = self._channel.unary_unary(self._method)
-            how: dict[str, Any] = {"metadata": self._metadata, "compression": self._compression}
-            if is_patched():
-                self._call = _BlockingCall(lambda: method.with_call(body, timeout=max(0.0, exchange_left()), **how))
-            else:
-                self._call = method.future(body, timeout=max(0.0, exchange_left()), **how)
+            with _library.gate.lock:
+                _library.keep(self._library)
+                self._cut = None
+                if self._channel is None:
+                    self._channel = self._open_channel()
+                method = self._channel.unary_unary(self._method)
+                how: dict[str, Any] = {"metadata": self._metadata, "compression": self._compression}
+                if is_patched():
+                    self._call = _BlockingCall(lambda: method.with_call(body, timeout=max(0.0, exchange_left()), **how))
+                else:
+                    self._call = method.future(body, timeout=max(0.0, exchange_left()), **how)
         except Exception as error:
             self._disconnect()
             raise self._fail(f"{type(error).__name__}: {error}", retryable=False, outcome_unknown=False) from error
@@ -194,6 +227,8 @@ class GrpcTransport(Exchanges):
         code, details = call.code().name, call.details() or ""
         if code == "OK":
             return Answer(200, {}, call.result(), code)
+        if self._cut is not None:
+            raise self._fail("cut off by a fork of this process", retryable=True, outcome_unknown=self._cut)
         if code == "DEADLINE_EXCEEDED":
             raise self._explain_timeout()
         if _NEVER_SENT.search(details):
@@ -253,17 +288,131 @@ class GrpcTransport(Exchanges):
 
     def _disconnect(self) -> None:
         self._call = None
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            try:
-                channel.close()
-            except Exception:
-                return
+        # A fork in the middle of it would leave the child a lock of the library's that is taken for ever.
+        with _library.gate.lock:
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                _close(channel)
+
+    def leave_library(self, deadline: float) -> None:
+        """Close the channel before a fork, and be out of the library when this returns; with the gate's lock held.
+
+        A call that is out has a short time for its answer; then it is cut, and may be sent again.
+
+        Args:
+            deadline: Monotonic moment until which the library may be waited for.
+        """
+        channel, call = self._channel, self._call
+        if channel is None:
+            return
+        if call is not None and not _await_answer(call, min(deadline, time.monotonic() + self._grace)):
+            self._grace = min(2 * self._grace, LONGEST_GRACE)
+            call.cancel()
+            self._cut = self._is_connected()
+        self._channel = None
+        _close(channel)
+        _await_library(channel, call, deadline)
 
     def _abandon(self) -> None:
-        if self._channel is not None:
+        if self._channel is not None or self._call is not None:
             _inherited.append((self._channel, self._call))
-        self._channel = self._call = None
+        self._channel = self._call = self._cut = None
+        self._grace = FIRST_GRACE
+
+    def _forget(self) -> None:
+        self._abandon()
+
+
+class _Library:
+    """grpcio in this process: loaded once, kept from ending, and left by all transports while the process forks.
+
+    What a thread of the parent holds in the middle of a call, the library's or one of ours, is held in the child for
+    ever, and the library's own handling of forks, where it is on, waits for that inside of `os.fork`.
+    """
+
+    gate: ForkGate
+    """Held by whoever opens or closes a channel, or begins a call; there when it is loaded."""
+
+    _open_keeper: Callable[[], Any]
+
+    def __init__(self) -> None:
+        self.first_pid: int | None = None
+        """The process in which it was loaded."""
+        self._keeper: Any = None
+        self._keeper_pid = os.getpid()
+        self._next_end = -math.inf
+        self._transports: weakref.WeakSet[GrpcTransport] = weakref.WeakSet()
+
+    def load(self) -> Any:
+        """Returns it.
+
+        Raises:
+            ConfigurationError: It is not installed.
+        """
+        try:
+            with fill_environment(_LIBRARY_ENVIRONMENT):
+                library: Any = load_module("grpc")
+                if self.first_pid is None:
+                    # Older releases read the one above with it, too, and its hooks for forks are there from then on.
+                    with fill_environment(_CORE_ENVIRONMENT):
+                        self.keep(library)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"protocol \"grpc\" needs the package grpcio: pip install 'otelog[grpc]' ({error})"
+            ) from None
+        if self.first_pid is None:
+            # After the library's own hooks, so that ours is called before them.
+            self.gate = ForkGate(FORK_PATIENCE, self._leave)
+            self.first_pid = os.getpid()
+        return library
+
+    def add(self, transport: GrpcTransport) -> None:
+        """Have this transport leave the library, too."""
+        with self.gate.lock:
+            self._transports.add(transport)
+
+    def keep(self, library: Any) -> None:
+        """Keep the library from ending with its last channel; with the gate's lock held.
+
+        It ends in a thread of its own. A child that is forked meanwhile waits for that thread at its first call.
+        """
+        if self._keeper_pid != os.getpid():
+            # Some releases close a parent's channels in its child.
+            _inherited.append(self._keeper)
+            self._keeper, self._keeper_pid = None, os.getpid()
+        if self._keeper is None:
+            # Nothing is ever sent over it, so that it connects to nothing.
+            self._open_keeper = partial(library.insecure_channel, "localhost:1")
+            self._keeper = self._open_keeper()
+
+    def _leave(self) -> None:
+        if self._keeper_pid != os.getpid() or self._keeper is None:
+            # It has not been used in this process, or not since the fork before.
+            return
+        deadline = time.monotonic() + FORK_PATIENCE
+        tasks = _list_tasks()
+        # Where the patience has ended, a thread that opens a transport may change the set meanwhile.
+        with suppress(RuntimeError):
+            for transport in list(self._transports):
+                transport.leave_library(deadline)
+        if tasks and time.monotonic() >= self._next_end:
+            self._end(tasks)
+
+    def _end(self, tasks: set[str]) -> None:
+        """End the library, so that the child has none of its descriptors, threads and locks."""
+        _close(self._keeper)
+        self._keeper = None
+        patience_ends = time.monotonic() + END_PATIENCE
+        while _is_up(tasks):
+            if time.monotonic() >= patience_ends:
+                # The application uses it, too. It must not end in the middle of the fork.
+                self._next_end = time.monotonic() + SHARED_PAUSE
+                self._keeper = self._open_keeper()
+                return
+            sleep(_LOOK_AGAIN)
+
+
+_library = _Library()
 
 
 class _BlockingCall:
@@ -275,16 +424,31 @@ class _BlockingCall:
 
     def __init__(self, make: Callable[[], tuple[bytes, Any]]) -> None:
         self._make = make
+        self._begun = self._over = False
 
     def exception(self, timeout: float) -> None:
         """Make the call, in its own time; how it went is asked for later."""
         del timeout
+        self._begun = True
         try:
             self._answer, self._ended = self._make()
         except Exception as error:
             if not hasattr(error, "trailing_metadata"):
                 raise
             self._ended = error
+        finally:
+            self._over = True
+
+    def done(self) -> bool:
+        """Returns whether it has ended; one that has not begun waits for its thread, and is cut at once."""
+        return self._over
+
+    def is_at_work(self) -> bool:
+        """Returns whether it is being made."""
+        return self._begun and not self._over
+
+    def cancel(self) -> None:
+        """Nothing: its channel is closed, which ends it."""
 
     def code(self) -> Any:
         """Returns the status that the call has ended with."""
@@ -304,25 +468,58 @@ class _BlockingCall:
         return self._answer
 
 
-def _load_library() -> Any:
+def _list_tasks() -> set[str]:
+    """Returns the ids of this process's threads, also of those that are not Python's; empty where none are told."""
     try:
-        with fill_environment(_LIBRARY_ENVIRONMENT):
-            first = "grpc" not in sys.modules
-            library: Any = load_module("grpc")
-            if first:
-                # Older releases read it with the first channel, which connects to nothing before it is used.
-                library.insecure_channel("localhost:1").close()
-            return library
-    except ImportError as error:
-        raise ConfigurationError(
-            f"protocol \"grpc\" needs the package grpcio: pip install 'otelog[grpc]' ({error})"
-        ) from None
+        return set(os.listdir(_TASKS))
+    except OSError:
+        return set()
 
 
-def _survives_forks() -> bool:
-    # Decided when it was imported, which may have been before us.
-    library = sys.modules.get("grpc._cython.cygrpc")
-    return bool(getattr(library, "_GRPC_ENABLE_FORK_SUPPORT", True))
+def _is_up(before: set[str]) -> bool:
+    """Returns whether the library still runs, or is about to end.
+
+    Args:
+        before: The threads that there were when its last channel was still open.
+    """
+    for task in _list_tasks():
+        if task not in before:
+            # The one in which it ends, for all that can be seen.
+            return True
+        with suppress(OSError), open(f"{_TASKS}/{task}/comm") as file:
+            if file.read().startswith(_CORE_THREADS):
+                return True
+    return False
+
+
+def _await_answer(call: Any, deadline: float) -> bool:
+    while not call.done():
+        if time.monotonic() >= deadline:
+            return False
+        sleep(_LOOK_AGAIN)
+    return True
+
+
+def _close(channel: Any) -> None:
+    with suppress(Exception):
+        channel.close()
+
+
+def _await_library(channel: Any, call: Any, deadline: float) -> None:
+    """Wait until no thread is in the library for a channel that is closed, whose last call this was."""
+    if isinstance(call, _BlockingCall):
+        is_at_work = call.is_at_work
+    else:
+        # The library has no public way to ask: a thread of its own takes the channel's events until no call is left.
+        state = getattr(channel, "_call_state", None)
+        if not hasattr(state, "managed_calls"):
+            deadline = min(deadline, time.monotonic() + UNTOLD_PAUSE)
+
+        def is_at_work() -> bool:
+            return bool(getattr(state, "managed_calls", True))
+
+    while is_at_work() and time.monotonic() < deadline:
+        sleep(_LOOK_AGAIN)
 
 
 def _check_metadata(name: str, value: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._record import COLUMNS, SLOT_BYTES, Source
 from otelog._severity import severity_range
 from otelog._stop import LONGEST_WAIT, Request, Stop
-from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
+from otelog._threads import LateStart, Lock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import safe_str
 
 RESTART_PAUSE = 0.1
@@ -134,14 +134,27 @@ class HandOff:
         self._ending = False
         self.stalled = False
         self._thread: Thread | None = None
+        self._late_start = LateStart(self._start_late)
         self._start_thread()
 
-    def _start_thread(self) -> None:
-        thread = make_thread(self._run, f"otelog-{self.lane.name}")
-        # No thread can be had at the interpreter's end: flush and end do its work in their caller.
-        with suppress(RuntimeError):
-            thread.start()
-            self._thread = thread
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, flush and end do its work in their caller, and the worker tries again.
+        name = f"otelog-{self.lane.name}"
+        thread = start_thread(self._run, name, plainly=plainly)
+        if thread is None:
+            self._ledger.miss_thread(name)
+            return False
+        self._thread = thread
+        self._ledger.find_thread(name)
+        return True
+
+    def _start_late(self) -> bool:
+        return self._has_thread() or (not self._ending and self._start_thread(plainly=True))
+
+    def tend(self) -> None:
+        """See `otelog._way_out.WayOut.tend`."""
+        if self._thread is None and self._late_start.try_again():
+            self._inbox.put(None)
 
     def forget(self) -> None:
         """See `otelog._way_out.WayOut.forget`."""
@@ -176,6 +189,7 @@ class HandOff:
         elif rows:
             self._units += units
             self._batches.append(_Batch(rows, tally, units))
+            self.tend()
             # What is in the inbox will be seen after this moment: one word is enough.
             if self._inbox.empty():
                 self._inbox.put(None)

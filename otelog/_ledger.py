@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
@@ -109,6 +110,8 @@ class Stats:
     max_queued: int
     queue_capacity: int
     worker_restarts: int
+    missing_threads: tuple[str, ...] = ()
+    """Threads of the pipeline that cannot be started now: what they deliver waits for `otelog.flush`."""
 
     @property
     def lost(self) -> int:
@@ -161,14 +164,15 @@ class Ledger:
             (reason, severity): AtomicCounter() for reason in REFUSED_REASONS for severity in SEVERITY_RANGES
         }
         self._evicted = {severity: AtomicCounter() for severity in SEVERITY_RANGES}
-        self.refuse_ordinary = {
-            number: self._refused["queue_full", severity_range(number)].add for number in range(LEAST_URGENT)
-        }
+        self.refuse_ordinary: dict[int, Callable[[], object]] = {}
         """Counts one record below ERROR as refused because the queue was full, by severity number. Atomic."""
         self.refuse_full = {
             number: self._refused["queue_full", severity_range(number)].add for number in range(MOST_SEVERE + 1)
         }
         """The same for every severity number."""
+        self._missing: dict[str, Callable[[], None] | None] = {}
+        self._on_refusal: Callable[[], None] | None = None
+        self._choose_refusal()
         self._version = 0
         self._depth = 0
         self._mover = 0
@@ -224,11 +228,41 @@ class Ledger:
         self._closed_queues = ()
         self.exporters = {name: ExporterCounts() for name in names}
 
+    # Threads that cannot be started. Each is told by one thread at a time.
+
+    def miss_thread(self, name: str, on_refusal: Callable[[], None] | None = None) -> None:
+        """Tell of a thread that there is none.
+
+        Args:
+            name: The thread's.
+            on_refusal: Called at each refusal from now on, until the thread is found.
+        """
+        self._missing = {**self._missing, name: on_refusal}
+        self._choose_refusal()
+
+    def find_thread(self, name: str) -> None:
+        """Tell of a thread that it runs."""
+        if name in self._missing:
+            self._missing = {one: told for one, told in self._missing.items() if one != name}
+            self._choose_refusal()
+
+    def _choose_refusal(self) -> None:
+        self._on_refusal = next((told for told in self._missing.values() if told is not None), None)
+        ranges = {number: severity_range(number) for number in range(LEAST_URGENT)}
+        self.refuse_ordinary = {
+            number: self._refused["queue_full", severity].add
+            if self._on_refusal is None
+            else partial(self.refuse, "queue_full", severity)
+            for number, severity in ranges.items()
+        }
+
     # Callers.
 
     def refuse(self, reason: str, severity_range: str) -> None:
         """Count one refused record. Atomic and free of locks."""
         self._refused[reason, severity_range].add()
+        if self._on_refusal is not None:
+            self._on_refusal()
 
     def note_evicted(self, severity_range: str) -> None:
         """Tell the severity of a record that the queue has evicted (and has itself counted). Atomic."""
@@ -408,4 +442,5 @@ class Ledger:
             max_queued=max(queued, *self._peaks, self._max_queued),
             queue_capacity=self.queue_capacity,
             worker_restarts=self.worker_restarts,
+            missing_threads=tuple(self._missing),
         )

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 from urllib3.util import Retry, Timeout
 
+from otelog._values import hide_secrets
 from otelog._version import __version__
 from otelog.exceptions import ConfigurationError, OtelogError
 
@@ -86,6 +87,7 @@ class LokiHttp:
 
     def __init__(self, url: str, *, timeout: float, headers: Mapping[str, str] | None, tenant: str | None) -> None:
         self.url = check_url(url)
+        self._shown_url = hide_secrets(self.url)
         if not 0.0 < timeout < math.inf:
             raise ConfigurationError(f"timeout is {timeout!r}; allowed are seconds above 0")
         self._timeout = timeout
@@ -114,7 +116,7 @@ class LokiHttp:
         try:
             return json.loads(body).get("data"), len(body)
         except (ValueError, AttributeError, RecursionError) as error:
-            raise LokiError(f"{self.url} answered what is no answer of Loki's: is this its address?") from error
+            raise LokiError(f"{self._shown_url} answered what is no answer of Loki's: is this its address?") from error
 
     def is_ready(self) -> bool:
         """Returns whether there is a Loki that takes questions. Never raises."""
@@ -127,7 +129,7 @@ class LokiHttp:
         """Raise what an answer's status and body amount to."""
         words = _UNPRINTABLE.sub(" ", body[: 4 * MAX_QUOTED_CHARS].decode("utf-8", "replace")).strip()
         detail = words if len(words) <= MAX_QUOTED_CHARS else f"{words[: MAX_QUOTED_CHARS - 1]}…"
-        said = f"{self.url} answered {status}" + (f": {detail}" if detail else "")
+        said = f"{self._shown_url} answered {status}" + (f": {detail}" if detail else "")
         if found := _TOO_MANY_ENTRIES.search(words):
             raise TooManyEntriesError(said, int(found[2]), status=status, detail=detail)
         if _TOO_LARGE_MESSAGE in words:
@@ -172,7 +174,7 @@ class LokiHttp:
         while part := response.read(_READ_BYTES):
             size += len(part)
             if size > max_bytes:
-                raise TooLargeError(f"{self.url} answered more than {max_bytes:,} bytes: ask for less")
+                raise TooLargeError(f"{self._shown_url} answered more than {max_bytes:,} bytes: ask for less")
             if time.monotonic() > deadline:
                 raise TimeoutError("timed out")
             parts.append(part)
@@ -186,11 +188,12 @@ class LokiHttp:
         timed_out = (TimeoutError, urllib3.exceptions.ReadTimeoutError)
         if isinstance(cause, timed_out) and not isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
             return LokiError(
-                f"{self.url} did not answer within {self._timeout:g} s: ask for less at a time, give it more time, or "
-                "raise Loki's query_timeout and server.grpc_server_max_recv_msg_size"
+                f"{self._shown_url} did not answer within {self._timeout:g} s: ask for less at a time, give it more "
+                "time, or raise Loki's query_timeout and server.grpc_server_max_recv_msg_size"
             )
         words = _UNPRINTABLE.sub(" ", str(cause.__cause__ or cause))
-        return LokiError(f"Loki cannot be reached at {self.url} ({words}): is it running? `otelog stack up` starts one")
+        where = f"{self._shown_url} ({words})"
+        return LokiError(f"Loki cannot be reached at {where}: is it running? `otelog stack up` starts one")
 
 
 def check_url(url: str) -> str:
@@ -206,5 +209,5 @@ def check_url(url: str) -> str:
     except ValueError:
         good = False
     if not good or parts.query or parts.fragment:
-        raise ConfigurationError(f"{url!r} is no address of Loki; give one such as http://localhost:3100")
+        raise ConfigurationError(f"{hide_secrets(url)!r} is no address of Loki; give one such as http://localhost:3100")
     return url.rstrip("/")

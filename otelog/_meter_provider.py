@@ -23,7 +23,7 @@ from otelog._opening import open_transport
 from otelog._private.opentelemetry import is_unset_meter_provider
 from otelog._quiet import quiet
 from otelog._stop import Latch
-from otelog._threads import Lock, Thread, join, make_thread
+from otelog._threads import LateStart, Lock, Thread, join, start_thread
 from otelog._transport import TransportSettings
 
 if TYPE_CHECKING:
@@ -101,13 +101,21 @@ class MetricsPipeline:
         self._wanted, self._installed, self._closing = Latch(), Latch(), Latch()
         self._time_left = END_TIMEOUT
         self._thread: Thread | None = None
-        thread = make_thread(self._work, "otelog-metrics")
-        try:
-            thread.start()
-        except RuntimeError:
-            # No thread can be had: the end does it all.
-            return
-        self._thread = thread
+        self._late_start = LateStart(self._start_late)
+        self._start_thread()
+
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, the end does it all.
+        self._thread = start_thread(self._work, "otelog-metrics", plainly=plainly)
+        return self._thread is not None
+
+    def _start_late(self) -> bool:
+        return self._thread is not None or (not self._ended and self._start_thread(plainly=True))
+
+    def tend(self, *_: object) -> None:
+        """Start the thread if it could not be started before; called now and then."""
+        if self._thread is None:
+            self._late_start.try_again()
 
     def redirect(self, settings: TransportSettings, cadence: Cadence, resource: Callable[[], Resource]) -> None:
         """Send to another endpoint, in another name, from now on."""
@@ -173,18 +181,17 @@ class MetricsPipeline:
             self._time_left = max(0.0, self._time_left - (time.monotonic() - began))
 
     def _flush(self, deadline: float, timeout: float) -> None:
+        self.tend()
         self._await_installation(deadline)
         sender = self._sender
         if sender is None or timeout <= 0 or self._ended:
             return
         # Callbacks of the application's own instruments are called: they must not hold up a shutdown.
-        thread = make_thread(lambda: self._collect(timeout), "otelog-metrics-flush")
         sender.hurry(deadline - TELLING_TIME)
         try:
-            thread.start()
-            join(thread, max(0.0, deadline - time.monotonic()))
-        except RuntimeError:
-            return
+            thread = start_thread(lambda: self._collect(timeout), "otelog-metrics-flush")
+            if thread is not None:
+                join(thread, max(0.0, deadline - time.monotonic()))
         finally:
             sender.calm_down()
 

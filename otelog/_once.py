@@ -60,28 +60,40 @@ class Once:
             if handler is not None:
                 handler.watches = True
 
+    def comes_again(self, record: Any) -> bool:
+        """Returns whether this very object has come, and no other that is equal; if not, it counts as come."""
+        # As `knows` and `remember` below, in one: each call of the application goes this way.
+        key = hash((record.created, record.thread, record.process, record.name, record.lineno))
+        young = self._young
+        found = young.get(key) or self._old.get(key)
+        if found is not None and found() is record:
+            return True
+        if len(young) >= MOST_REMEMBERED:
+            young = self._turn(young)
+        young[key] = ref(record)
+        return False
+
+    def knows(self, record: Any) -> bool:
+        """Returns whether a record has come, or one that it is a copy of."""
+        key = _key_of(record)
+        return key in self._young or key in self._old
+
     def remember(self, record: Any) -> None:
         """Note that a record has come."""
         young = self._young
-        if len(young) >= MOST_REMEMBERED and young is self._young:
-            # What other threads put into the old one meanwhile is found there.
+        if len(young) >= MOST_REMEMBERED:
+            young = self._turn(young)
+        young[_key_of(record)] = ref(record)
+
+    def _turn(self, young: dict[int, Any]) -> dict[int, Any]:
+        """Forget the older half."""
+        if young is self._young:
+            # What other threads put into it meanwhile is found there.
             if self._old:
                 self.complete_since = self._began
             self._began = time.time()
             self._old, self._young = young, {}
-            young = self._young
-        young[_key_of(record)] = ref(record)
-
-    def knows(self, record: Any, *, itself: bool) -> bool:
-        """Returns whether a record has come.
-
-        Args:
-            record: The record.
-            itself: Whether only this very object counts, and no copy of it.
-        """
-        key = _key_of(record)
-        found = self._young.get(key) or self._old.get(key)
-        return found is not None and (not itself or found() is record)
+        return self._young
 
 
 def _key_of(record: Any) -> int:

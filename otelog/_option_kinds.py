@@ -16,11 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 from otelog._proxy import DIRECT, parse_proxy
 from otelog._severity import level_number
+from otelog._values import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_CREDENTIALS = re.compile(r"//[^/?#]*@")
+_ANY_USER = re.compile(r"(?<=//).*@|(?<=^['\"])[^/].*@")
+_ANY_QUERY = re.compile(r"\?.*(?=['\"]$)|\?.*$", re.DOTALL)
 
 Complain = Callable[[str], None]
 
@@ -93,10 +95,14 @@ class Option(NamedTuple):
         if self.secret:
             return f"(a {type(value).__name__}, not shown)"
         try:
-            text = _CREDENTIALS.sub("//...@", repr(value))
+            text = repr(value)
         except Exception:
             # Even repr() of a plain int raises, from 4,300 digits on.
             return f"(a {type(value).__name__})"
+        if isinstance(self.kind, _Url):
+            # It may be no URL at all, and still have a secret where one would have it.
+            text = _ANY_QUERY.sub("?***", _ANY_USER.sub("***@", text))
+        text = hide_secrets(text)
         return text if len(text) <= 200 else text[:200] + "..."
 
 
@@ -372,6 +378,12 @@ class Entry(NamedTuple):
     max_queue_size: int | None = None
     options: Mapping[str, Any] = {}
 
+    def __repr__(self) -> str:
+        # Headers are secrets, and a proxy may have a password.
+        options = {key: "***" if key in ("headers", "proxy") else value for key, value in self.options.items()}
+        shown = {**self._asdict(), "options": options}
+        return hide_secrets(f"Entry({', '.join(f'{name}={value!r}' for name, value in shown.items())})")
+
 
 class Exporters:
     """The list of exporters: words, mappings, and instances.
@@ -408,7 +420,7 @@ class Exporters:
     def _check_entry(self, place: str, entry: object) -> Entry:
         if isinstance(entry, str):
             if entry.strip().lower() not in self.kinds:
-                raise EntryError(f"{place}={entry[:200]!r}: allowed is {', '.join(self.kinds)}")
+                raise EntryError(f"{place}={hide_secrets(entry)[:200]!r}: allowed is {', '.join(self.kinds)}")
             return Entry(entry.strip().lower())
         if not isinstance(entry, Mapping):
             return Entry("", exporter=_check_option(self.common["exporter"], place, entry))

@@ -17,9 +17,26 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
 
+from otelog._diagnostics import warn
 from otelog._private.standard import thread_of
 
-__all__ = ["Lock", "RLock", "SimpleQueue", "Thread", "find_thread_name", "get_ident", "join", "look_up", "make_thread"]
+__all__ = [
+    "LateStart",
+    "Lock",
+    "RLock",
+    "SimpleQueue",
+    "Thread",
+    "find_thread_name",
+    "get_ident",
+    "join",
+    "look_up",
+    "make_thread",
+    "sleep",
+    "start_thread",
+]
+
+START_PAUSE = 1.0
+"""Seconds between two attempts to start a thread that could not be started."""
 
 _POLL = 0.002
 
@@ -33,7 +50,7 @@ def _find_native(module: str, name: str) -> Any:
 
 Lock: Callable[[], threading.Lock] = _find_native("_thread", "allocate_lock")
 RLock: Callable[[], Any] = _find_native("_thread", "RLock")
-_sleep: Callable[[float], None] = _find_native("time", "sleep")
+sleep: Callable[[float], None] = _find_native("time", "sleep")
 
 
 class Thread(Protocol):
@@ -96,6 +113,63 @@ def make_thread(target: Callable[[], None], name: str) -> Thread:
     return threading.Thread(target=run, name=name, daemon=True)
 
 
+def start_thread(target: Callable[[], None], name: str, *, plainly: bool = False) -> Thread | None:
+    """Start a daemon thread of the operating system.
+
+    Args:
+        target: What it runs.
+        name: Its name.
+        plainly: Take no lock of `threading`'s: for whoever may be a signal handler.
+
+    Returns:
+        The thread, or None where none can be had. That is told on standard error, unless the process is about to end.
+    """
+    thread = _NativeThread(target, name) if plainly else make_thread(target, name)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        # At the interpreter's end none can be started, which is no news.
+        if "shutdown" not in str(error) and not sys.is_finalizing():
+            warn(
+                f"thread:{name}",
+                f"the thread {name} cannot be started ({error or 'no memory'}): it delivers nothing until it can, "
+                "which is tried again; otelog.flush() delivers meanwhile. Is there a limit of processes or threads "
+                "(ulimit -u, pids.max)?",
+            )
+        return None
+    return thread
+
+
+class LateStart:
+    """Further attempts to start a thread that could not be started, at most one each `START_PAUSE`.
+
+    Args:
+        start: Makes one attempt, and returns whether there is a thread now.
+
+    Thread safety: any thread, signal handler or finalizer; without locks.
+    """
+
+    def __init__(self, start: Callable[[], bool]) -> None:
+        self._start = start
+        self._next = time.monotonic() + START_PAUSE
+        # Whoever pops the entry may try.
+        self._turn = [None]
+
+    def try_again(self) -> bool:
+        """Try, if it is time; returns whether there is a thread now."""
+        if time.monotonic() < self._next:
+            return False
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        try:
+            self._next = time.monotonic() + START_PAUSE
+            return self._start()
+        finally:
+            self._turn.append(None)
+
+
 def join(thread: Thread, timeout: float) -> None:
     """Wait for a thread's end, at most this many seconds; no other greenlet runs meanwhile."""
     if isinstance(thread, threading.Thread) and not is_patched():
@@ -104,7 +178,7 @@ def join(thread: Thread, timeout: float) -> None:
     # A thread that was there before gevent came can only be joined as greenlets do.
     deadline = time.monotonic() + timeout
     while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
-        _sleep(min(_POLL, left))
+        sleep(min(_POLL, left))
 
 
 def look_up(host: bytes, port: int) -> list[tuple[Any, Any, int, str, Any]]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otelog import _tls
+from otelog._inherited import add_holder
 from otelog._loading import load_module
 from otelog._proxy import parse_proxy
 from otelog._threads import Lock
@@ -108,7 +109,7 @@ class TransportSettings:
     """Where and how requests are sent, checked when it is made.
 
     Args:
-        endpoint: The full URL, ``https://host:port/v1/logs``.
+        endpoint: The full URL, ``https://host:port/v1/logs``; left out of the `repr`, as its query may be secret.
         headers: Sent with each request; may hold secrets and is left out of the `repr`.
         compression: "gzip", "zstd" (needs the package ``zstandard`` before Python 3.14) or "none".
         timeout: Seconds for a whole exchange, from connecting to the answer's last byte.
@@ -123,7 +124,7 @@ class TransportSettings:
         ConfigurationError: A value cannot be used.
     """
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     compression: str = "gzip"
     timeout: float = 10.0
@@ -176,6 +177,7 @@ class Exchanges(ABC):
         self._unanswered = False
         """Whether an exchange is under way whose answer is still to be read."""
         self._owner_pid = os.getpid()
+        add_holder(self)
 
     @abstractmethod
     def _send(self, body: bytes, exchange_left: Callable[[], float]) -> None:
@@ -198,7 +200,14 @@ class Exchanges(ABC):
 
     @abstractmethod
     def _abandon(self) -> None:
-        """Forget a connection that belongs to the parent of the fork."""
+        """Let go a connection that belongs to the parent of the fork: close this process's copies, and nothing else."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Never touch a connection again that belongs to the parent of the fork, nor have it closed when it is freed.
+
+        Its descriptors' numbers may be somebody else's by now.
+        """
 
     def post(
         self, body: bytes, *, timeout: float | None = None, time_left: Callable[[], float] | None = None
@@ -227,8 +236,7 @@ class Exchanges(ABC):
             left = end - self._clock()
             return left if time_left is None else min(left, time_left())
 
-        if os.getpid() != self._owner_pid:
-            self._restart_in_child()
+        self._see_fork()
         if not self._exchanging.acquire(timeout=max(0.0, exchange_left())):
             raise TransportFailure(
                 f"{self.target}: another request took all the time", retryable=True, outcome_unknown=False
@@ -242,9 +250,9 @@ class Exchanges(ABC):
 
     def end_exchange(self) -> None:
         """End what `send` has begun; an answer that was not read ends with its connection."""
-        if os.getpid() != self._owner_pid:
-            # The exchange is the parent's.
-            self._restart_in_child()
+        self._see_fork()
+        if not self._exchanging.locked():
+            # The exchange was the parent's.
             return
         if self._unanswered:
             self._disconnect()
@@ -261,8 +269,7 @@ class Exchanges(ABC):
 
         Waits for nothing and never raises.
         """
-        if os.getpid() != self._owner_pid:
-            self._restart_in_child()
+        self._see_fork()
         # In this order: whoever releases the lock afterwards sees the wish.
         self._close_wanted = True
         if self._exchanging.acquire(blocking=False):
@@ -270,13 +277,24 @@ class Exchanges(ABC):
             self._close_wanted = False
             self._exchanging.release()
 
-    def _restart_in_child(self) -> None:
+    def let_go_in_child(self) -> None:
+        """See `otelog._inherited.Holder`."""
+        if os.getpid() != self._owner_pid:
+            self._start_anew()
+            self._abandon()
+
+    def _see_fork(self) -> None:
+        # Python was not told of this one, and so neither was `let_go_in_child`.
+        if os.getpid() != self._owner_pid:
+            self._start_anew()
+            self._forget()
+
+    def _start_anew(self) -> None:
         # The lock may be held by a thread that the child does not have.
         self._owner_pid = os.getpid()
         self._exchanging = Lock()
         self._close_wanted = False
         self._unanswered = False
-        self._abandon()
 
 
 class Transport(Exchanges):
@@ -368,6 +386,11 @@ class Transport(Exchanges):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
+
+    def _forget(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.forget()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -490,8 +513,8 @@ def split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
         port = parts.port
         # The look-up, the header Host and a certificate all want it in this form.
         host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
-    except ValueError as error:
-        raise ConfigurationError(f"{problem}; it cannot be read: {error}") from None
+    except ValueError:
+        raise ConfigurationError(f"{problem}; it cannot be read") from None
     if parts.scheme not in ("http", "https"):
         raise ConfigurationError(f"{problem}; its scheme is {parts.scheme!r}")
     if not host:

@@ -35,6 +35,9 @@ class WayOut(Protocol):
     def carry(self, rows: list[Any]) -> None:
         """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list."""
 
+    def tend(self) -> None:
+        """Start threads that could not be started before; called now and then."""
+
     def finish(self) -> None:
         """Settle what is still under way in the caller's thread."""
 

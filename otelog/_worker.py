@@ -24,7 +24,7 @@ from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
-from otelog._threads import Lock, SimpleQueue, Thread, get_ident, join, make_thread
+from otelog._threads import LateStart, Lock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import Limits, safe_str
 
 if TYPE_CHECKING:
@@ -108,15 +108,24 @@ class Worker:
         self._delivered_all = True
         self._losses_before = 0
         self._thread: Thread | None = None
+        self._late_start = LateStart(self._start_late)
         self.way_out.open(self._stop)
         self._start_thread()
 
-    def _start_thread(self) -> None:
-        thread = make_thread(self._run, self._name)
-        # No thread can be had at the interpreter's end: flush and shutdown do its work in their caller.
-        with suppress(RuntimeError):
-            thread.start()
-            self._thread = thread
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, flush and shutdown do its work in their caller, and each record is an occasion to try
+        # again: whoever puts one in, or is refused, calls `wake`.
+        thread = start_thread(self._run, self._name, plainly=plainly)
+        if thread is None:
+            self.ledger.miss_thread(self._name, self.wake)
+            self.port.wake_at = 1
+            return False
+        self._thread = thread
+        self.ledger.find_thread(self._name)
+        return True
+
+    def _start_late(self) -> bool:
+        return self._has_thread() or (not self._stop.is_set() and self._start_thread(plainly=True))
 
     def restart_after_fork(self) -> None:
         """Begin with nothing in a forked child."""
@@ -136,6 +145,8 @@ class Worker:
 
     def wake(self) -> None:
         """Tell the worker that a batch is there. Re-entrant and free of locks."""
+        if self._thread is None and not self._late_start.try_again():
+            return
         self.port.wake_at = NEVER
         try:
             # What is in the inbox will be seen after this moment: one word is enough.
@@ -168,6 +179,8 @@ class Worker:
         if self._ended.is_set():
             self.sweep()
             return self._losses() == before
+        if self._thread is None:
+            self._late_start.try_again()
         if not self._has_thread():
             drained = self._drain_here(deadline) and self.way_out.flush(deadline)
         elif (drained := self._ask(deadline)) and not self.way_out.is_settled():
@@ -386,6 +399,7 @@ class Worker:
                 drained = self._drain(1 if everything else self._least_of_wake)
             if everything:
                 self._due = time.monotonic() + self._schedule_delay
+                self.way_out.tend()
             self._notify()
             if request is not None:
                 request.drained = drained

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
-from otelog._attributes import DEFAULT_ATTRIBUTES
+from otelog._attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
 from otelog._config import ExporterSettings, find_usable_proxy, resolve_exporter
 from otelog._delivery import Delivery, StopSignal
 from otelog._diagnostics import warn
@@ -25,6 +27,12 @@ from otelog._transport import TransportSettings
 from otelog._version import USER_AGENT
 
 _OWN = "otlp"
+_LOKI = re.compile(r"(?:/loki)?/otlp/v1/logs/?")
+
+
+def is_loki(endpoint: str) -> bool:
+    """Returns whether an OTLP/HTTP endpoint is Loki's own, by its path."""
+    return _LOKI.fullmatch(urlsplit(endpoint).path) is not None
 
 
 class OTLPLogExporter(LogRecordExporter, LaneMaker):
@@ -133,6 +141,10 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         """Return the way to this exporter for otelog's own processor."""
         return OTLPLane(self, context)
 
+    def make_encoder(self, resource: Mapping[str, Any], schema_url: str, attributes: AttributeBuilder) -> Encoder:
+        """Return an encoder for the server that this exporter sends to."""
+        return Encoder(resource, schema_url, attributes, loki=self.protocol != "grpc" and is_loki(self.endpoint))
+
     def stats(self) -> ExporterStats:
         """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
         return self._ledger.read().exporters[_OWN]
@@ -146,7 +158,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
             if self._stop.is_set():
                 return LogRecordExportResult.FAILURE
             if self._encoder is None:
-                self._encoder = Encoder({}, "", DEFAULT_ATTRIBUTES)
+                self._encoder = self.make_encoder({}, "", DEFAULT_ATTRIBUTES)
             ledger = self._ledger
             ledger.begin_move()
             ledger.accept(len(batch))
@@ -223,7 +235,9 @@ class OTLPLane:
         encoder = self._encoder
         if encoder is None:
             resource = self._context.resource()
-            encoder = self._encoder = Encoder(resource.attributes, resource.schema_url, self._context.attributes)
+            encoder = self._encoder = self.exporter.make_encoder(
+                resource.attributes, resource.schema_url, self._context.attributes
+            )
         try:
             batch, tally = encode_rows(encoder, self.name, rows, ledger, stop, hold)
         finally:

@@ -227,11 +227,7 @@ class LoggingHandler(logging.Handler):
         """Returns whether the record has come by another way, or is about to; if not, it counts as come."""
         once = self.gate.once
         if sys._getframe(2).f_code is _CALL_HANDLERS:
-            if once.is_watching:
-                if once.knows(record, itself=True):
-                    return True
-                once.remember(record)
-            return False
+            return once.is_watching and once.comes_again(record)
         return comes_otherwise(self.gate, record, sys._getframe(2), self)
 
     def _look_around(self, record: logging.LogRecord) -> None:
@@ -355,7 +351,7 @@ def comes_otherwise(
         handler: The handler that it is brought to, if that is ours.
     """
     once = gate.once
-    if once.knows(record, itself=False):
+    if once.knows(record):
         return True
     handled = find_handled(frame, record)
     if handled is None and not _is_of_another_process(record):

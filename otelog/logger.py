@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from time import time_ns
 from types import CodeType, FrameType, TracebackType
@@ -409,54 +409,8 @@ def _find_caller(depth: int) -> FrameType | None:
         return None
 
 
-class Bound(ContextDecorator):
-    """A block whose records have fields; what `bound` returns. Also a decorator, with a block for each call."""
-
-    # Of the class, since an interruption may come before there is one of the object.
-    _added: BoundFields | None = None
-
-    def __init__(self, fields: dict[str, object]) -> None:
-        self._fields = fields
-
-    def _recreate_cm(self) -> Bound:
-        return Bound(self._fields)
-
-    def __enter__(self) -> None:
-        added = BoundFields(self._fields)
-        before = get_current()
-        outer = before.get(BOUND_KEY)
-        self._outer = outer.find_open() if isinstance(outer, BoundFields) else None
-        if self._outer is not None:
-            added = self._outer.merged_with(added)
-        self._context = set_value(BOUND_KEY, added)
-        try:
-            self._token = attach(self._context)
-            self._added = added
-        except BaseException:
-            # Interrupted: it may be attached, and the way back be lost.
-            if get_current() is self._context:
-                attach(before)
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        added = self._added
-        if added is not None and leave(_find_end(self._context, added), self._token):
-            self._added = None
-        self._end()
-
-    def __del__(self) -> None:
-        # Interrupted before the block's end was reached, which otherwise always is.
-        self._end()
-
-    def _end(self) -> None:
-        added, self._added = self._added, None
-        if added is not None:
-            # The block was in a generator that somebody else has closed, or that took turns with others. Where it began
-            # there may still be a Context that holds its fields; then they must be none.
-            added.end(self._outer)
-
-
-def bound(**fields: object) -> Bound:
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
     """Give every record made inside the block these fields, in this thread or task and the tasks started there.
 
     They are kept in the OpenTelemetry Context, so that whatever carries that (asyncio, instrumented threads) carries
@@ -465,7 +419,35 @@ def bound(**fields: object) -> Bound:
     The block may be in a generator, also one that is closed by another task or thread: then the fields end for all who
     have them from this block.
     """
-    return Bound(fields)
+    added = BoundFields(fields)
+    before = get_current()
+    outer = before.get(BOUND_KEY)
+    if not isinstance(outer, BoundFields):
+        outer = None
+    if outer is not None:
+        outer = outer.find_open()
+    if outer is not None:
+        added = outer.merged_with(added)
+    context = set_value(BOUND_KEY, added)
+    token = None
+    # Where an interruption keeps `__exit__` from its work, this generator is dropped, and so closed.
+    try:
+        token = attach(context)
+        yield
+    finally:
+        if token is None:
+            # Interrupted: it may be attached, and the way back be lost.
+            if get_current() is context:
+                attach(before)
+        else:
+            left = False
+            try:
+                left = leave(_find_end(context, added), token)
+            finally:
+                if not left:
+                    # The block was in a generator that somebody else has closed, or that took turns with others. Where
+                    # it began there may still be a Context that holds its fields; then they must be none.
+                    added.end(outer)
 
 
 def _find_end(context: Context, added: BoundFields) -> Context:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from otelog._loki_pages import Entry, Pages, read_streams
+from otelog._values import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 try:
@@ -271,4 +272,4 @@ class LokiClient:
         return entries, size
 
     def _no_answer(self) -> LokiError:
-        return LokiError(f"{self.url} answered what is no answer of Loki's: is this its address?")
+        return LokiError(f"{hide_secrets(self.url)} answered what is no answer of Loki's: is this its address?")

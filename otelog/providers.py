@@ -64,6 +64,8 @@ class _Configured:
     """Added to the first pipeline, and handed on from each to the next."""
     console_handlers: tuple[logging.Handler, ...] = ()
     """Taken off the root logger."""
+    instance: tuple[int, str] | None = None
+    """The id of a process that the SDK gives none, with the process's number."""
 
 
 _configured = _Configured()
@@ -217,8 +219,16 @@ def _make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
     else:
         resource = _create_resource(settings)
     if _INSTANCE_ID not in resource.attributes:
-        resource = resource.merge(Resource({_INSTANCE_ID: str(uuid.uuid4())}))
+        resource = resource.merge(Resource({_INSTANCE_ID: _find_instance_id()}))
     return resource
+
+
+def _find_instance_id() -> str:
+    """Returns an id that is this process's as long as it lives; SDKs have one of their own, but not the oldest."""
+    pid = os.getpid()
+    if _configured.instance is None or _configured.instance[0] != pid:
+        _configured.instance = pid, str(uuid.uuid4())
+    return _configured.instance[1]
 
 
 def _create_resource(settings: Settings) -> Resource:
@@ -244,7 +254,7 @@ class _ResourceOfProcess:
             if _configured.hooked is not None:
                 instance = _configured.hooked.resource.attributes.get(_INSTANCE_ID)
             if instance is None or instance == self._resource.attributes[_INSTANCE_ID]:
-                instance = str(uuid.uuid4())
+                instance = _find_instance_id()
             self._resource = self._resource.merge(Resource({_INSTANCE_ID: instance}))
         return self._resource
 
@@ -314,6 +324,9 @@ def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]
         _configured.meters.redirect(target, cadence, resource)
     elif is_missing():
         _configured.meters = MetricsPipeline(target, cadence, resource)
+        if _configured.processor is not None:
+            # The logs' thread looks after the metrics'.
+            _configured.processor.add_observer(_configured.meters.tend)
 
 
 def _set_root_level(level: int) -> None:

@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.sdk._logs import LoggerProvider
 
 import otelog
 from otelog import providers
 from otelog.testing import OTLPServer
+
+SDK_RENEWS_RESOURCES = hasattr(LoggerProvider, "_update_resource")
+"""Whether the SDK's loggers follow when their provider's resource changes, and have an instance id of each process.
+
+Older ones keep the resource that they were made with, in a forked child as well; otelog's own records follow.
+"""
 
 
 @contextmanager

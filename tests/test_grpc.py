@@ -436,11 +436,21 @@ def test_a_forked_child_has_a_channel_of_its_own() -> None:
         assert sorted(server.bodies) == ["child", "parent after", "parent before"]
 
 
-def test_where_grpc_does_not_survive_a_fork_the_child_counts_its_loss_and_says_what_to_do() -> None:
+@pytest.mark.parametrize("environ", [{}, {"GRPC_ENABLE_FORK_SUPPORT": "1"}])
+def test_whoever_imported_grpc_and_whatever_it_does_about_forks_the_child_delivers(
+    environ: dict[str, str],
+) -> None:
     with GrpcServer() as server:
-        done = run("import grpc\n" + FORK, server.endpoint)
+        done = run("import grpc\n" + FORK, server.endpoint, PYTHONWARNINGS="ignore", **environ)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(server.bodies) == ["child", "parent after", "parent before"]
+
+
+def test_where_grpc_must_not_survive_a_fork_the_child_counts_its_loss_and_says_what_to_do() -> None:
+    with GrpcServer() as server:
+        done = run(FORK, server.endpoint, GRPC_ENABLE_FORK_SUPPORT="0")
         assert done.returncode == 4
-        assert "set GRPC_ENABLE_FORK_SUPPORT=1" in done.stderr
+        assert "GRPC_ENABLE_FORK_SUPPORT=0; unset it" in done.stderr
         assert sorted(server.bodies) == ["parent after", "parent before"]
 
 

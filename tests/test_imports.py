@@ -32,6 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_interruption",
             "_nesting",
             "_end_time",
+            "_inherited",
             "_loading",
             "_proxy",
             "_threads",
@@ -49,6 +50,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_retry",
             "_ledger",
             "_attributes",
+            "_loki_form",
             "_queue",
             "_capture",
         }
@@ -97,7 +99,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_truncation", "_retry")
+PURE = ("_severity", "_values", "_encode", "_loki_form", "_truncation", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",

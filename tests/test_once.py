@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -426,6 +427,33 @@ def foreign_handler_behind_a_buffer() -> Iterator[None]:
     handler.close()
 
 
+def foreign_handler_behind_a_queue() -> Iterator[None]:
+    waiting: queue.Queue[Any] = queue.Queue()
+    add(logging.handlers.QueueHandler(waiting))
+    with listening(waiting, ForeignHandler(), ForeignHandler()):
+        yield
+
+
+def foreign_handler_of_a_subclass() -> Iterator[None]:
+    class Own(ForeignHandler):
+        def emit(self, record: logging.LogRecord) -> None:
+            super().emit(record)
+
+    add(Own())
+    add(Passing(Own()), "shop")
+    yield
+
+
+def deprecated_foreign_handler() -> Iterator[None]:
+    from opentelemetry.sdk._logs import LoggingHandler as Deprecated
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        add(Deprecated())
+        add(Passing(Deprecated()), "shop.web")
+    yield
+
+
 def foreign_handler_and_two_of_ours() -> Iterator[None]:
     add(otelog.LoggingHandler(), "shop")
     add(ForeignHandler(), "shop.web")
@@ -473,6 +501,9 @@ WAYS: list[Callable[[], Iterator[None]]] = [
     logger_that_calls_handlers_in_its_own_way,
     foreign_handler,
     foreign_handler_behind_a_buffer,
+    foreign_handler_behind_a_queue,
+    foreign_handler_of_a_subclass,
+    deprecated_foreign_handler,
     foreign_handler_and_two_of_ours,
 ]
 
@@ -636,8 +667,10 @@ def test_nothing_is_kept_alive_and_memory_is_bounded() -> None:
     before = sys.getrefcount(record)
     once.remember(record)
     assert sys.getrefcount(record) == before
-    assert once.knows(record, itself=True)
-    assert once.knows(copy.copy(record), itself=False) and not once.knows(copy.copy(record), itself=True)
+    assert once.knows(record) and once.knows(copy.copy(record))
+    assert once.comes_again(record)
+    # Another record of the same instant, as far as can be seen.
+    assert not once.comes_again(copy.copy(record))
 
 
 # What only looks as if it came again.

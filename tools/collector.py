@@ -69,6 +69,8 @@ class Collector:
         self._output = folder / "collector.log"
         environ = {
             **os.environ,
+            # Nobody is there: what is for Loki waits in the queue on disk.
+            "OTELOG_LOKI_OTLP": f"http://127.0.0.1:{loki}/otlp",
             **(environ or {}),
             "OTELOG_COLLECTOR_HTTP": f"127.0.0.1:{http}",
             "OTELOG_COLLECTOR_GRPC": f"127.0.0.1:{grpc}",
@@ -77,8 +79,6 @@ class Collector:
             "OTELOG_COLLECTOR_METRICS_PORT": str(self._metrics_port),
             "OTELOG_COLLECTOR_APPLICATIONS": f"127.0.0.1:{applications}",
             "OTELOG_COLLECTOR_FOLDER": str(folder),
-            # Nobody is there: what is for Loki waits in the queue on disk.
-            "OTELOG_LOKI_OTLP": f"http://127.0.0.1:{loki}/otlp",
             "OTELOG_COLLECTOR_FILE_MEGABYTES": "4096",
             "OTELOG_COLLECTOR_MEMORY_MIB": "1024",
         }

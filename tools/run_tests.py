@@ -35,6 +35,24 @@ LOADS = (
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")
+# Run by `make soak`: what the index has today must not decide whether a change of ours is right.
+NEWEST = "newest-sdk"
+# What touches the SDK: run on the oldest release that pyproject.toml allows, and on the newest that the index has.
+CORE = (
+    "tests/test_configure.py",
+    "tests/test_destinations.py",
+    "tests/test_handler.py",
+    "tests/test_lifecycle.py",
+    "tests/test_logger.py",
+    "tests/test_private.py",
+    "tests/test_processor.py",
+)
+OLDEST_SDK = ("opentelemetry-api==1.39.*", "opentelemetry-sdk==1.39.*", "opentelemetry-proto==1.39.*")
+OLDEST_EXTRAS = "zstd,metrics,config"
+# The tests' own needs there; the extra "test" wants newer instrumentations.
+CORE_NEEDS = ("hypothesis", "pytest", "trustme")
+# What OpenTelemetry's releases pin themselves, each in its own way.
+TIED_TO_SDK = ("opentelemetry-", "protobuf==", "googleapis-common-protos==", "wrapt==")
 # What the tests against the real servers run: they, and the programs that check their configurations.
 PROGRAMS = ("otelog-collector", "loki", "prometheus", "promtool", "alertmanager", "amtool", "docker-compose")
 
@@ -164,11 +182,28 @@ def _runs(python: Path, version: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == version
 
 
-def make_venv(python: Path, version: str) -> Path:
-    """Make the environment of another Python in the user's cache, once for each set of pins; return its interpreter."""
+def make_venv(
+    python: Path,
+    version: str,
+    extras: str = MATRIX_EXTRAS,
+    packages: tuple[str, ...] = (),
+    *,
+    pinned: bool = True,
+    made_on: str = "",
+) -> Path:
+    """Make an environment in the user's cache, once for each set of pins; return its interpreter.
+
+    Args:
+        python: The interpreter.
+        version: The environment's name.
+        extras: otelog's, that are installed.
+        packages: Further requirements.
+        pinned: Whether OpenTelemetry's packages are those of constraints.txt.
+        made_on: A day, for one that is made anew each day.
+    """
     # Other checkouts keep environments of their own: an editable installation points into one folder.
     checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
-    key = hashlib.sha256(str(python.resolve()).encode())
+    key = hashlib.sha256(f"{python.resolve()} {extras} {packages} {made_on}".encode())
     for name in ("pyproject.toml", "constraints.txt"):
         key.update((ROOT / name).read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog" / "venvs"
@@ -180,8 +215,12 @@ def make_venv(python: Path, version: str) -> Path:
             shutil.rmtree(old, ignore_errors=True)
         subprocess.run([str(python), "-m", "venv", str(folder)], check=True)
         pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        target = f"{ROOT}[{MATRIX_EXTRAS}]"
-        subprocess.run([*pip, "--constraint", "constraints.txt", "--editable", target], cwd=ROOT, check=True)
+        target = f"{ROOT}[{extras}]"
+        constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in constraints if pinned or not line.startswith(TIED_TO_SDK)]
+        pins = folder / "constraints.txt"
+        pins.write_text("".join(kept), encoding="utf-8")
+        subprocess.run([*pip, "--constraint", str(pins), *packages, "--editable", target], cwd=ROOT, check=True)
         done.touch()
     return interpreter
 
@@ -206,10 +245,35 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
         run_pytest(tally, f"unit tests on Python {version}", command, OTELOG_TESTS_BRIEF="1")
 
 
+def oldest_sdk(tally: Tally) -> None:
+    """Run what touches the SDK on the oldest that is allowed."""
+    try:
+        packages = (*OLDEST_SDK, *CORE_NEEDS)
+        interpreter = make_venv(Path(sys.executable), "oldest-sdk", OLDEST_EXTRAS, packages, pinned=False)
+    except subprocess.CalledProcessError as error:
+        tally.add(f"environment for the oldest SDK ({error})", 0, 1, 0.0)
+        return
+    command = [str(interpreter), "-m", "pytest", *CORE]
+    run_pytest(tally, "what touches the SDK, on the oldest SDK", command, OTELOG_TESTS_BRIEF="1")
+
+
+def newest_sdk(tally: Tally) -> None:
+    """Run what touches the SDK on the newest that the index has."""
+    try:
+        # What was the newest yesterday is not taken again.
+        interpreter = make_venv(Path(sys.executable), NEWEST, pinned=False, made_on=time.strftime("%Y-%m-%d"))
+    except subprocess.CalledProcessError as error:
+        tally.add(f"environment for the newest SDK ({error})", 0, 1, 0.0)
+        return
+    code = "from importlib.metadata import version; print(version('opentelemetry-sdk'))"
+    found = subprocess.run([str(interpreter), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    run_pytest(tally, f"what touches the SDK, on SDK {found}", [str(interpreter), "-m", "pytest", *CORE])
+
+
 def main() -> int:
     """Run the steps and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=STEPS, action="append", help="run this step only; may be repeated")
+    parser.add_argument("--only", choices=(*STEPS, NEWEST), action="append", help="run this step only; may be repeated")
     steps = parser.parse_args().only or STEPS
     tally = Tally()
     # The first build takes 12 minutes on two cores: it runs beside all else, and only where nothing else wants a core,
@@ -228,7 +292,10 @@ def main() -> int:
     if "servers" in steps:
         servers(tally)
     if "matrix" in steps:
+        oldest_sdk(tally)
         matrix(tally, interpreters)
+    if NEWEST in steps:
+        newest_sdk(tally)
     if builder is not None:
         say("building the servers' programs, where they are not in the cache yet ...")
         if builder.wait() != 0:

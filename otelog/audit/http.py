@@ -8,6 +8,7 @@ from typing import Any
 
 import urllib3
 
+from otelog._values import hide_secrets
 from otelog.exceptions import OtelogError
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -24,6 +25,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self._shown_url = hide_secrets(self.url)
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=TIMEOUT), retries=False, maxsize=1
         )
@@ -42,12 +44,12 @@ class Client:
             finally:
                 answer.release_conn()
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise SourceError(f"{self.url} does not answer ({_reason(error)})") from error
+            raise SourceError(f"{self._shown_url} does not answer ({_reason(error)})") from error
         if answer.status != 200:
             said = body[:300].decode(errors="replace").strip()
-            raise SourceError(f"{self.url} answers {path} with {answer.status}: {said}")
+            raise SourceError(f"{self._shown_url} answers {path} with {answer.status}: {said}")
         if len(body) > MAX_BODY_BYTES:
-            raise SourceError(f"{self.url} answers {path} with more than {MAX_BODY_BYTES:,} bytes")
+            raise SourceError(f"{self._shown_url} answers {path} with more than {MAX_BODY_BYTES:,} bytes")
         return body
 
     def get_data(self, path: str, fields: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -60,9 +62,9 @@ class Client:
         try:
             result = json.loads(body)["data"]["result"]
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"{self.url} answers {path} with what is no result of a query") from error
+            raise SourceError(f"{self._shown_url} answers {path} with what is no result of a query") from error
         if not isinstance(result, list):
-            raise SourceError(f"{self.url} answers {path} with what is no list")
+            raise SourceError(f"{self._shown_url} answers {path} with what is no list")
         return result
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -17,10 +16,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from otelog._values import hide_secrets
 from otelog.audit.checks import Hop, Verdict, find_worst, narrow, reconcile
 from otelog.audit.reading import Reader, Reading, Sources
 from otelog.cli.audit_screen import list_services, show_audit, to_json
 from otelog.cli.filters import to_moment
+from otelog.cli.readable import safe
+from otelog.cli.readable import to_json as dump_json
 from otelog.cli.stack.files import StackError
 from otelog.cli.stack.settings import DEFAULT_FOLDER, PORTS, State, read_state
 
@@ -131,13 +133,13 @@ def audit(
     if as_json:
         shown = {name: _address(sources, name) for name in _NAMES}
         body = {**to_json(hops, services), "sources": shown, "missing": reading.missing, "notes": reading.notes}
-        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        click.echo(dump_json(body, indent=2))
     else:
         Console(highlight=False).print(show_audit(hops, services))
         for name, why in reading.missing.items():
-            click.echo(f"{name}: not seen, {why}", err=True)
+            click.echo(safe(f"{name}: not seen, {why}"), err=True)
         for note in reading.notes:
-            click.echo(f"note: {note}", err=True)
+            click.echo(safe(f"note: {note}"), err=True)
     if unseen := [name for name in require if name in reading.missing or _address(sources, name) is None]:
         raise AuditError(f"required, but not seen: {', '.join(unseen)}")
     worst = find_worst(hops)
@@ -291,4 +293,4 @@ def _find_ai_loggers(environ: Mapping[str, str]) -> str | None:
 def _address(sources: Sources, name: str) -> str | None:
     assert name in {field.name for field in fields(Sources)}
     value = getattr(sources, name)
-    return None if value is None else str(value)
+    return None if value is None else hide_secrets(str(value))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
 from otelog import __version__
+from otelog._values import hide_secrets
 
 # name: (module, attribute, extra that holds what the module imports)
 _COMMANDS = {
@@ -29,6 +31,17 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help."""
         return sorted(_COMMANDS)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it refuses is said without secrets or what steers a terminal."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            from otelog.cli.readable import safe_lines
+
+            # A server's answer, a file's name or a URL may be in it. Only the first constructor sets it.
+            vars(error)["message"] = safe_lines(hide_secrets(error.message))
+            raise
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command, or say in a ClickException what to install for it."""

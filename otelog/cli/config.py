@@ -10,12 +10,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from otelog._config import explain
 from otelog._config_file import json_schema, load
 from otelog._option_kinds import LEVEL, Entry
 from otelog._options import EXPORTERS, OPTIONS, Option
 from otelog._proxy import hide_credentials
+from otelog._values import hide_secrets
+from otelog.cli.readable import safe, safe_lines
 from otelog.exceptions import ConfigurationError
 
 
@@ -33,7 +36,7 @@ def check(file: str) -> None:
         load(file)
         explain({"config_file": file}, {})
     except ConfigurationError as error:
-        click.echo(str(error), err=True)
+        click.echo(safe_lines(str(error)), err=True)
         sys.exit(1)
     click.echo(f"{file} is correct")
 
@@ -46,7 +49,7 @@ def show(file: str | None, as_json: bool) -> None:
     try:
         settings, sources = explain({"config_file": file})
     except ConfigurationError as error:
-        click.echo(str(error), err=True)
+        click.echo(safe_lines(str(error)), err=True)
         sys.exit(1)
     rows = [(option.name, _show(option, getattr(settings, option.name)), sources[option.name]) for option in OPTIONS]
     if as_json:
@@ -54,7 +57,7 @@ def show(file: str | None, as_json: bool) -> None:
     else:
         _print_table(rows)
     for warning in settings.warnings:
-        click.echo(warning, err=True)
+        click.echo(safe(warning), err=True)
 
 
 @config.command()
@@ -80,7 +83,7 @@ def _show(option: Option, value: object) -> str:
         return ",".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
-    return f"{value} {option.unit}".rstrip()
+    return hide_secrets(f"{value} {option.unit}".rstrip())
 
 
 def _show_entry(entry: Entry) -> str:
@@ -97,6 +100,7 @@ def _show_entry(entry: Entry) -> str:
 
 def _print_table(rows: list[tuple[str, str, str]]) -> None:
     console = Console()
+    rows = [(name, safe(value), safe(source)) for name, value, source in rows]
     if not console.is_terminal:
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for name, value, source in rows:
@@ -104,5 +108,5 @@ def _print_table(rows: list[tuple[str, str, str]]) -> None:
         return
     table: Any = Table("option", "value", "comes from", header_style="bold")
     for name, value, source in rows:
-        table.add_row(name, value, source, style="dim" if source == "default" else None)
+        table.add_row(name, Text(value), Text(source), style="dim" if source == "default" else None)
     console.print(table)

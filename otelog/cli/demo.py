@@ -22,6 +22,7 @@ from rich.text import Text
 
 from otelog.cli.children import Child, ChildError
 from otelog.cli.interruption import Interruption
+from otelog.cli.readable import safe
 from otelog.cli.reconciliation import Figures, FileCount, Reconciliation
 from otelog.cli.screen import KEPT_RECORDS, View, describe_progress, show_demo, show_reconciliation
 
@@ -218,13 +219,13 @@ class Run:
             self._problems.append(f"not every record was taken at {self._endpoint}")
         self._console.print(show_reconciliation(outcome, instance=self._instance))
         for problem in self._problems:
-            self._console.print(Text(f" {problem}", "bold red"), soft_wrap=True)
+            self._console.print(Text(f" {safe(problem)}", "bold red"), soft_wrap=True)
         place = f"sent to {self._endpoint}" if self._endpoint else str(self._path)
         # Not wrapped, so that it can be copied.
-        self._console.print(Text(f" {place}\n"), soft_wrap=True)
+        self._console.print(Text(f" {safe(place)}\n"), soft_wrap=True)
         for child in self._children:
             for line in child.errors:
-                self._console.print(Text(f" {child.name}: {line}", "dim"), soft_wrap=True)
+                self._console.print(Text(f" {child.name}: {safe(line)}", "dim"), soft_wrap=True)
         return 1 if self._problems or outcome.differences else 0
 
     def _draw(self, *, now: bool = False) -> None:

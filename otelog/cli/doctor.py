@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from rich.console import Console
 from otelog._config import resolve
 from otelog.cli.application import check_target, load_application, set_up
 from otelog.cli.doctor_screen import show_report
+from otelog.cli.readable import to_json
 from otelog.doctor import Area, Finding, Report
 from otelog.doctor._examination import examine_application, examine_endpoints, examine_process, examine_settings
 from otelog.doctor._settings import refuse_settings
@@ -77,7 +77,7 @@ def doctor(
         report = Report(tuple(_examine(keywords, app, request, timeout if canary else None)))
         shutdown(SHUTDOWN_SECONDS)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
+        click.echo(to_json(report.to_dict(), indent=2))
     else:
         Console(highlight=False).print(show_report(report))
     wrong = not report.ok or (strict and report.count("warning") > 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from otelog._loki_form import is_odd, loki_name, odd_name
 from otelog._severity import severity_range
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def find_label(field: str) -> str | None:
     """Returns the name under which Loki has a field; None if it is made of more than one value."""
     if field in _NO_NAMES:
         return None
-    name = re.sub(r"[^a-zA-Z0-9_]", "_", _NAMES.get(field, field))
-    return f"key_{name}" if name[:1].isdigit() else name
+    if is_odd(field):
+        return odd_name(field)
+    return loki_name(_NAMES.get(field, field))
 
 
 def find_labels(fields: Sequence[str]) -> list[str] | None:
@@ -116,7 +118,12 @@ def _where(field: str, wanted: str) -> str:
             return '| code_file_path=""'
         path = rf"(.*/)?{re.escape(wanted)}(\.[^./]*)?"
         return f"| code_file_path=~{_quote(path)}"
-    return f"| {find_label(field) or 'thread_name'}={_quote(wanted)}"
+    label = find_label(field) or "thread_name"
+    if field in _NAMES or field in _NO_NAMES:
+        return f"| {label}={_quote(wanted)}"
+    # Its name is a hash where Loki could not keep it, or another field of the record would have the same.
+    names = [*(() if is_odd(field) else (label,)), odd_name(field), odd_name(field, "resource_")]
+    return f"| ({(' or ' if wanted else ' and ').join(f'{name}={_quote(wanted)}' for name in names)})"
 
 
 def _quote(text: str) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
+from otelog._loki_form import NAMES_KEY, RESOURCE_NAMES_KEY, loki_name, odd_name
 from otelog.cli.lines import build_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otelog.cli.filters import Record
     from otelog.loki import Entry
 
@@ -37,6 +41,8 @@ _OF_RESOURCE = ("service.name", "service.instance.id", "process.pid")
 # What says nothing of the record, or nothing new.
 _NOISE = ("flags", "observed_timestamp", "telemetry_sdk_language", "telemetry_sdk_name", "telemetry_sdk_version")
 _UNKNOWN = "unknown"
+_FIELD = re.compile(r' (?:"([^=]*)"|([^="\s]+))=')
+NAMES, RESOURCE_NAMES = map(loki_name, (NAMES_KEY, RESOURCE_NAMES_KEY))
 
 
 def to_record(entry: Entry) -> Record:
@@ -51,7 +57,8 @@ def to_record(entry: Entry) -> Record:
     scope, trace_id, span_id, event_name = (
         values.pop(name, None) for name in ("scope_name", "trace_id", "span_id", "event_name")
     )
-    values = {_DOTTED.get(name, name): value for name, value in values.items()}
+    odd = {**_names_in(values.pop(RESOURCE_NAMES, "")), **_names_in(values.pop(NAMES, ""))}
+    values = {odd.get(name) or _DOTTED.get(name, name): value for name, value in values.items()}
     for name in _WHOLE_NUMBERS:
         if str(values.get(name, "")).isdecimal():
             values[name] = int(values[name])
@@ -61,7 +68,7 @@ def to_record(entry: Entry) -> Record:
         time_ns=entry.timestamp_ns,
         severity_number=int(number) if str(number).isdecimal() else 0,
         severity_text=text,
-        body=entry.line,
+        body=None if event_name and _is_made(entry.line, str(event_name), entry.metadata) else entry.line,
         trace_id=trace_id,
         span_id=span_id,
         event_name=event_name,
@@ -69,3 +76,24 @@ def to_record(entry: Entry) -> Record:
     )
     record: Record = json.loads(line)
     return record
+
+
+def _is_made(line: str, event_name: str, metadata: Mapping[str, str]) -> bool:
+    """Returns whether a line is not a body, but was made of the event's name and its fields."""
+    if not line.startswith(event_name):
+        return False
+    rest = line[len(event_name) :]
+    field = _FIELD.match(rest)
+    if field is None:
+        return not rest
+    name = field[1] or field[2]
+    return loki_name(name) in metadata or odd_name(name) in metadata
+
+
+def _names_in(text: str) -> dict[str, str]:
+    """Returns the names that stand for hashed ones; none if that is not what the text tells."""
+    try:
+        names = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return {held: given for held, given in names.items() if isinstance(given, str)} if isinstance(names, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from otelog.cli.log_files import LogFileError, find_files
 from otelog.cli.loki_filters import build_query, find_labels, is_metric, to_ns
 from otelog.cli.loki_records import to_record
 from otelog.cli.loki_source import choose, loki_options, stream_option
-from otelog.cli.readable import describe, safe
+from otelog.cli.readable import describe, safe, to_json
 from otelog.cli.search import Search, count_by
 from otelog.loki import LokiClient, LokiError, Sample
 
@@ -117,7 +116,7 @@ def _ask_loki(
 
 def _print_records(records: Iterable[Record], *, as_json: bool) -> None:
     for record in records:
-        click.echo(json.dumps(record, ensure_ascii=False) if as_json else describe(record))
+        click.echo(to_json(record) if as_json else describe(record))
 
 
 def _print_counts(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> None:
@@ -130,7 +129,7 @@ def _print_counts(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, 
 def _print_samples(samples: Iterable[Sample], *, as_json: bool) -> None:
     for sample in sorted(samples, key=lambda one: (-one.value, sorted(one.labels.items()))):
         if as_json:
-            click.echo(json.dumps({**sample.labels, "value": sample.value}, ensure_ascii=False))
+            click.echo(to_json({**sample.labels, "value": sample.value}))
         else:
             labels = " ".join(f"{safe(name)}={safe(value)}" for name, value in sorted(sample.labels.items()))
             click.echo(f"{sample.value:>12,.12g}  {labels}".rstrip())
@@ -140,10 +139,10 @@ def _print_groups(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, 
     rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     if as_json:
         for values, number in rows:
-            click.echo(json.dumps({**dict(zip(fields, values, strict=True)), "count": number}, ensure_ascii=False))
+            click.echo(to_json({**dict(zip(fields, values, strict=True)), "count": number}))
         return
-    table = [fields, *(values for values, _ in rows)]
+    table = [tuple(map(safe, values)) for values in (fields, *(values for values, _ in rows))]
     widths = [max(len(values[at]) for values in table) for at in range(len(fields))]
     for values, shown in zip(table, ["count", *(f"{number:,}" for _, number in rows)], strict=True):
-        cells = (f"{safe(value):{width}}" for value, width in zip(values, widths, strict=True))
+        cells = (f"{value:{width}}" for value, width in zip(values, widths, strict=True))
         click.echo(f"{'  '.join(cells)}  {shown:>9}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
 from otelog.cli.filters import Record, to_text
-from otelog.sinks._line import EVENT_KEY, LINE_KEYS
+from otelog.sinks._line import EVENT_KEY, LINE_KEYS, hide
 from otelog.sinks._readable import describe as describe_values
 from otelog.sinks._readable import safe_text
 
@@ -41,6 +42,16 @@ def fields_of(record: Record) -> Record:
     if isinstance(attributes, dict) and "severity_number" in record:
         return attributes
     return {key: value for key, value in record.items() if key not in _NO_FIELDS}
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Returns JSON-ready data as JSON, with escapes for what would end a line or steer a terminal."""
+    return hide(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def safe_lines(text: str) -> str:
+    """Returns a text of several lines, each of which is as `safe` makes it."""
+    return "\n".join(map(safe_text, text.split("\n")))
 
 
 def safe(value: Any) -> str:

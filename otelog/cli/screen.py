@@ -130,11 +130,11 @@ def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int)
     shown = sorted(records, key=lambda record: str(record.get("timestamp")))[-rows:]
     for record in shown:
         style = _LEVEL_STYLES[severity_range(severity_of(dict(record))).upper()]
-        trace = str(record.get("trace_id") or "")
+        trace = _one_line(record.get("trace_id") or "")
         table.add_row(
-            Text(str(record.get("timestamp") or "")[11 : 11 + time_columns], "dim"),
-            Text(str(record.get("level") or ""), style),
-            Text(str(record.get("logger") or ""), "dim"),
+            Text(_one_line(record.get("timestamp") or "")[11 : 11 + time_columns], "dim"),
+            Text(_one_line(record.get("level") or ""), style),
+            Text(_one_line(record.get("logger") or ""), "dim"),
             _describe(record, style),
             Text(trace if wide else trace[:8], _trace_style(trace)),
         )
@@ -155,7 +155,7 @@ def show_services(services: Iterable[Mapping[str, Any]]) -> Table:
     for row in rows:
         counts = [row["severities"].get(name, 0) for name in seen]
         table.add_row(
-            _one_line(row["service"] or "-"),
+            Text(_one_line(row["service"] or "-")),
             Text(f"{row['records']:,}", "bold"),
             *(Text(f"{n:,}" if n else "", _LEVEL_STYLES[name]) for n, name in zip(counts, seen, strict=True)),
         )
@@ -173,7 +173,7 @@ def show_ledgers(ledgers: Iterable[Mapping[str, Any]]) -> Table:
     for row in ledgers:
         lost = sum(row["lost"].values())
         table.add_row(
-            _one_line(row["service"] or "-"),
+            Text(_one_line(row["service"] or "-")),
             Text(_one_line(row["instance"]), "dim"),
             f"{row['created']:,}",
             f"{row['queued'] + row['in_flight']:,}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from otelog.cli.loki_filters import build_query, is_metric, to_ns
 from otelog.cli.loki_records import to_record
 from otelog.cli.loki_source import choose, loki_options, stream_option
 from otelog.cli.query import DEFAULT_FOLDER
-from otelog.cli.readable import describe
+from otelog.cli.readable import describe, safe, to_json
 from otelog.exceptions import ConfigurationError
 from otelog.loki import LokiClient, LokiError
 
@@ -68,7 +67,7 @@ def _follow_loki(
         raise click.UsageError("only a query that gives lines can be followed")
     text = build_query(logql, filters)
     start = None if filters.since is None else to_ns(filters.since)
-    with client.tail(text, start=start, on_notice=lambda notice: click.echo(notice, err=True)) as live:
+    with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
         while not interruption.asked:
             _print([to_record(entry) for entry in live.poll(POLL_INTERVAL)], as_json=as_json)
 
@@ -96,4 +95,4 @@ def _follow_files(
 
 def _print(records: list[Record], *, as_json: bool) -> None:
     for record in records:
-        click.echo(json.dumps(record, ensure_ascii=False) if as_json else describe(record))
+        click.echo(to_json(record) if as_json else describe(record))

@@ -39,16 +39,25 @@ def _find_doubled(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterat
         places = list_names(f"{_describe(step.handler)} on {_name(step.owner)}" for step in steps)
         foreign = [step for step in steps if is_foreign(step.handler)]
         times = "twice" if len(steps) == 2 else f"{len(steps)} times"
-        yield Finding(
-            "error",
-            "handlers.foreign" if foreign else "handlers.doubled",
-            _name((foreign or steps)[0].owner),
-            f"{places}: every record of {list_names(names)} comes {times}",
-            f"take {_describe(foreign[0].handler)} off, or say configure(install_handler=False) and keep it alone"
-            if foreign
-            else "keep one of them; the root's is enough for every logger that propagates",
-            tuple(names),
-        )
+        came = f"{places}: every record of {list_names(names)} comes {times}"
+        if foreign:
+            yield Finding(
+                "error",
+                "handlers.foreign",
+                _name(foreign[0].owner),
+                came,
+                f"take {_describe(foreign[0].handler)} off, or say configure(install_handler=False) and keep it alone",
+                tuple(names),
+            )
+        else:
+            yield Finding(
+                "warning",
+                "handlers.doubled",
+                _name(steps[0].owner),
+                f"{came}: it is taken once, at the cost of all",
+                "keep one of them; the root's is enough for every logger that propagates",
+                tuple(names),
+            )
 
 
 def _find_foreign(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ _CAUSES = (
     _Cause(
         "the proxy .* (answered|did not answer)|by the proxy ",
         "proxy",
-        "is the proxy there, and may it reach the endpoint? what needs none goes into NO_PROXY; proxy=none uses none",
+        "is the proxy there, and may it reach the endpoint? NO_PROXY has what needs none; proxy=none takes none",
     ),
     _GRPC_PORT,
     _HTTP_PORT,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from otelog._values import hide_secrets
 
 Severity = Literal["error", "warning", "note"]
 
@@ -106,7 +108,17 @@ _ORDER = ("error", "warning", "note")
 
 def make_area(name: str, facts: Iterable[str], findings: Iterable[Finding]) -> Area:
     """Returns an area with its findings in the order of their severity."""
-    return Area(name, tuple(facts), tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))))
+    found = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+    return Area(name, tuple(map(hide_secrets, facts)), tuple(map(_hide_secrets, found)))
+
+
+def _hide_secrets(finding: Finding) -> Finding:
+    return replace(
+        finding,
+        subject=hide_secrets(finding.subject),
+        what=hide_secrets(finding.what),
+        advice=hide_secrets(finding.advice),
+    )
 
 
 def list_names(names: Iterable[str], most: int = 5) -> str:

@@ -66,6 +66,14 @@ def _find_close_calls(stats: Stats) -> Iterator[Finding]:
             f"up to {stats.max_queued} of {stats.queue_capacity} places were taken",
             "raise max_queue_size before records are lost",
         )
+    for name in stats.missing_threads:
+        yield Finding(
+            "error",
+            "limits.thread_missing",
+            name,
+            "the thread cannot be started: what it delivers waits for otelog.flush()",
+            "raise the limit of processes and threads (ulimit -u, pids.max), or start fewer; it is tried again",
+        )
     if stats.worker_restarts:
         yield Finding(
             "warning",

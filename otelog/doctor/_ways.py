@@ -13,6 +13,7 @@ from opentelemetry._logs import get_logger_provider
 
 from otelog._capture import Gate
 from otelog._private.opentelemetry import is_unset_logger_provider, processors_of
+from otelog._state import GATE
 from otelog.handler import LoggingHandler
 from otelog.processor import BatchLogRecordProcessor
 
@@ -85,7 +86,14 @@ def is_foreign(handler: logging.Handler) -> bool:
 
 def is_passed_over(handler: logging.Handler) -> bool:
     """Returns whether otelog has a foreign handler pass over the records that come to otelog's own handler anyway."""
-    return getattr(handler.__dict__.get("emit"), "__module__", "").startswith("otelog.")
+    provider = getattr(handler, "_logger_provider", None)
+    return (
+        is_foreign(handler)
+        and any(processor.gate is GATE for processor in _find_processors(provider))
+        and any(
+            getattr(kind.__dict__.get("emit"), "__module__", "").startswith("otelog.") for kind in type(handler).__mro__
+        )
+    )
 
 
 def find_gates(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[Gate]:

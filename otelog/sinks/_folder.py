@@ -14,19 +14,16 @@ from datetime import date
 from itertools import accumulate
 
 from otelog._diagnostics import warn
+from otelog._inherited import Identity, close_file, identify, is_open
 from otelog._threads import Lock
 from otelog.sinks._folder_lock import (
     FolderLock,
-    Identity,
-    close_descriptor,
-    identify,
     identify_path,
-    is_open,
     open_in_folder,
 )
 from otelog.sinks._names import LogName, next_day_stamp, next_second_stamp
 from otelog.sinks._packing import Packer
-from otelog.sinks._retention import Retention, claim
+from otelog.sinks._retention import Retention, claim, unclaim
 from otelog.sinks._settings import STREAMS, FileSettings
 
 WRITE_BYTES = 1024 * 1024
@@ -83,7 +80,7 @@ class _Live:
         return identify_path(self.path) == self.identity and is_open(self.descriptor, self.identity)
 
     def close(self) -> None:
-        close_descriptor(self.descriptor, self.identity)
+        close_file(self.descriptor, self.identity)
 
 
 class LogFolder:
@@ -169,15 +166,10 @@ class LogFolder:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), self.path)
 
     def restart_after_fork(self) -> None:
-        """In a forked child, close what is the parent's; files are opened anew when they are needed."""
-        if self._pid == os.getpid():
-            return
-        for live in self._lives.values():
-            live.close()
-        self._lives.clear()
-        self._packer.forget()
-        self._lock.close()
-        self._start()
+        """Forget in a forked child what is the parent's, closed by `otelog._inherited`; open files anew when needed."""
+        if self._pid != os.getpid():
+            self._lives.clear()
+            self._start()
 
     def close(self, timeout: float = 5.0) -> None:
         """Close the files, and end the thread that packs; idempotent. A later `append` opens them again.
@@ -350,7 +342,7 @@ class LogFolder:
                 else:
                     os.unlink(file.path)
             finally:
-                os.close(descriptor)
+                unclaim(descriptor)
 
     def _rotate(self, stream: str, live: _Live, now: float) -> bool:
         """Give the file its final name. Returns whether that was possible; if not, it is told and written on."""

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
+from otelog._inherited import Identity, close_file, identify, is_open, open_file
+
 LOCK_NAME = ".otelog.lock"
 FILE_MODE = 0o640
 """Permissions of the files that are made, less the process's umask: the owner's, readable for its group."""
@@ -23,14 +25,6 @@ _FIRST_PAUSE = 0.0002
 _LONGEST_PAUSE = 0.005
 _MOST_BIRTH_BYTES = 64 * 1024
 
-Identity = tuple[int, int]
-"""Device and inode: what a file is, whatever its name."""
-
-
-def identify(stat: os.stat_result) -> Identity:
-    """Returns what a file is."""
-    return stat.st_dev, stat.st_ino
-
 
 def identify_path(path: str) -> Identity | None:
     """Returns what the file of this name is, or None if there is none."""
@@ -40,21 +34,6 @@ def identify_path(path: str) -> Identity | None:
         return None
 
 
-def is_open(descriptor: int, identity: Identity) -> bool:
-    """Returns whether a descriptor still is that file: an application may have closed it, and another file have it."""
-    try:
-        return identify(os.fstat(descriptor)) == identity
-    except OSError:
-        return False
-
-
-def close_descriptor(descriptor: int, identity: Identity) -> None:
-    """Close a descriptor, unless it is another file's by now."""
-    if is_open(descriptor, identity):
-        with suppress(OSError):
-            os.close(descriptor)
-
-
 def open_in_folder(folder: str, name: str, flags: int) -> int:
     """Open a file for reading and writing, and make it, and its folder, where they are missing.
 
@@ -62,12 +41,12 @@ def open_in_folder(folder: str, name: str, flags: int) -> int:
         OSError: It cannot be opened.
     """
     path = os.path.join(folder, name)
-    flags |= os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, flags, FILE_MODE)
+        return open_file(path, flags, FILE_MODE)
     except FileNotFoundError:
         os.makedirs(folder, FOLDER_MODE, exist_ok=True)
-        return os.open(path, flags, FILE_MODE)
+        return open_file(path, flags, FILE_MODE)
 
 
 class FolderLock:
@@ -142,10 +121,10 @@ class FolderLock:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Close the file; what a forked child inherited must be closed, not unlocked: the parent has the same lock."""
+        """Close the file."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            close_descriptor(descriptor, self._identity)
+            close_file(descriptor, self._identity)
 
     def read_births(self) -> dict[str, tuple[int, float]]:
         """Returns inode and first record's time of each file by name; what cannot be read is left out. Holding it."""

@@ -18,7 +18,7 @@ from otelog._lane import LaneContext
 from otelog._record import COLUMNS, GIVEN_TIME_WINDOW_NS, OWN_CLOCK_WINDOW_NS, CodeSite, Source, Special, next_time
 from otelog._severity import severity_range
 from otelog._threads import find_thread_name
-from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
+from otelog._values import HIDDEN, MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
 
 LINE_KEYS = (
     "timestamp",
@@ -45,10 +45,8 @@ REQUEST_TRACE_KEY = "request.trace_id"
 PREFIX = "attributes."
 """What a field is given in front of its name if the line has a key of that name."""
 
-HIDDEN = "\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-"""What JSON would leave as it is, and what may end a line, steer a terminal or change the order of its letters."""
-
-_HIDDEN = re.compile(f"[{HIDDEN}]")
+# Of what JSON leaves as it is.
+_HIDDEN = re.compile(f"[{HIDDEN}\ud800-\udfff]")
 _CODE_KEYS = ("code.file.path", "code.function.name", "code.line.number")
 _OWN_KEYS = (*_CODE_KEYS, "thread.id", "thread.name")
 # Names with a meaning of their own, as fields or among otelog's own attributes.

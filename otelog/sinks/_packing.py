@@ -10,17 +10,12 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 from otelog._diagnostics import warn
+from otelog._inherited import Identity, close_file, identify, open_file
 from otelog._loading import load_module
 from otelog._stop import Latch
-from otelog._threads import Thread, get_ident, join, make_thread
+from otelog._threads import Thread, get_ident, join, start_thread
 from otelog._values import safe_str
-from otelog.sinks._folder_lock import (
-    FILE_MODE,
-    Identity,
-    close_descriptor,
-    identify,
-    identify_path,
-)
+from otelog.sinks._folder_lock import FILE_MODE, identify_path
 from otelog.sinks._retention import Retention, claim, group
 
 SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
@@ -104,11 +99,8 @@ class Packer:
         if not self._suffix or self._closing.is_set():
             return
         if self._thread is None:
-            thread = make_thread(self._run, "otelog-file-packer")
-            # None can be had at the interpreter's end; the next process packs them.
-            with suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+            # Where none can be had, the next rotation or the next process packs them.
+            self._thread = start_thread(self._run, "otelog-file-packer")
 
     def close(self, timeout: float) -> None:
         """End the thread; a file that is being packed stays as it was. Waits at most `timeout` seconds."""
@@ -116,12 +108,6 @@ class Packer:
         thread = self._thread
         if thread is not None and thread.ident != get_ident():
             join(thread, timeout)
-
-    def forget(self) -> None:
-        """Close what a forked child has inherited: the thread is the parent's."""
-        for descriptor, identity in list(self._descriptors.items()):
-            close_descriptor(descriptor, identity)
-        self._descriptors.clear()
 
     def _run(self) -> None:
         tried: set[str] = set()
@@ -173,7 +159,7 @@ class Packer:
                 with suppress(FileNotFoundError):
                     # Left by a process that was killed: nobody else has the claim.
                     os.unlink(path)
-                packed = self._keep(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+                packed = self._keep(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
             self._compress(raw, packed, path, name)
             found = os.fstat(raw)
             # Readers sort files by their time.
@@ -238,4 +224,4 @@ class Packer:
     def _let_go(self, descriptor: int) -> None:
         identity = self._descriptors.pop(descriptor, None)
         if identity is not None:
-            close_descriptor(descriptor, identity)
+            close_file(descriptor, identity)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelog._severity import SEVERITY_RANGES, level_number, severity_number, severity_range
+from otelog._values import show_hidden
 from otelog.exceptions import ConfigurationError
-from otelog.sinks._line import EVENT_KEY, HIDDEN, LINE_KEYS
+from otelog.sinks._line import EVENT_KEY, LINE_KEYS
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,8 +32,6 @@ TRACE_DIGITS = 8
 
 STACK_INDENT = "    "
 
-# Lone surrogates are in no line of ours, but no terminal takes them.
-_UNSAFE = re.compile(f"[\x00-\x1f{HIDDEN}\ud800-\udfff]")
 _NEEDS_QUOTES = re.compile(r'[\s="]')
 # Of use in a file, noise on a screen.
 _NOISE = ("code.", "thread.", "process.")
@@ -151,7 +150,7 @@ def level_style(level: object) -> str:
 def safe_text(value: object) -> str:
     """Returns a value as text of one line that steers nothing: what would is written as Python writes it."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return show_hidden(text)
 
 
 def _quote(value: object) -> str:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from otelog._diagnostics import warn
-from otelog.sinks._folder_lock import FolderLock, identify, identify_path
+from otelog._inherited import close_file, identify, open_file
+from otelog.sinks._folder_lock import FolderLock, identify_path
 from otelog.sinks._names import LogName, parse_name, read_time
 from otelog.sinks._settings import FileSettings
 
@@ -171,24 +172,29 @@ def claim(path: str) -> int | None:
     """Open a file and take its own lock, for as long as the descriptor is open.
 
     Returns:
-        The descriptor, or None if another process has it or there is no such file.
+        The descriptor, to be closed by `unclaim`, or None if another process has it or there is no such file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_file(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if identify_path(path) == identify(os.fstat(descriptor)):
+            return descriptor
     except BlockingIOError:
-        os.close(descriptor)
-        return None
+        pass
     except BaseException:
-        os.close(descriptor)
+        unclaim(descriptor)
         raise
-    if identify_path(path) != identify(os.fstat(descriptor)):
-        os.close(descriptor)
-        return None
-    return descriptor
+    unclaim(descriptor)
+    return None
+
+
+def unclaim(descriptor: int) -> None:
+    """Give a claim back."""
+    with suppress(OSError):
+        close_file(descriptor, identify(os.fstat(descriptor)))
 
 
 def is_claimed(path: str) -> bool:
@@ -199,5 +205,5 @@ def is_claimed(path: str) -> bool:
         return True
     if descriptor is None:
         return identify_path(path) is not None
-    os.close(descriptor)
+    unclaim(descriptor)
     return False

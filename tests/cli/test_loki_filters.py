@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from otelog._loki_form import odd_name
 from otelog.cli.filters import Filters
 from otelog.cli.loki_filters import ALL, build_query, find_label, find_labels, is_logql, is_metric, to_ns
 from otelog.cli.loki_records import to_record
@@ -38,7 +39,15 @@ def test_logql_is_told_from_the_names_of_files(word: str, logql: bool, metric: b
         (Filters(text="a.b"), '{service_name=~".+"} |~ "(?i)a\\\\.b"'),
         (Filters(logger="a.b"), '{service_name=~".+"} | scope_name=~"a\\\\.b(\\\\..*)?"'),
         (Filters(trace_id="AB"), '{service_name=~".+"} | trace_id=~"ab.*"'),
-        (Filters(where=(("9 lives.n", "x"),)), '{service_name=~".+"} | key_9_lives_n="x"'),
+        (
+            Filters(where=(("9 lives.n", "x"),)),
+            f'{ALL} | (key_9_lives_n="x" or {odd_name("9 lives.n")}="x" or {odd_name("9 lives.n", "resource_")}="x")',
+        ),
+        (
+            Filters(where=(("ключ", ""),)),
+            f'{ALL} | ({odd_name("ключ")}="" and {odd_name("ключ", "resource_")}="")',
+        ),
+        (Filters(where=(("service", "x"),)), '{service_name=~".+"} | service_name="x"'),
         (
             Filters(level=17),
             f'{ALL} | (severity_number>=17 or (severity_number="" and detected_level=~"error|fatal|critical"))',
@@ -61,6 +70,7 @@ def test_fields_have_the_names_that_loki_gives_them() -> None:
         "http_route",
         None,
     ]
+    assert find_label("ключ") == odd_name("ключ")
     assert find_labels(["logger", "process"]) == ["scope_name", "process_pid"]
     assert find_labels(["logger", "message"]) is None
     assert find_labels([]) == []
@@ -111,6 +121,39 @@ def test_an_entry_that_came_by_otlp_is_the_record_that_a_file_has() -> None:
         "order_id": "7",
         "n": "5",
     }
+
+
+def test_hashed_names_are_shown_as_they_were_given() -> None:
+    metadata = {
+        "odd_0000000000000001": "1",
+        "odd_resource_0000000000000002": "2",
+        "odd_0000000000000003": "3",
+        "otelog_names": '{"odd_0000000000000001": "ключ", "odd_0000000000000004": 5}',
+        "otelog_resource_names": '{"odd_resource_0000000000000002": "страна"}',
+    }
+    record = to_record(Entry(5, "hello", {}, metadata))
+    assert (record["ключ"], record["страна"], record["odd_0000000000000003"]) == ("1", "2", "3")
+    assert not {"otelog_names", "otelog.names", "otelog_resource_names"} & set(record)
+    for damaged in ("{", "[]", "5", "[" * 100_000):
+        record = to_record(Entry(5, "hello", {}, {"odd_0000000000000001": "1", "otelog_names": damaged}))
+        assert record["odd_0000000000000001"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("order.paid", None),
+        ("order.paid amount=12.5", None),
+        ('order.paid "a b"=1', None),
+        ("order.paid for=1 nobody", "order.paid for=1 nobody"),
+        ("order.paid by ann", "order.paid by ann"),
+        ("paid", "paid"),
+    ],
+)
+def test_a_line_that_was_made_for_an_event_is_no_message(line: str, message: str | None) -> None:
+    metadata = {"event_name": "order.paid", "amount": "12.5", "a_b": "1"}
+    record = to_record(Entry(5, line, {}, metadata))
+    assert (record["message"], record["event_name"]) == (message, "order.paid")
 
 
 @pytest.mark.parametrize(("detected", "level"), [("warn", "WARN"), ("unknown", "UNSPECIFIED")])

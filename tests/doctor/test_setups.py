@@ -166,11 +166,11 @@ SETUPS: list[tuple[Callable[[Tree], None], list[tuple[str, str, str]]]] = [
     (filter_logger, [("note", "logger.filter", "shop")]),
     (filter_handler, [("note", "handler.filter", "LoggingHandler")]),
     (switch_off, [("error", "logger.switched_off", "logging.disable(CRITICAL)")]),
-    (add_ours_twice, [("error", "handlers.doubled", "root")]),
-    (add_ours_below, [("error", "handlers.doubled", "shop")]),
+    (add_ours_twice, [("warning", "handlers.doubled", "root")]),
+    (add_ours_below, [("warning", "handlers.doubled", "shop")]),
     (put_queue_before_ours, [("warning", "logger.queued", "root")]),
     (put_queue_before_another, [("error", "logger.no_handler", "root")]),
-    (put_queue_before_ours_and_beside, [("error", "handlers.doubled", "root")]),
+    (put_queue_before_ours_and_beside, [("warning", "handlers.doubled", "root")]),
     (export_elsewhere, [("warning", "handlers.elsewhere", "root")]),
 ]
 

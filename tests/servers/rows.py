@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ Answers = list[dict[str, Any]]
 REQUESTS = 24
 RECYCLED_AFTER = 6
 RECYCLED_LATE = 60
+CHANGED = "changed.py"
+"""A file in the books' folder; reloaders look at it."""
 WORKERS = 2
 
 
@@ -59,6 +62,16 @@ def reloaded(cycle: Cycle) -> Answers:
     answers = cycle.work(REQUESTS // 2)
     os.kill(cycle.process.pid, signal.SIGHUP)
     cycle.wait_for_workers(cycle.workers, other_than={answer["pid"] for answer in answers})
+    answers += cycle.work(REQUESTS // 2)
+    cycle.end(signal.SIGTERM)
+    return answers
+
+
+def changed(cycle: Cycle) -> Answers:
+    """Work, change a file that the reloader watches, work again, then SIGTERM to the reloader alone."""
+    answers = cycle.work(REQUESTS // 2)
+    os.utime(cycle.folder / CHANGED, ns=(time.time_ns(), time.time_ns()))
+    cycle.wait_for_workers(1, other_than={answer["pid"] for answer in answers})
     answers += cycle.work(REQUESTS // 2)
     cycle.end(signal.SIGTERM)
     return answers
@@ -115,6 +128,7 @@ class Row:
         environ: beside the test's own.
         needs_broker: whether Redis must be there.
         starts: whether it is to be started before `play` begins.
+        cycles: how many lives it has in `make test`.
     """
 
     name: str
@@ -125,13 +139,16 @@ class Row:
     environ: dict[str, str] = field(default_factory=dict)
     needs_broker: bool = False
     starts: bool = True
+    cycles: int = 3
 
 
 _GUNICORN = f"gunicorn --no-control-socket -c tests/servers/gunicorn_conf.py -w {WORKERS} -b 127.0.0.1:PORT"
 _APP = "tests.servers.app:app"
 _ASGI = "tests.servers.asgi:app"
-_UVICORN = f"python -m tests.servers.with_books uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
+_WITH_BOOKS = "python -m tests.servers.with_books"
+_UVICORN = f"{_WITH_BOOKS} uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
 _UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
+_DJANGO = "python -m tests.servers.django_app runserver PORT"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
 _UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
 _UWSGI_GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
@@ -163,19 +180,30 @@ ROWS = (
     ),
     Row("gunicorn gthread, HUP", f"{_GUNICORN} -k gthread --threads 4 {_APP}", play=reloaded),
     Row("gunicorn sync, a worker killed", f"{_GUNICORN} -k sync {_APP}", play=worker_killed),
-    Row("gunicorn UvicornWorker", f"{_UVICORN_WORKER} {_ASGI}"),
-    Row("gunicorn UvicornWorker, HUP", f"{_UVICORN_WORKER} {_ASGI}", play=reloaded),
-    Row(
-        "gunicorn UvicornWorker --max-requests",
-        f"{_UVICORN_WORKER} --max-requests {RECYCLED_LATE} {_ASGI}",
-        play=recycled_between,
+    *(
+        Row(
+            f"gunicorn UvicornWorker{name}", f"{_GUNICORN} -k uvicorn_worker.UvicornWorker {options} {_ASGI}", play=play
+        )
+        for name, options, play in (
+            ("", "", until_term),
+            (", HUP", "", reloaded),
+            (" --max-requests", f"--max-requests {RECYCLED_LATE}", recycled_between),
+        )
     ),
-    Row("gunicorn asgi", f"{_GUNICORN} -k asgi {_ASGI}"),
-    Row("uvicorn", _UVICORN, workers=1),
-    Row("uvicorn --workers", f"{_UVICORN} --workers {WORKERS}"),
-    Row("uvicorn --workers, HUP", f"{_UVICORN} --workers {WORKERS}", play=reloaded),
-    Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir tests/servers", workers=1),
-    Row("hypercorn", f"python -m tests.servers.with_books hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}"),
+    Row("gunicorn asgi", f"{_GUNICORN} -k asgi {_ASGI}", cycles=1),
+    Row("uvicorn", _UVICORN, workers=1, cycles=1),
+    Row("uvicorn --workers", f"{_UVICORN} --workers {WORKERS}", cycles=1),
+    Row("uvicorn --workers, HUP", f"{_UVICORN} --workers {WORKERS}", play=reloaded, cycles=1),
+    Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir FOLDER", play=changed, workers=1, cycles=1),
+    Row("hypercorn", f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}", cycles=1),
+    Row("Django runserver", _DJANGO, play=changed, workers=1, cycles=1),
+    Row(
+        "flask run --debug",
+        "flask --app tests.servers.app run --debug --extra-files FOLDER/changed.py --port PORT",
+        play=changed,
+        workers=1,
+        cycles=1,
+    ),
     Row("waitress", f"waitress-serve --listen=127.0.0.1:PORT {_APP}", workers=1),
     Row("flask run", "flask --app tests.servers.app run --port PORT", workers=1),
     Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL),
@@ -207,6 +235,9 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
     """
     books = folder / "books"
     books.mkdir()
+    # Older than anything that happens from now on.
+    (books / CHANGED).touch()
+    os.utime(books / CHANGED, (0, 0))
     with ExitStack() as stack:
         environ = dict(row.environ)
         if row.needs_broker:
@@ -216,7 +247,7 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
         cycle = Cycle(
             books,
             receiver,
-            [*row.command.replace("PORT", str(port)).split(), *row.arguments],
+            [*row.command.replace("PORT", str(port)).replace("FOLDER", str(books)).split(), *row.arguments],
             port,
             row.workers,
             environ,

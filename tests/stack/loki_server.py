@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from otelog.loki import LokiClient
@@ -28,7 +29,7 @@ class LokiStartError(Exception):
 class LokiServer:
     """A running Loki; its data are in `folder` and stay when it is started again."""
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    def __init__(self, binary: Path, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         port, grpc = find_free_ports(2)
         self.url = f"http://127.0.0.1:{port}"
         self._output = folder / "loki.log"
@@ -40,6 +41,7 @@ class LokiServer:
         ]
         self._environ = {
             **os.environ,
+            **(environ or {}),
             "OTELOG_LOKI_PORT": str(port),
             "OTELOG_LOKI_GRPC_PORT": str(grpc),
             "OTELOG_LOKI_FOLDER": str(folder / "data"),

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from otelog.cli.interruption import Stopping
+from otelog.cli.readable import safe
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.compose import ComposeStack, find_engine
 from otelog.cli.stack.display import Display
@@ -385,7 +386,7 @@ def _print_output(outputs: dict[str, Path], lines: int, *, follow: bool) -> None
     for name, path in outputs.items():
         places[name] = path.stat().st_size if path.exists() else 0
         for line in read_end(path, lines).splitlines() if lines else ():
-            click.echo(f"{name:{width}} | {line}")
+            click.echo(safe(f"{name:{width}} | {line}"))
     while follow:
         for name, path in outputs.items():
             size = path.stat().st_size if path.exists() else 0
@@ -399,5 +400,5 @@ def _print_output(outputs: dict[str, Path], lines: int, *, follow: bool) -> None
                 whole = text[: text.rfind(b"\n") + 1]
                 places[name] += len(whole)
                 for line in whole.decode(errors="replace").splitlines():
-                    click.echo(f"{name:{width}} | {line}")
+                    click.echo(safe(f"{name:{width}} | {line}"))
         time.sleep(FOLLOW_SECONDS)
