@@ -93,6 +93,7 @@ class Program:
     def open_second(self) -> None:
         """Make the second pipeline: the SDK's provider with otelog's processor."""
         from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk.resources import Resource
 
         from otelog import BatchLogRecordProcessor, OTLPLogExporter
 
@@ -108,7 +109,8 @@ class Program:
             trusted = {"certificate_file": str(self.folder / "authority.pem")} if second.kind == "https" else {}
             exporter = OTLPLogExporter(endpoint=endpoint, protocol=protocol, timeout=0.3, **trusted, **second.options)
         self.processor = BatchLogRecordProcessor(exporter, **self.plan.second_options)
-        self.provider = LoggerProvider(shutdown_on_exit=False)
+        # Without one, the SDK finds out its resource in threads.
+        self.provider = LoggerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
         self.provider.add_log_record_processor(self.processor)
 
     # Callers.
