@@ -397,12 +397,14 @@ class HandOff:
         self._ledger.forget_move()
         with suppress(Exception):
             self._carrier.finish()
-        with self._ledger.moving:
-            self._ledger.worker_restarts += 1
-        warn(
-            f"crash:{self.lane.name}:{type(error).__name__}",
-            f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
-        )
+        # What was short for the work may be short for its words: the thread must not end for them.
+        with suppress(MemoryError):
+            with self._ledger.moving:
+                self._ledger.worker_restarts += 1
+            warn(
+                f"crash:{self.lane.name}:{type(error).__name__}",
+                f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
+            )
         self._inbox.put(None)
         self._stop.wait(RESTART_PAUSE)
 

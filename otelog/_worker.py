@@ -456,9 +456,11 @@ class Worker:
         self.ledger.forget_move()
         with suppress(Exception):
             self.way_out.finish()
-        with self.ledger.moving:
-            self.ledger.worker_restarts += 1
-        warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
+        # What was short for the work may be short for its words: the thread must not end for them.
+        with suppress(MemoryError):
+            with self.ledger.moving:
+                self.ledger.worker_restarts += 1
+            warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
         self._stop.wait(RESTART_PAUSE)
 
     def _notify(self, last: bool = False) -> None:

@@ -321,9 +321,11 @@ class Logger:
     ) -> None:
         """Log for another place than the caller's: an instruction of a code object. See `log` for the rest."""
         if self._gate.port.level <= level:
-            self._capture(
-                self._source_of(level), code, offset, msg, args, fields, error=error, stack=None, event_name=event_name
-            )
+            source = self._source_of(level)
+            try:
+                self._capture(source, code, offset, msg, args, fields, error=error, stack=None, event_name=event_name)
+            except MemoryError as shortage:
+                self._gate.port.refuse_for_memory(source, shortage)
 
     def _capture(
         self,

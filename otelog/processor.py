@@ -131,6 +131,15 @@ class BatchLogRecordProcessor(LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Put a copy of the record into the queue. Never raises, waits or takes a lock; what is refused is counted."""
+        try:
+            self._take(log_record)
+        except MemoryError as error:
+            if is_interruption(error):
+                raise
+            # It is neither in nor counted.
+            self.gate.port.ledger.refuse_full[0]()
+
+    def _take(self, log_record: ReadWriteLogRecord) -> None:
         if TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
             return
         port = self.gate.port

@@ -32,6 +32,7 @@ LOADS = (
     "tests/test_file_load.py",
     "tests/test_exporters_load.py",
     "tests/test_context.py",
+    "tests/chaos",
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import select
+import stat
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -51,7 +53,7 @@ def write_lines(
 
     Behind Python's own streams it writes to the descriptor: a thread that waits for a full pipe must not hold the
     stream's lock, for which the interpreter's end would wait in vain. Lines of up to `PIECE_BYTES` are never mixed with
-    those of other processes.
+    those of other processes; in a file no line is.
 
     Args:
         stream: Anything with ``write`` and ``flush``.
@@ -74,11 +76,16 @@ def write_lines(
     if descriptor is None:
         on_written(len(lines))
         return
+    try:
+        # A file takes any line at once, and nobody waits for it.
+        most = sys.maxsize if stat.S_ISREG(os.fstat(descriptor).st_mode) else PIECE_BYTES
+    except OSError as error:
+        raise StreamFailure from error
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     written = 0
     for piece in _pieces(lines):
-        _write_piece(descriptor, poll, piece, may_wait)
+        _write_piece(descriptor, poll, piece, most, may_wait)
         written += len(piece)
         on_written(written)
 
@@ -96,7 +103,7 @@ def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
         yield piece
 
 
-def _write_piece(descriptor: int, poll: Any, piece: list[bytes], may_wait: Callable[[], bool]) -> None:
+def _write_piece(descriptor: int, poll: Any, piece: list[bytes], most: int, may_wait: Callable[[], bool]) -> None:
     # Only a piece that is a single long line can be torn.
     content = b"".join(piece)
     at = 0
@@ -106,7 +113,7 @@ def _write_piece(descriptor: int, poll: Any, piece: list[bytes], may_wait: Calla
                 raise TimeoutError("the stream takes nothing more")
             if poll.poll(POLL_SECONDS * 1000):
                 try:
-                    at += os.write(descriptor, content[at : at + PIECE_BYTES])
+                    at += os.write(descriptor, content[at : at + most])
                 except BlockingIOError:
                     # Another process was faster.
                     time.sleep(_BUSY_SECONDS)
