@@ -10,7 +10,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -21,10 +21,11 @@ from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import UNIT_BYTES, is_urgent
+from otelog._quiet import quiet_turn
 from otelog._record import COLUMNS, SLOT_BYTES, Source
 from otelog._severity import severity_range
 from otelog._stop import LONGEST_WAIT, Request, Stop
-from otelog._threads import LateStart, Lock, SimpleQueue, Thread, get_ident, join, start_thread
+from otelog._threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import safe_str
 
 RESTART_PAUSE = 0.1
@@ -130,7 +131,7 @@ class HandOff:
         self._batches: deque[_Batch] = deque()
         self._units = 0
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
-        self._delivering = Lock()
+        self._delivering = RLock()
         self._ending = False
         self.stalled = False
         self._thread: Thread | None = None
@@ -291,19 +292,8 @@ class HandOff:
         return thread is not None and thread.is_alive()
 
     def _deliver_here(self, deadline: float) -> bool:
-        if not self._delivering.acquire(timeout=_until(deadline)):
-            return False
-        me = get_ident()
-        mine = me in own_threads
-        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
-        try:
-            own_threads.add(me)
-            return self._deliver(deadline)
-        finally:
-            if not mine:
-                own_threads.discard(me)
-            detach(token)
-            self._delivering.release()
+        with quiet_turn(self._delivering, deadline) as ours:
+            return ours and self._deliver(deadline)
 
     # The hand-off's thread.
 

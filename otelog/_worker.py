@@ -14,7 +14,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.context import Context, attach, set_value
 
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
@@ -22,9 +22,10 @@ from otelog._fork import watch_pipeline
 from otelog._ledger import Ledger, Stats
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
+from otelog._quiet import quiet_turn
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
-from otelog._threads import LateStart, Lock, SimpleQueue, Thread, get_ident, join, start_thread
+from otelog._threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import Limits, safe_str
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Worker:
     def _start_anew(self) -> None:
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._stop = Stop()
-        self._draining = Lock()
+        self._draining = RLock()
         self._ended = Latch()
         # Whoever pops the entry may shut it down.
         self._first = [None]
@@ -317,19 +318,12 @@ class Worker:
         return sum(stats.dropped.values()) + stats.removed["invalid"] + self.queue.count()[1]
 
     def _drain_here(self, deadline: float) -> bool:
-        if not self._draining.acquire(timeout=min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)):
-            return False
-        me = get_ident()
-        token = attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
-        try:
-            own_threads.add(me)
+        with quiet_turn(self._draining, deadline) as ours:
+            if not ours:
+                return False
             drained = self._drain(1, deadline)
             self._notify()
             return drained
-        finally:
-            own_threads.discard(me)
-            detach(token)
-            self._draining.release()
 
     def _abandon(self) -> None:
         """Count what was not delivered in time; a late answer changes nothing any more."""

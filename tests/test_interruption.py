@@ -11,6 +11,7 @@ import dis
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,10 +29,12 @@ from opentelemetry.sdk.resources import Resource
 
 import otelog
 from otelog import _direct
-from otelog._capture import Gate, converting, current_span_context
+from otelog._capture import Gate, converting, current_span_context, own_threads
 from otelog._queue import _waiting
+from otelog._quiet import quiet_turn
 from otelog._record import SLOT_BYTES
 from otelog._sdk import RowMaker
+from otelog._threads import RLock, get_ident
 from otelog.handler import LoggingHandler
 from otelog.logger import Logger
 from tests.test_queue import Side
@@ -355,6 +358,36 @@ def test_a_lack_of_memory_at_any_allocation_costs_that_record_alone(make_way, be
         assert raised < 40
     finally:
         way.undo()
+
+
+def test_an_exception_in_work_of_our_own_leaves_no_lock_taken_and_no_thread_deaf():
+    """A flush that does the worker's work in its caller, and is cut off by Ctrl-C."""
+    lock = RLock()
+
+    def work() -> None:
+        with quiet_turn(lock, time.monotonic() + 1) as ours:
+            assert ours
+
+    def interrupt() -> int:
+        delivery_points = 0
+        for number in count():
+            tracer = Tracer(number)
+            with suppress(Interrupted):
+                tracer.run(work)
+                return delivery_points
+            assert tracer.point is not None
+            if tracer.point.delivers:
+                delivery_points += 1
+                assert get_ident() not in own_threads, tracer.point
+                assert not lock._is_owned(), tracer.point
+            own_threads.discard(get_ident())
+            if lock._is_owned():
+                lock.release()
+            attach(Context())
+        raise AssertionError
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(interrupt).result() > 10
 
 
 FIRED = 1_000
