@@ -238,6 +238,7 @@ def track(
             WARNING.
         event: Whether the record is an OpenTelemetry event of that name.
         span: Whether the work is a span too, with the fields as attributes, so that what is logged in it belongs to it.
+            In a generator that somebody else closes, it stays the current one where it began: nobody can reach that.
         logger: Whose record it is; by default the calling module's logger.
         fields: Attributes of the record.
 

@@ -87,6 +87,9 @@ class LoggingHandler(logging.Handler):
     `otelog.configure` installs one on the root logger. It takes no lock, and `flush` and `close` wait for nothing: the
     standard library calls them while it holds locks that an export could need. To wait, use `otelog.flush`.
 
+    Where several lead to one queue, or another handler hands on to it, a call is taken once, by the first that it comes
+    to. A copy leads where the handler does; one that is pickled, to the pipeline of the process that it comes to.
+
     Args:
         level: The least level it takes.
         processor: Whose queue; by default that of `otelog.configure`, also if that is called later.
