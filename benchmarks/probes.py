@@ -47,7 +47,7 @@ def _best_ns(statement: Callable[[int], object], loops: int = 100_000, repeats: 
 def _disabled() -> Figures:
     import otelog
 
-    otelog.configure(service_name="bench", endpoint=_DEAD_ENDPOINT, level="INFO")
+    otelog.configure(service_name="bench", endpoint=_DEAD_ENDPOINT, level="INFO", handle_exit=False)
     log, empty = otelog.get_logger("shop.checkout"), _Empty()
     return {
         "message_ns": _best_ns(lambda i: log.debug("cache miss")),
@@ -97,6 +97,7 @@ def _fill_queue(measure: Callable[[], int]) -> Figures:
             reserve_for_errors=0.0,
             schedule_delay_millis=10,
             timeout=600.0,
+            handle_exit=False,
         )
         log = otelog.get_logger("shop.checkout")
 

@@ -60,7 +60,7 @@ def split(lines: list[str]) -> tuple[list[str], list[dict[str, object]]]:
 
 def test_the_first_loss_is_told_at_once_and_further_ones_later() -> None:
     _, lines = run("""
-        otelog.configure(exporter=Refuser())
+        otelog.configure(exporter=Refuser(), handle_exit=False)
         lose(3)
         for _ in range(5):
             lose(2)
@@ -76,7 +76,7 @@ def test_what_was_kept_back_is_in_the_next_warning() -> None:
     _, lines = run("""
         import otelog._report as report
         report.INTERVAL = 0.0
-        otelog.configure(exporter=Refuser())
+        otelog.configure(exporter=Refuser(), handle_exit=False)
         lose(3)
         lose(2)
         lose(0)

@@ -279,12 +279,20 @@ def test_without_the_instrumentation_of_flask_it_says_what_to_install(server: OT
     assert "python -m pip install 'otelog[flask]'" in done.stderr
 
 
+TERMINATED_FROM_OUTSIDE = """
+import logging, os, subprocess, time
+logging.info('held')
+subprocess.run(['sh', '-c', f'kill {os.getpid()}'])
+time.sleep(60)
+"""
+
+
 @pytest.mark.parametrize(("said", "in_force"), [(None, "true"), ("false", "false")])
 def test_sigterm_delivers_what_is_held_unless_it_is_told_otherwise(
     server: OTLPServer, tmp_path: Path, said: str | None, in_force: str
 ) -> None:
     environ = {} if said is None else {"OTELOG_HANDLE_SIGTERM": said}
-    code = "import os, signal, logging; logging.info('held'); os.kill(os.getpid(), signal.SIGTERM)"
+    code = TERMINATED_FROM_OUTSIDE
     done = run(server, tmp_path, "--", "python", "-c", code, **environ)
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
     assert bodies(server) == ({"held": 1} if in_force == "true" else {})
@@ -292,7 +300,7 @@ def test_sigterm_delivers_what_is_held_unless_it_is_told_otherwise(
 
 def test_a_configuration_file_may_leave_sigterm_alone(server: OTLPServer, tmp_path: Path) -> None:
     write(tmp_path, "otelog.yaml", "handle_sigterm: false\n")
-    code = "import os, signal, logging; logging.info('held'); os.kill(os.getpid(), signal.SIGTERM)"
+    code = TERMINATED_FROM_OUTSIDE
     done = run(server, tmp_path, "--config", "otelog.yaml", "python", "-c", code)
     assert (done.returncode, bodies(server)) == (-signal.SIGTERM, {})
 
