@@ -29,7 +29,7 @@ PANELS = {f"{panel['id']} {panel['title']}": panel for panel in BOARD["panels"] 
 TARGETS = {f"{name} {target['refId']}": target for name, panel in PANELS.items() for target in panel["targets"]}
 BARE = {
     "6 Left by the dead A": "nobody is dead for five minutes here; tests/rules has the expression",
-    "19 Refused and failed D": "the Collector's queue is not full here",
+    "20 Refused and failed D": "the Collector's queue is not full here",
 }
 
 
