@@ -7,9 +7,8 @@ NO_PROXY with what is reached without. A name in small letters wins over the sam
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -72,7 +71,7 @@ def parse_proxy(url: str) -> Proxy:
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = f"Basic {b64encode(pair.encode()).decode()}"
+        authorization = f"Basic {b2a_base64(pair.encode(), newline=False).decode()}"
     return Proxy(parts.scheme == "https", host, port or _DEFAULT_PORTS[parts.scheme], authorization)
 
 
@@ -139,6 +138,9 @@ def _split(exceptions: str) -> Iterator[str]:
 
 
 def _read_address(text: str) -> object:
+    # Late: few need it, and its import is not free.
+    from ipaddress import ip_address
+
     try:
         return ip_address(text)
     except ValueError:
@@ -146,6 +148,8 @@ def _read_address(text: str) -> object:
 
 
 def _covers(named: str, address: object) -> bool:
+    from ipaddress import ip_network
+
     try:
         return address in ip_network(named, strict=False)
     except (ValueError, TypeError):

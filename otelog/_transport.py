@@ -333,7 +333,7 @@ class Transport(Exchanges):
             if self._proxy.authorization is not None:
                 self._headers["Proxy-Authorization"] = self._proxy.authorization
         self._uses_tls = self._secure or (self._proxy is not None and self._proxy.secure)
-        self._context = make_context(settings) if self._uses_tls else None
+        self._context = self._make_context() if self._uses_tls else None
         self._connection: DeadlineConnection | None = None
         self._answered = False
         """Whether this server has ever answered."""
@@ -413,13 +413,19 @@ class Transport(Exchanges):
             self._connection = factory(self._host, self._port, context=self._context, proxy=self._proxy)
         return self._connection
 
+    def _make_context(self) -> ssl.SSLContext:
+        if self._secure:
+            return make_context(self._settings)
+        # For the proxy alone, to whom nobody has to prove who we are.
+        return _tls.make_context(self._settings.certificate_file, None, None)
+
     def _renew_context(self) -> None:
         """Make the context again if gevent has put its own sockets in place since: the old one cannot wrap them."""
         if self._context is not None:
             import ssl
 
             if type(self._context) is not ssl.SSLContext:
-                self._context = make_context(self._settings)
+                self._context = self._make_context()
                 self._connection = None
 
     def _read_answer(self, connection: DeadlineConnection) -> Answer:

@@ -90,8 +90,9 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
 
     def _configure(self, **kwargs: Any) -> None:
         if is_chosen():
+            configurator, distro = read_chosen_setup()
             # Else the first configurator that is found would be taken, though the distro was chosen.
-            if not read_chosen_setup()[0]:
+            if distro == _OWN and not configurator:
                 choose_configurator(_OWN)
             # All the rest is the configurator's.
             return
