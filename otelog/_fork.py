@@ -8,6 +8,8 @@ import sys
 import weakref
 from typing import Any, Protocol
 
+# First of all, so that its hook comes before ours: what is the parent's is let go before anything begins anew.
+import otelog._inherited  # noqa: F401
 from otelog._capture import forget_threads
 from otelog._diagnostics import warn
 from otelog._end_time import END
