@@ -326,6 +326,10 @@ class Worker:
             drained = self._drain(1, deadline)
             self._notify()
             return drained
+        except Exception as error:
+            # As in the worker's own thread: what is under way is settled, and no caller is told by an exception.
+            self._recover(error)
+            return False
         finally:
             own_threads.discard(me)
             detach(token)
