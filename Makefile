@@ -29,6 +29,7 @@ bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
 soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m benchmarks.soak $(ARGS)
 	@$(PY) -m tests.ledger_load
+	@$(PY) -m tests.forks
 	@$(PY) -m tests.drills
 	@$(PY) -m tests.servers
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md

@@ -217,13 +217,17 @@ def has_ours(logger: logging.Logger) -> bool:
 
 def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
     """Returns whether a record that is brought to a foreign handler comes to otelog's, before or after."""
-    handled = find_handled(frame, record)
-    if handled is None:
-        return comes_otherwise(GATE, record, frame)
-    if GATE.once.knows(handled) or is_taken_on_its_way(GATE, record):
-        return True
-    GATE.once.watch()
-    GATE.once.remember(handled)
+    try:
+        handled = find_handled(frame, record)
+        if handled is None:
+            return comes_otherwise(GATE, record, frame)
+        if GATE.once.knows(handled) or is_taken_on_its_way(GATE, record):
+            return True
+        GATE.once.watch()
+        GATE.once.remember(handled)
+    except Exception as error:
+        # A record with values of other types than the standard library's.
+        warn("once", f"a record was not recognised: {type(error).__name__}; it may come twice")
     return False
 
 

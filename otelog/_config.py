@@ -150,6 +150,7 @@ class Settings(NamedTuple):
     proxy: str | None
     exporter: Any
     exporters: tuple[Entry, ...]
+    bisect_failed_exports: bool
     max_queue_size: int
     max_queue_bytes: int
     max_export_batch_size: int
@@ -210,6 +211,7 @@ class ProcessorSettings(NamedTuple):
     when_full: str
     block_timeout: float
     reserve_for_errors: float
+    bisect_failed_exports: bool
     warnings: tuple[str, ...]
 
 

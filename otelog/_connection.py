@@ -60,6 +60,8 @@ class DeadlineSocket:
         """Run one operation of the socket until it succeeds, fails or the time is used up."""
         while True:
             self._socket.settimeout(min(_require_time(self.time_left), POLL_INTERVAL))
+            if not self.is_ours():
+                raise OSError(errno.EBADF, "the application has closed the connection's descriptor")
             try:
                 return operation(*arguments)
             except TimeoutError as error:

@@ -19,11 +19,13 @@ from otelog._record import (
     COLUMNS,
     FIELD_BYTES,
     GIVEN_TIME_WINDOW_NS,
+    MOST_TIME_NS,
     OWN_CLOCK_WINDOW_NS,
     SLOT_BYTES,
     CodeSite,
     Source,
     Special,
+    find_times,
     next_time,
 )
 from otelog._severity import severity_range
@@ -269,6 +271,7 @@ class Encoder:
         resource_schema_url: Its schema URL, or "".
         attributes: What a record's attributes are.
         loki: Whether they go to Loki itself, in the form that it can keep: see `otelog._loki_form`.
+        now: Returns the time, nanoseconds since 1970, for a record whose own is not one; 0 if unknown.
 
     Thread safety: one thread at a time.
     """
@@ -280,8 +283,10 @@ class Encoder:
         attributes: AttributeBuilder = DEFAULT_ATTRIBUTES,
         *,
         loki: bool = False,
+        now: Callable[[], int] = int,
     ) -> None:
         self._attributes = attributes
+        self._now = now
         limits = attributes.limits
         self._loki: LokiForm | None = None
         if loki:
@@ -451,7 +456,7 @@ class Encoder:
         special = source if source.special else None
         base: Source = source.source if special is not None else source
         parts = [
-            self._times(source, time_ns, None if base.sdk is None else offset),
+            self._times(source, *find_times(time_ns, None if base.sdk is None else offset, self._now)),
             _encode_severity(base.severity_number, base.severity_text),
             _encode_context(context),
         ]
@@ -504,18 +509,22 @@ class Encoder:
             rest += encode_fields(fields, self._sdk_keys)
         size = len(rest) + _TIMES_SIZE
         head = self._lengths[size] if size < _TABLE else b"\x12" + varint(size)
+        if not (0 <= time_ns < MOST_TIME_NS and 0 <= observed_ns < MOST_TIME_NS):
+            raise _NotFastError
         self._sdk_append(head + self._times(source, time_ns, observed_ns) + rest)
 
-    def _times(self, source: Source | Special, time_ns: int, observed_ns: int | None) -> bytes:
+    def _times(self, source: Source | Special, time_ns: int, observed_ns: int) -> bytes:
         # A time of 0 is unknown, and stays so: then whoever stores the record goes by that of its observation.
-        stored_ns = time_ns or observed_ns or 0
+        stored_ns = time_ns or observed_ns
+        if not stored_ns:
+            return _pack_times(9, 0, 0x59, 0)
         if source.given_time:
             moved_ns = self._last_given_ns = next_time(stored_ns, self._last_given_ns, GIVEN_TIME_WINDOW_NS)
         else:
             moved_ns = self._last_ns = next_time(stored_ns, self._last_ns, OWN_CLOCK_WINDOW_NS)
         if not time_ns:
             return _pack_times(9, 0, 0x59, moved_ns)
-        return _pack_times(9, moved_ns, 0x59, moved_ns if observed_ns is None else observed_ns)
+        return _pack_times(9, moved_ns, 0x59, observed_ns or moved_ns)
 
     def _static_at(self, source: Source, code: CodeType, offset: int) -> bytes:
         # The address of the instruction, or nearly; so the code object itself is compared too.

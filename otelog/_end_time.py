@@ -67,6 +67,9 @@ class EndTime:
         """
         with self._lock:
             now = time.monotonic()
+            if self._depth and now - self._until > AFRESH:
+                # An exception from a signal handler has left it at its first or last instruction.
+                self._depth = 0
             if not self._depth and now - self._stopped > AFRESH:
                 self.renew()
             if most is None:

@@ -31,14 +31,19 @@ from functools import wraps
 from types import FrameType
 from typing import Any, NoReturn
 
+from otelog._capture import own_threads
 from otelog._diagnostics import warn
 from otelog._end_time import END
 from otelog._fork import Pipeline, end_all, find_pipelines
+from otelog._threads import get_ident, join, make_thread
 
 SIGTERM = signal.SIGTERM
 
 MAIN_THREAD_PATIENCE = 1.0
 """Seconds that a thread which has sent SIGTERM to its own process waits for the main thread to die of it."""
+
+OWN_THREAD_GRACE = 1.0
+"""Seconds beside what is left, for the books and the last metrics."""
 
 CHILD_GRACE = 1.0
 """Seconds that a child has for its own end, beside what it waits for deliveries: as much as is left to its parent."""
@@ -220,8 +225,16 @@ def _can_be_executed(path: Any) -> bool:
 
 def _deliver_last() -> None:
     """End everything: the process is about to. Never raises, but what a signal handler does."""
-    if _exits.active and any(one.has_work() for one in find_pipelines()):
+    if not _exits.active or not any(one.has_work() for one in find_pipelines()):
+        return
+    if get_ident() not in own_threads:
         end_all()
+        return
+    # An exporter, or a filter of one, ends the process: its thread cannot wait for itself, but count what is lost.
+    with contextlib.suppress(RuntimeError):
+        thread = make_thread(end_all, "otelog-end")
+        thread.start()
+        join(thread, END.left() + OWN_THREAD_GRACE)
 
 
 def _deliver_before_another_program() -> None:

@@ -45,10 +45,10 @@ FORK_PATIENCE = 1.0
 FIRST_GRACE, LONGEST_GRACE = 0.25, 1.0
 """Seconds that a fork waits at most for the answer to a call that is out; each call that is cut gives the next more."""
 
-END_PATIENCE = 0.3
+END_PATIENCE = 0.5
 """Seconds that a fork waits at most for the library's end, which takes it some milliseconds."""
 
-SHARED_PAUSE = 60.0
+SHARED_PAUSE = 10.0
 """Seconds in which no further fork waits for that, after it did not come: the application uses the library, too."""
 
 _TASKS = "/proc/self/task"
@@ -390,20 +390,19 @@ class _Library:
             # It has not been used in this process, or not since the fork before.
             return
         deadline = time.monotonic() + FORK_PATIENCE
-        tasks = _list_tasks()
         # Where the patience has ended, a thread that opens a transport may change the set meanwhile.
         with suppress(RuntimeError):
             for transport in list(self._transports):
                 transport.leave_library(deadline)
-        if tasks and time.monotonic() >= self._next_end:
-            self._end(tasks)
+        if time.monotonic() >= self._next_end and _can_see_threads():
+            self._end()
 
-    def _end(self, tasks: set[str]) -> None:
+    def _end(self) -> None:
         """End the library, so that the child has none of its descriptors, threads and locks."""
         _close(self._keeper)
         self._keeper = None
         patience_ends = time.monotonic() + END_PATIENCE
-        while _is_up(tasks):
+        while _is_up():
             if time.monotonic() >= patience_ends:
                 # The application uses it, too. It must not end in the middle of the fork.
                 self._next_end = time.monotonic() + SHARED_PAUSE
@@ -468,24 +467,13 @@ class _BlockingCall:
         return self._answer
 
 
-def _list_tasks() -> set[str]:
-    """Returns the ids of this process's threads, also of those that are not Python's; empty where none are told."""
-    try:
-        return set(os.listdir(_TASKS))
-    except OSError:
-        return set()
+def _can_see_threads() -> bool:
+    return os.path.isdir(_TASKS)
 
 
-def _is_up(before: set[str]) -> bool:
-    """Returns whether the library still runs, or is about to end.
-
-    Args:
-        before: The threads that there were when its last channel was still open.
-    """
-    for task in _list_tasks():
-        if task not in before:
-            # The one in which it ends, for all that can be seen.
-            return True
+def _is_up() -> bool:
+    """Returns whether the library still runs, or is about to end: it does that in one of its threads, too."""
+    for task in os.listdir(_TASKS):
         with suppress(OSError), open(f"{_TASKS}/{task}/comm") as file:
             if file.read().startswith(_CORE_THREADS):
                 return True

@@ -255,19 +255,32 @@ def make_pause(stop: StopSignal) -> Callable[[], None]:
 class ForeignLane:
     """Any exporter of the SDK's interface: what it answers is what is counted.
 
+    It gets texts as the application has logged them. A character that its store refuses, such as U+0000 in PostgreSQL's
+    texts, fails the whole batch unless the exporter takes it out, or `bisect` is set.
+
     Args:
         exporter: The exporter.
         make_readable: Turns rows into the SDK's ``ReadableLogRecord`` objects.
         name: Its name in the ledger.
+        bisect: Look for the records that a batch failed for, with at most 2·log₂n + 2 calls of ``export`` a batch. What
+            the exporter has written of a batch that it said had failed is written twice (and counted as `resent`).
     """
 
-    def __init__(self, exporter: LogRecordExporter, make_readable: Callable[[list[Any]], list[Any]], name: str) -> None:
+    def __init__(
+        self,
+        exporter: LogRecordExporter,
+        make_readable: Callable[[list[Any]], list[Any]],
+        name: str,
+        *,
+        bisect: bool = False,
+    ) -> None:
         kind = type(exporter)
         self.name = name
         self.component_type = f"{kind.__module__}.{kind.__qualname__}"
         self.endpoint: str | None = None
         self.exporter = exporter
         self._make_readable = make_readable
+        self._bisect = bisect
         self.on_exchange: OnExchange | None = None
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
@@ -275,11 +288,55 @@ class ForeignLane:
         tally = open_tally(rows, ledger, self.name)
         hold(tally)
         records = self._convert(rows, tally)
-        if records:
-            tally.settle(0, size, self._export(records))
+        if not records:
+            return
+        reason = self._export(records)
+        if reason is not None and self._bisect and len(records) == size > 1:
+            self._search(records, tally, stop)
+        else:
+            tally.settle(0, size, reason)
 
     def finish(self) -> None:
         """Nothing is ever left under way."""
+
+    def _search(self, records: list[Any], tally: BatchTally, stop: StopSignal) -> None:
+        """Find the records for which a batch failed; when the calls for it are used up, the rest is lost.
+
+        As with a 400 (see `otelog._delivery`): where the first part of a bad range is taken, the other part is bad; and
+        the first part is the smaller one because its refusal costs one call more.
+        """
+        # With each whether it was refused itself: else it may be the batch's failure that has passed meanwhile.
+        bad = [(0, len(records), True)]
+        # floor(2·log₂n) + 1, exactly: the calls that a search may add to the one that every batch has.
+        calls = (len(records) * len(records)).bit_length()
+
+        def take(start: int, stop_at: int) -> bool:
+            nonlocal calls
+            calls -= 1
+            tally.resend(stop_at - start)
+            if self._export(records[start:stop_at]) is not None:
+                return False
+            tally.settle(start, stop_at, None)
+            return True
+
+        while bad:
+            start, end, was_refused = bad.pop(max(range(len(bad)), key=lambda at: bad[at][1] - bad[at][0]))
+            if time.monotonic() >= stop.stop_deadline:
+                tally.settle(start, end, "shutdown_timeout")
+                continue
+            if end - start == 1 or not calls:
+                if was_refused or not calls or not take(start, end):
+                    tally.settle(start, end, "export_failed")
+                continue
+            middle = start + max(1, (end - start) * 3 // 8)
+            if take(start, middle):
+                bad.append((middle, end, False))
+                continue
+            bad.append((start, middle, True))
+            if not calls:
+                bad.append((middle, end, False))
+            elif not take(middle, end):
+                bad.append((middle, end, True))
 
     def _export(self, records: list[Any]) -> str | None:
         reason: str | None = "export_failed"

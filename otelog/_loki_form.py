@@ -21,13 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-from otelog._values import AnyValue, clean_text, to_any_value
+from otelog._values import TRUNCATED_KEY, AnyValue, clean_text, to_any_value
 
 NAMES_KEY = "otelog.names"
 RESOURCE_NAMES_KEY = "otelog.resource.names"
 """Attributes that tell the names of hashed ones: a JSON object, hashed to given."""
 
-TRUNCATED_KEY = "otelog.truncated"
 EVENT_KEY = "event_name"
 CUT = "…[cut]"
 """How a value ends that was shortened."""

@@ -333,6 +333,13 @@ OPTIONS: tuple[Option, ...] = (
         in_file=False,
     ),
     Option(
+        "bisect_failed_exports",
+        FLAG,
+        False,
+        "Where an exporter that is not otelog's says that a batch failed, look for the records that it failed for, "
+        "with at most 2·log₂n + 2 calls a batch: the others are delivered; what it had written of it comes twice.",
+    ),
+    Option(
         "max_queue_size",
         INTEGER,
         10_000,
@@ -532,6 +539,7 @@ PROCESSOR_OPTIONS: tuple[Option, ...] = (
     _BY_NAME["when_full"],
     _BY_NAME["block_timeout"],
     _BY_NAME["reserve_for_errors"]._replace(default=0.0),
+    _BY_NAME["bisect_failed_exports"],
 )
 
 EXPORTER_OPTIONS: tuple[Option, ...] = _OTLP_OPTIONS

@@ -20,7 +20,7 @@ queue gives Python's cyclic collector nothing to walk, and a record costs one ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -151,6 +151,31 @@ class SpanIds(NamedTuple):
 
 
 Fields = Mapping[str, Any]
+
+
+MOST_TIME_NS = 2**63 - 1_000_000_000
+"""No time is as late: stores count in 64 bits with a sign. Below it there is room for `next_time`."""
+
+
+def find_times(time_ns: Any, observed_ns: Any, now: Callable[[], int]) -> tuple[int, int]:
+    """Returns a record's time and when it was observed, as OTLP can say them: nanoseconds since 1970, 0 if unknown.
+
+    A time before 1970, of a clock that is wrong, is unknown, and so is one beyond `MOST_TIME_NS` or what is no number.
+    If neither is known the record was observed now; if the clock says no good time either, a store takes the time of
+    the record's arrival.
+    """
+    time_ns, observed_ns = _read_time(time_ns), _read_time(observed_ns)
+    if not time_ns and not observed_ns:
+        observed_ns = _read_time(now())
+    return time_ns, observed_ns
+
+
+def _read_time(time_ns: Any) -> int:
+    try:
+        number = int(time_ns)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if 0 < number < MOST_TIME_NS else 0
 
 
 OWN_CLOCK_WINDOW_NS = 1_000_000_000

@@ -74,7 +74,8 @@ _HINTS = {
     "queue_full": "Records come faster than they are exported: is the Collector reachable? Else raise max_queue_size.",
     "retry_exhausted": "The endpoint did not answer in time: is the Collector running there?",
     "shutdown_timeout": "The process ended before everything was delivered: raise shutdown_timeout.",
-    "too_large": "Single records are over max_request_bytes (or file_max_total_bytes), even if cut: raise it.",
+    "too_large": "Single records are over max_request_bytes, even if cut, or over file_max_total_bytes or what an "
+    "exporter of several may hold of max_queue_bytes: raise it.",
     "handoff_full": "One of several exporters is slower than records come; otelog.stats().exporters says which.",
     "rejected": "The endpoint refused them: see its answer above, or its own log.",
 }

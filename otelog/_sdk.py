@@ -27,6 +27,7 @@ from otelog._record import (
     Source,
     SpanIds,
     Special,
+    find_times,
     next_time,
 )
 from otelog._values import AnyValue, estimate_bytes, to_any_value
@@ -222,11 +223,12 @@ class ReadableMaker:
         base = source.source if isinstance(source, Special) else source
         sdk = base.sdk
         # A time of 0 is unknown, and stays so: then whoever stores the record goes by that of its observation.
-        unknown = time_ns == 0 and sdk is not None
-        moved_ns = self._next_time(source, offset if unknown else time_ns)
+        time_ns, observed_ns = find_times(time_ns, None if sdk is None else offset, time.time_ns)
+        stored_ns = time_ns or observed_ns
+        moved_ns = self._next_time(source, stored_ns) if stored_ns else 0
         record = LogRecord(
-            timestamp=0 if unknown else moved_ns,
-            observed_timestamp=moved_ns if unknown or sdk is None else offset,
+            timestamp=moved_ns if time_ns else 0,
+            observed_timestamp=observed_ns if time_ns and observed_ns else moved_ns,
             severity_text=base.severity_text,
             severity_number=_SEVERITIES[base.severity_number],
             body=build_body(message, arguments),

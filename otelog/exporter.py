@@ -41,6 +41,9 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
     Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;
     under any other processor it is an ordinary exporter.
 
+    To Loki itself (a path ``/otlp/v1/logs``, over HTTP) records go in the form that it can keep: see the README's "A
+    record in Loki".
+
     Args:
         endpoint: The full URL, ``http://localhost:4318/v1/logs`` by default; by gRPC ``http://localhost:4317``.
         protocol: "http/protobuf" (default) or "grpc", which needs ``otelog[grpc]``.
@@ -50,6 +53,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         certificate_file: PEM file of the authorities to trust instead of the system's.
         client_certificate_file: PEM file that proves who we are (mTLS).
         client_key_file: PEM file of its key.
+        proxy: URL of an HTTP proxy; "none": no proxy, whatever ``HTTPS_PROXY`` and the like say.
         max_request_bytes: Bound of a request before compression; a batch above it is split, a record above it cut.
         export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
         bisect_bad_request: Look for the records that a 400 is about, instead of losing the batch.
@@ -143,7 +147,8 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
 
     def make_encoder(self, resource: Mapping[str, Any], schema_url: str, attributes: AttributeBuilder) -> Encoder:
         """Return an encoder for the server that this exporter sends to."""
-        return Encoder(resource, schema_url, attributes, loki=self.protocol != "grpc" and is_loki(self.endpoint))
+        loki = self.protocol != "grpc" and is_loki(self.endpoint)
+        return Encoder(resource, schema_url, attributes, loki=loki, now=time.time_ns)
 
     def stats(self) -> ExporterStats:
         """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""

@@ -193,7 +193,10 @@ class LoggingHandler(logging.Handler):
                     span_context = span.get_span_context()
             if ids is not None and not _are_of(span_context, ids):
                 span_context = ids
-            time_ns = int(created * 1e9) or time.time_ns()
+            try:
+                time_ns = int(created * 1e9) or time.time_ns()
+            except (TypeError, ValueError, OverflowError):
+                time_ns = time.time_ns()
         except BaseException as error:
             if is_interruption(error, in_own_code=True):
                 raise
@@ -284,7 +287,7 @@ class LoggingHandler(logging.Handler):
         if ids is not None and _are_of(current_span_context(None)[0], ids):
             ids = None
         self.gate.port.capture(
-            int(record.created * 1e9) or time.time_ns(),
+            _find_time(record.created),
             source,
             message,
             arguments,
@@ -337,6 +340,14 @@ class LoggingHandler(logging.Handler):
             port.refuse_for_memory(_UNKNOWN, shortage)
 
 
+def _find_time(created: Any) -> int:
+    """Returns the time that a record says, in nanoseconds since 1970, or the present one where it says none."""
+    try:
+        return int(created * 1e9) or time.time_ns()
+    except (TypeError, ValueError, OverflowError):
+        return time.time_ns()
+
+
 def comes_otherwise(
     gate: Gate, record: logging.LogRecord, frame: FrameType | None, handler: LoggingHandler | None = None
 ) -> bool:
@@ -354,13 +365,13 @@ def comes_otherwise(
     if once.knows(record):
         return True
     handled = find_handled(frame, record)
-    if handled is None and not _is_of_another_process(record):
-        # Not on top of its own call, but later or in another thread.
-        is_taken = is_taken_on_its_way(gate, record, handler)
-        if is_taken and record.thread != get_ident() and is_being_handled_elsewhere(record):
+    is_own = _is_of_this_process(record)
+    # If not on top of its own call, then later or in another thread.
+    if handled is None and is_own is not False and is_taken_on_its_way(gate, record, handler):
+        if record.thread != get_ident() and is_being_handled_elsewhere(record):
             # The call itself is coming, with its trace.
             return True
-        if is_taken and record.created < once.complete_since and is_handed_on(frame):
+        if is_own and record.created < once.complete_since and is_handed_on(frame):
             # It may be forgotten, or be older than our memory.
             return True
     once.watch()
@@ -397,14 +408,15 @@ def leads_to(handler: logging.Handler, gate: Gate) -> bool:
     return isinstance(handler, LoggingHandler) and handler.gate is gate
 
 
-def _is_of_another_process(record: logging.LogRecord) -> bool:
+def _is_of_this_process(record: logging.LogRecord) -> bool | None:
+    """Returns whether a record was made in this process; None where it does not say."""
     if record.process is not None:
-        return record.process != _here.pid
-    # With logProcesses off its name is all that there is to tell; with that off as well, nothing.
-    module = sys.modules.get("multiprocessing")
-    own = "MainProcess" if module is None else module.current_process().name
+        return record.process == _here.pid
     name = getattr(record, "processName", None)
-    return name is not None and name != own
+    if name is None:
+        return None
+    module = sys.modules.get("multiprocessing")
+    return bool(name == ("MainProcess" if module is None else module.current_process().name))
 
 
 def name_of(error: BaseException) -> str:

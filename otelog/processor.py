@@ -59,6 +59,10 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         block_timeout: Seconds that a call waits at most under ``"block"``.
         reserve_for_errors: The part of the queue, 0 to 0.9, that only records at ERROR and above may fill.
         max_queue_bytes: Bound of the queue by estimated bytes.
+        bisect_failed_exports: Look for the records that a batch of an exporter that is not otelog's failed for.
+
+    Such an exporter gets texts as they were logged, with U+0000 and the like: what its store cannot keep costs it the
+    batch, unless it takes it out or `bisect_failed_exports` is set.
 
     What is not given comes from ``OTEL_BLRP_*``.
 
@@ -81,6 +85,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         block_timeout: float | None = None,
         reserve_for_errors: float | None = None,
         max_queue_bytes: int | None = None,
+        bisect_failed_exports: bool | None = None,
     ) -> None:
         settings = resolve_processor(
             {
@@ -92,6 +97,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
                 "when_full": when_full,
                 "block_timeout": block_timeout,
                 "reserve_for_errors": reserve_for_errors,
+                "bisect_failed_exports": bisect_failed_exports,
             }
         )
         for warning in settings.warnings:
@@ -329,7 +335,8 @@ def _make_lane(
     exporter = destination.exporter
     if isinstance(exporter, LaneMaker):
         return exporter.make_lane(LaneContext(name, resource, attributes, settings.export_timeout_millis / 1000))
-    return ForeignLane(exporter, ReadableMaker(resource, attributes).make, name)
+    readable = ReadableMaker(resource, attributes).make
+    return ForeignLane(exporter, readable, name, bisect=settings.bisect_failed_exports)
 
 
 def _find_name(destination: Destination, before: Sequence[Lane]) -> str:

@@ -34,6 +34,7 @@ class ConfigureOptions(TypedDict, total=False):
     proxy: str | None
     max_request_bytes: int | None
     exporter: LogRecordExporter | None
+    bisect_failed_exports: bool | None
     max_queue_size: int | None
     max_queue_bytes: int | None
     max_export_batch_size: int | None

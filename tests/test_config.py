@@ -141,6 +141,7 @@ CASES: dict[str, Case] = {
     "capture_non_propagating": Case(False, "false", False, BAD_FLAG),
     "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
+    "bisect_failed_exports": Case(True, "true", True, BAD_FLAG),
     "handle_sigterm": Case(True, "true", True, BAD_FLAG),
     "handle_exit": Case(False, "false", False, BAD_FLAG),
     "shutdown_timeout": Case(0, "9", 9.0, BAD_SECONDS, BAD_SECONDS_TEXT),
@@ -441,7 +442,9 @@ def test_an_unknown_option_is_told_with_the_nearest_name() -> None:
 
 
 def test_an_option_that_is_like_no_other_is_told_with_all_names() -> None:
-    with pytest.raises(ConfigurationError, match="unknown option 'zzz': known are block_timeout, .*when_full"):
+    with pytest.raises(
+        ConfigurationError, match="unknown option 'zzz': known are bisect_failed.*, block_timeout, .*when_full"
+    ):
         resolve({"zzz": 1}, {})
 
 

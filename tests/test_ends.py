@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from otelog.testing import OTLPServer, Reply
 from tests.test_lifecycle import (
+    CONFIGURE,
     DEADLINE,
     bodies_by_instance,
     check_receipt,
@@ -117,6 +121,33 @@ def test_what_cannot_be_delivered_is_counted(name: str, tmp_path: Path) -> None:
         _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == returncode
     check_receipt(err, 50)
+
+
+@pytest.mark.parametrize("where", ["worker", "filter"])
+def test_an_exporter_that_ends_the_process_loses_nothing_in_silence(where: str, tmp_path: Path) -> None:
+    script = f"""
+    from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+    class Deadly(LogRecordExporter):
+        def export(self, batch):
+            os._exit(3)
+        def force_flush(self, timeout_millis=0):
+            return True
+        def shutdown(self):
+            pass
+    if {where == "worker"}:
+        configure(exporter=Deadly(), shutdown_timeout=0.5)
+    else:
+        entry = {{"type": "otlp", "filter": lambda record: os._exit(3)}}
+        configure(exporters=[entry], shutdown_timeout=0.5)
+    for number in range(10):
+        log.info("a:%d", number)
+    time.sleep(600)
+    """
+    with OTLPServer() as server:
+        process = start(tmp_path, script, server.endpoint)
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 3
+    check_receipt(err, 10)
 
 
 def test_a_program_that_is_replaced_says_what_it_could_not_deliver(tmp_path: Path) -> None:
@@ -373,8 +404,9 @@ def test_a_signal_while_the_process_ends_waits_for_the_end_and_is_what_it_dies_o
 
 def test_what_was_there_is_put_back(tmp_path: Path) -> None:
     script = """
+    import subprocess
     names = {os: ("_exit", "abort", "execv", "execve", "kill", "killpg"),
-             signal: ("signal", "getsignal", "raise_signal", "pthread_kill")}
+             signal: ("signal", "getsignal", "raise_signal", "pthread_kill"), subprocess.Popen: ("kill",)}
     def look():
         return [getattr(module, name) for module in names for name in names[module]]
     before = look()
@@ -390,6 +422,54 @@ def test_what_was_there_is_put_back(tmp_path: Path) -> None:
     """
     with OTLPServer() as server:
         run(tmp_path, script, server)
+
+
+# Reloaders: `subprocess.run` and `subprocess.call` kill their child when the handler of SIGTERM raises SystemExit.
+
+CHILD = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+configure(schedule_delay_millis=60_000)
+log.info("child:0")
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("call", ["run", "call"])
+def test_a_reloader_that_is_told_to_end_lets_its_child_end_first(call: str, tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(CONFIGURE + CHILD, encoding="utf-8")
+    script = f"""
+    import subprocess
+    configure(handle_sigterm=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    subprocess.{call}([sys.executable, {str(tmp_path / "child.py")!r}])
+    """
+    with OTLPServer() as server:
+        process = start(tmp_path, script, server.endpoint)
+        terminate(process)
+        finish(process, code=7)
+        assert processes(server) == [once("child", 1)]
+
+
+def test_any_other_child_is_killed_as_ever(tmp_path: Path) -> None:
+    script = """
+    import subprocess
+    def die(*_):
+        sys.exit(7)
+    configure(handle_sigterm=True)
+    signal.signal(signal.SIGTERM, die)
+    tell = "import signal, time; signal.signal(15, lambda *_: print('told')); print('up', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-S", "-c", tell], stdout=subprocess.PIPE, text=True) as mine:
+        assert mine.stdout.readline() == "up\\n"
+        mine.kill()
+        assert (mine.wait(), mine.stdout.read()) == (-9, "")
+    shell = "trap 'echo told' TERM; echo ready; while :; do read line < /dev/zero; done"
+    subprocess.run(["/bin/sh", "-c", shell])
+    """
+    with OTLPServer() as server:
+        process = start(tmp_path, script, server.endpoint)
+        terminate(process)
+        assert finish(process, code=7) == ""
 
 
 # One time for everything.
@@ -437,6 +517,13 @@ def test_whatever_ends_a_process_shares_one_time(tmp_path: Path) -> None:
     assert min(took) > SHUTDOWN_TIMEOUT * 0.9
 
 
+@contextmanager
+def listening() -> Iterator[str]:
+    """A server that takes every connection and request, of every signal, and answers none; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
 def end_a_process(folder: Path, handler: str, pipelines: str) -> float:
     """Send SIGTERM to a process whose server takes requests and answers none; returns how long it took to end."""
     folder.mkdir()
@@ -457,8 +544,8 @@ def end_a_process(folder: Path, handler: str, pipelines: str) -> float:
     while not stopping.wait(0.05):
         pass
     """
-    with OTLPServer([Reply(fault="hang")] * 20) as server:
-        process = start(folder, script, server.endpoint)
+    with listening() as endpoint:
+        process = start(folder, script, endpoint)
         terminate(process)
         began = time.monotonic()
         _, err = process.communicate(timeout=DEADLINE)
@@ -467,3 +554,29 @@ def end_a_process(folder: Path, handler: str, pipelines: str) -> float:
     assert process.returncode == code, f"{handler}, {pipelines}: {err}"
     assert re.search(r'"shutdown_timeout": [12]\b', err) and "Traceback" not in err, f"{handler}, {pipelines}: {err}"
     return took
+
+
+def test_metrics_that_nobody_takes_cost_a_process_their_time_once(tmp_path: Path) -> None:
+    script = """
+    os.environ["OTEL_METRICS_EXPORTER"] = "otlp"
+    from opentelemetry import metrics
+    logs = {"type": "otlp", "endpoint": os.environ["LOGS"]}
+    configure(exporters=[logs], timeout=60.0)
+    while "Proxy" in type(metrics.get_meter_provider()).__name__:
+        time.sleep(0.01)
+    log.info("a:0")
+    assert otelog.shutdown()
+    print(time.monotonic(), flush=True)
+    """
+
+    def end() -> float:
+        with OTLPServer() as logs, listening() as endpoint:
+            process = start(tmp_path, f"    os.environ['LOGS'] = {logs.endpoint!r}" + script, endpoint)
+            out, _ = process.communicate(timeout=DEADLINE)
+            took = time.monotonic() - float(out)
+            assert process.returncode == 0
+            assert processes(logs) == [once("a", 1)]
+            return took
+
+    # They had 1.8 s in shutdown(), and have a last word of less than half a second.
+    assert min(end() for _ in range(3)) < 1.5

@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otelog
-from otelog import BatchLogRecordProcessor, OTLPLogExporter, providers
+from otelog import BatchLogRecordProcessor, OTLPLogExporter, _grpc, providers
 from otelog._answer import read_retry_delay
 from otelog._grpc import GrpcTransport
 from otelog._opening import LOGS_METHOD
@@ -452,6 +452,99 @@ def test_where_grpc_must_not_survive_a_fork_the_child_counts_its_loss_and_says_w
         assert done.returncode == 4
         assert "GRPC_ENABLE_FORK_SUPPORT=0; unset it" in done.stderr
         assert sorted(server.bodies) == ["parent after", "parent before"]
+
+
+def test_a_call_that_is_out_too_long_is_cut_by_a_fork_and_sent_again() -> None:
+    code = """
+import os, sys, time
+import otelog
+otelog.configure(endpoint=sys.argv[1], protocol="grpc", service_name="fork", timeout=50.0, export_timeout_millis=60000)
+log = otelog.get_logger("fork")
+log.info("parent")
+otelog.LoggingHandler().flush()
+sys.stdin.readline()
+began = time.monotonic()
+child = os.fork()
+if child == 0:
+    log.info("child")
+    os._exit(0 if otelog.shutdown(20.0) else 1)
+took = time.monotonic() - began
+assert otelog.flush(40.0)
+stats = otelog.stats()
+print(stats.exported, stats.resent, stats.outcome_unknown, took < 3.0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    with GrpcServer([Reply("UNAVAILABLE", hang=True)]) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, server.endpoint],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: server.calls)
+        said, _ = process.communicate("\n", timeout=60)
+        assert (process.returncode, said) == (0, "1 1 1 True\n")
+        assert sorted(server.bodies) == ["child", "parent"]
+
+
+def test_otelogs_own_thread_may_fork_while_its_call_is_out() -> None:
+    code = """
+import os, sys
+import otelog
+from otelog import providers
+
+def fork(ledger, last):
+    if not last and not children and ledger.read().in_flight == 0 and ledger.read().exported:
+        children.append(os.fork())
+        if children[0] == 0:
+            os._exit(0)
+        assert os.waitpid(children[0], 0)[1] == 0
+
+children = []
+providers.add_observer(fork)
+otelog.configure(endpoint=sys.argv[1], protocol="grpc", service_name="fork", max_export_batch_size=5)
+log = otelog.get_logger("fork")
+for number in range(50):
+    log.info("%d", number)
+assert otelog.flush(20.0)
+assert children
+"""
+    with GrpcServer() as server:
+        done = run(code, server.endpoint, PYTHONWARNINGS="ignore")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(server.bodies) == sorted(map(str, range(50)))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors cannot be seen")
+def test_a_child_has_no_descriptor_of_the_librarys() -> None:
+    code = """
+import os, sys
+import otelog
+before = len(os.listdir("/proc/self/fd"))
+otelog.configure(endpoint=sys.argv[1], protocol="grpc", service_name="fork")
+otelog.get_logger("fork").info("parent")
+assert otelog.flush(20.0)
+assert len(os.listdir("/proc/self/fd")) > before
+child = os.fork()
+if child == 0:
+    os._exit(len(os.listdir("/proc/self/fd")) - before)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    with GrpcServer() as server:
+        done = run(code, server.endpoint, PYTHONWARNINGS="ignore", OTEL_METRICS_EXPORTER="none")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_librarys_insides_are_as_they_are_known() -> None:
+    # Where they are not, forks wait longer, and children inherit more: see otelog/_grpc.py.
+    channel = grpc.insecure_channel("localhost:1")
+    try:
+        assert channel._call_state.managed_calls == 0
+        assert not channel._channel.check_connectivity_state(False)
+        if os.path.isdir(_grpc._TASKS):
+            assert _grpc._is_up()
+    finally:
+        channel.close()
 
 
 def test_the_library_is_only_imported_where_it_is_chosen_and_leaves_the_environment_as_it_was() -> None:

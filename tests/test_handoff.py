@@ -210,6 +210,21 @@ def test_large_records_are_bounded_by_their_bytes():
         check_books(processor.stats())
 
 
+def test_a_record_that_can_never_wait_for_an_exporter_is_no_sign_of_a_slow_one():
+    one, other = ExporterForTests(), ExporterForTests()
+    options = {"max_queue_size": 100, "max_queue_bytes": 100 * 1024 + 100 * 4096}
+    # More records in the same bytes: less of them for large ones.
+    with fan_out(named("one", one, max_queue_size=150), named("other", other), **options) as processor:
+        make_logger(processor).info("x" * 90 * 4096)
+        make_logger(processor).info("small")
+        wait_until(lambda: other.count == 2)
+        processor.force_flush(5_000)
+        stats = processor.stats()
+        check_books(stats)
+        books = stats.exporters["one"]
+        assert (books.exported, books.dropped["too_large"], books.dropped["handoff_full"]) == (1, 1, 0)
+
+
 def test_a_slow_exporter_is_waited_for_where_callers_are():
     slow, quick = ExporterForTests(pause=0.002), ExporterForTests()
     options = {"when_full": "block", "block_timeout": 5.0, "max_queue_size": 20, "max_export_batch_size": 5}

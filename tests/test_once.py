@@ -735,17 +735,28 @@ def test_what_a_foreign_handler_alone_takes_it_takes() -> None:
         assert sorted(bodies(flush_records(server))) == ["both", "by hand", "foreign"]
 
 
-@pytest.mark.parametrize("by_name", [False, True])
-def test_records_of_another_process_are_new(monkeypatch: pytest.MonkeyPatch, by_name: bool) -> None:
+def test_a_broken_record_raises_through_no_handler(capfd: pytest.CaptureFixture[str]) -> None:
+    with configured_alone() as server:
+        for handler in (ForeignHandler(), Passing(ForeignHandler()), Passing(otelog.LoggingHandler())):
+            add(handler)
+        record = logging.getLogger("shop").makeRecord("shop", 30, __file__, 1, "x", (), None)
+        record.lineno = []  # type: ignore[assignment]
+        logging.getLogger("shop").handle(record)
+        assert set(bodies(flush_records(server))) == {"x"}
+        assert otelog.stats().lost == 0
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("said", ["id", "name", "nothing"])
+def test_records_of_another_process_are_new(said: str, beside: bool) -> None:
     with configured_alone() as server:
         waiting: queue.Queue[Any] = queue.Queue()
-        add(logging.handlers.QueueHandler(waiting))
+        if beside:
+            add(logging.handlers.QueueHandler(waiting))
         logging.getLogger("shop").warning("own")
         record = logging.getLogger("shop").makeRecord("shop", 30, __file__, 1, "another's", (), None)
-        if by_name:
-            record.process, record.processName = None, "Worker-1"
-        else:
-            record.process = (record.process or 0) + 1
+        record.process = (record.process or 0) + 1 if said == "id" else None
+        record.processName = None if said == "nothing" else "Worker-1"
         waiting.put(pickle.loads(pickle.dumps(record)))
         with listening(waiting, otelog.LoggingHandler(), otelog.LoggingHandler()):
             wait_until(waiting.empty, 5, what="the listener")

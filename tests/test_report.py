@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from otelog._ledger import Ledger
+from otelog._report import describe_losses, list_losses
 from otelog.testing import OTLPServer, Reply
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,3 +184,35 @@ def test_refusals_are_told_with_what_to_do() -> None:
     assert all("raise max_queue_size" in warning for warning in warnings)
     assert list(receipt["reasons"]) == ["queue_full"]  # type: ignore[call-overload]
     assert receipt["created"] == 10 == int(str(receipt["exported"])) + int(str(receipt["lost"]))
+
+
+def test_what_is_too_large_for_the_queue_is_told_apart_from_what_is_for_a_request() -> None:
+    _, lines = run("""
+        otelog.configure(max_queue_size=10, max_queue_bytes=20_000, endpoint="http://127.0.0.1:9", timeout=0.1)
+        log.info("x" * 100_000)
+        log.info("x" * 100_000)
+        otelog.shutdown(timeout=0.1)
+        stats = otelog.stats()
+        assert (stats.created, stats.refused["too_large"], stats.refused["queue_full"]) == (2, 2, 0), stats
+    """)
+    warnings, (receipt,) = split([line for line in lines if "answered" not in line])
+    assert receipt["reasons"] == {"too_large": 2}
+    assert receipt["truncated"] == 0
+    assert all("max_queue_bytes" in line for line in warnings)
+
+
+def test_a_reason_of_two_kinds_counts_both() -> None:
+    ledger = Ledger()
+    ledger.open_exporter("otlp")
+    ledger.refuse("too_large", "info")
+    ledger.begin_move()
+    ledger.take(2, 2)
+    ledger.accept(2)
+    ledger.enter("otlp", 2)
+    ledger.end_move()
+    ledger.settle("otlp", 0, [("too_large", "info"), ("too_large", "info")])
+    assert list_losses(ledger.read()) == {"too_large": 3}
+    assert "max_request_bytes" in describe_losses(ledger.read(), 3)
+    ledger.refuse("too_large", "info")
+    ledger.refuse("too_large", "info")
+    assert "max_queue_bytes" in describe_losses(ledger.read(), 2)

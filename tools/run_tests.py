@@ -49,9 +49,10 @@ CORE = (
     "tests/test_processor.py",
 )
 OLDEST_SDK = ("opentelemetry-api==1.39.*", "opentelemetry-sdk==1.39.*", "opentelemetry-proto==1.39.*")
-OLDEST_EXTRAS = "zstd,metrics,config"
-# The tests' own needs there; the extra "test" wants newer instrumentations.
+CORE_EXTRAS = "zstd,metrics,config"
+# The tests' own needs there; the extra "test" ties OpenTelemetry's releases to more than the SDK.
 CORE_NEEDS = ("hypothesis", "pytest", "trustme")
+NEWEST_SDK = ("opentelemetry-proto", "opentelemetry-instrumentation-logging")
 # What OpenTelemetry's releases pin themselves, each in its own way.
 TIED_TO_SDK = ("opentelemetry-", "protobuf==", "googleapis-common-protos==", "wrapt==")
 # What the tests against the real servers run: they, and the programs that check their configurations.
@@ -250,7 +251,7 @@ def oldest_sdk(tally: Tally) -> None:
     """Run what touches the SDK on the oldest that is allowed."""
     try:
         packages = (*OLDEST_SDK, *CORE_NEEDS)
-        interpreter = make_venv(Path(sys.executable), "oldest-sdk", OLDEST_EXTRAS, packages, pinned=False)
+        interpreter = make_venv(Path(sys.executable), "oldest-sdk", CORE_EXTRAS, packages, pinned=False)
     except subprocess.CalledProcessError as error:
         tally.add(f"environment for the oldest SDK ({error})", 0, 1, 0.0)
         return
@@ -262,7 +263,8 @@ def newest_sdk(tally: Tally) -> None:
     """Run what touches the SDK on the newest that the index has."""
     try:
         # What was the newest yesterday is not taken again.
-        interpreter = make_venv(Path(sys.executable), NEWEST, pinned=False, made_on=time.strftime("%Y-%m-%d"))
+        day, packages = time.strftime("%Y-%m-%d"), (*NEWEST_SDK, *CORE_NEEDS)
+        interpreter = make_venv(Path(sys.executable), NEWEST, CORE_EXTRAS, packages, pinned=False, made_on=day)
     except subprocess.CalledProcessError as error:
         tally.add(f"environment for the newest SDK ({error})", 0, 1, 0.0)
         return

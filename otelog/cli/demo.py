@@ -167,6 +167,8 @@ class Run:
         if self._endpoint is None:
             # A developer's own settings (another endpoint, a disabled SDK) would spoil the run against our receiver.
             environment = {name: value for name, value in environment.items() if not name.startswith("OTEL")}
+            # Nor need a proxy of the environment lead to this machine's own loopback.
+            environment["OTELOG_PROXY"] = "none"
         return environment
 
     def _watch(self) -> None:

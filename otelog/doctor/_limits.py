@@ -17,7 +17,8 @@ _ADVICE = {
     "invalid": "see standard error for what the callback raised",
     "too_large, refused": "raise max_queue_bytes, or log less in one record: this one alone is over it",
     "encode_error": "see standard error for the values that could not be encoded",
-    "too_large": "raise max_request_bytes (and the server's own limit), or log fewer fields in one record",
+    "too_large": "raise max_request_bytes and the server's own limit (max_queue_bytes where there are several "
+    "exporters), or log fewer fields in one record",
     "rejected": "see the endpoint's answer on standard error, or its own log",
     "retry_exhausted": "is the endpoint reachable? else raise export_timeout_millis",
     "export_failed": "the exporter that was given to otelog said so: see its own log",

@@ -91,7 +91,12 @@ def _check_choice(kind: str, names: tuple[str, ...], variable: str, variables: M
             "warning",
             f"packages.several_{kind}s",
             list_names(names),
-            f"are all installed, and opentelemetry-instrument takes the first {kind} that it finds",
+            "are all installed: under opentelemetry-instrument "
+            + (
+                "otelog leaves the process to the others, unless it is chosen"
+                if "otelog" in names
+                else f"the first {kind} that it finds is taken"
+            ),
             f"set {variable}={'otelog' if 'otelog' in names else names[0]}, or uninstall the others",
         )
 

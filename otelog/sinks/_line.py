@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -15,7 +16,16 @@ from typing import Any
 from otelog._attributes import build_body, find_site
 from otelog._encode import MOST_CACHED_KEYS, MOST_CACHED_SITES, MOST_FIELDS, PAUSE_EVERY, gives_all_attributes
 from otelog._lane import LaneContext
-from otelog._record import COLUMNS, GIVEN_TIME_WINDOW_NS, OWN_CLOCK_WINDOW_NS, CodeSite, Source, Special, next_time
+from otelog._record import (
+    COLUMNS,
+    GIVEN_TIME_WINDOW_NS,
+    OWN_CLOCK_WINDOW_NS,
+    CodeSite,
+    Source,
+    Special,
+    find_times,
+    next_time,
+)
 from otelog._severity import severity_range
 from otelog._threads import find_thread_name
 from otelog._values import HIDDEN, MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
@@ -384,9 +394,9 @@ class LineRenderer:
                     del attributes[key]
         else:
             site = _take_site(attributes)
-        if base.sdk is not None:
-            # Without a time of its own it has that of its observation.
-            time_ns = time_ns or offset
+        known_ns, observed_ns = find_times(time_ns, None if base.sdk is None else offset, time.time_ns)
+        # Without a time of its own it has that of its observation.
+        time_ns = known_ns or observed_ns
         line = build_line(
             time_ns=self._next_time(source, time_ns) if time_ns else 0,
             level=level_name(base.severity_number, base.severity_text),

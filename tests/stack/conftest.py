@@ -23,6 +23,10 @@ START_ATTEMPTS = 3
 class Collector(Process):
     """The Collector, and what is in its file."""
 
+    def complaints(self) -> list[str]:
+        """What it has said that is more than information."""
+        return [line for line in self._output.read_text(errors="replace").splitlines() if "\tinfo\t" not in line]
+
     def records(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Every record in the file, with its resource; one line holds a whole batch."""
         with self.file.open(encoding="utf-8") as lines:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry._logs import LogRecord, SeverityNumber, get_logger_provider
 
 import otelog
 from tests.corpus import HOSTILE
@@ -36,8 +37,8 @@ VALUES = [
 ]
 """Odd and usual names, alone and beside each other, and values for them."""
 
-COUNTS = (80, 90, *range(95, 125), 128, 140, 300)
-LENGTHS = (57_000, *range(58_000, 66_000, 250), 70_000, 400_000)
+COUNTS = (80, 90, *range(95, 125), 128, 140, 300, 600)
+LENGTHS = (57_000, *range(58_000, 66_000, 250), 70_000, 400_000, 1_000_000, 1_100_000, 2_000_000)
 """Around the limits: numbers of fields, and lengths of one."""
 
 
@@ -97,21 +98,33 @@ def sizes(log: Any) -> Iterator[None]:
         yield
 
 
+def places(log: Any) -> Iterator[None]:
+    """Odd names in a scope, and fields beside those of the scope and the resource."""
+    scope: Fields = {"ключ": 1, "a.b": 2, "a_b": 3, "c": "x" * 5000, "_": 4}
+    logger = get_logger_provider().get_logger("places", "1.0", attributes=scope)
+    fields: list[Fields] = [{}, {"ключ": 5, "c": 6}, {"host.name": 7, "region": 8, "страна": 9}, {"a.b": {"c": 10}}]
+    for number, one in enumerate(fields):
+        attributes = {"number": number, **one}
+        logger.emit(LogRecord(body="record", severity_number=SeverityNumber.INFO, attributes=attributes))
+        log.info("record", **{**attributes, "number": number + len(fields)})
+        yield
+
+
 def hostile(log: Any) -> Iterator[None]:
-    """Every value of the corpus as a field, an argument, a message, a name, and beside usual records."""
+    """Every value of the corpus in every place, each with a neighbour that has the number after its own."""
     number = 0
     for name, make in HOSTILE:
-        for way in ("field", "argument", "message", "name", "event"):
-            if way == "field":
-                log.info("record", number=number, value=make(), case=name)
-            elif way == "argument":
-                log.info("record %s", make(), number=number, case=name)
-            elif way == "message":
-                log.info(make(), number=number, case=name)
-            elif way == "name":
-                log.info("record", number=number, case=name, inside={"value": make()})
-            else:
-                log.event("case.tried", number=number, case=name, value=make())
+        ways: list[Callable[[Any, Fields], object]] = [
+            lambda value, fields: log.info("record", value=value, **fields),
+            lambda value, fields: log.info("record", inside={"value": value}, **fields),
+            lambda value, fields: log.event("case.tried", value=value, **fields),
+        ]
+        # Its text would have no end.
+        if name != "list sharing its parts":
+            ways += [lambda value, fields: log.info("record %s", value, **fields)]
+            ways += [lambda value, fields: log.info(value, **fields)]
+        for way in ways:
+            way(make(), {"number": number, "case": name})
             log.info("neighbour", number=number + 1)
             number += 2
             yield
@@ -124,13 +137,12 @@ def main(endpoint: str, name: str, kind: str) -> None:
         when_full="block",
         block_timeout=60.0,
         export_timeout_millis=60_000,
-        max_attributes=400,
+        max_attributes=1000,
     )
     otelog.get_logger("tests.corpus")
     log = otelog.get_logger("odd")
-    for _ in {"names": names, "neighbours": neighbours, "events": events, "sizes": sizes, "hostile": hostile}[kind](
-        log
-    ):
+    kinds = (names, neighbours, events, sizes, places, hostile)
+    for _ in {one.__name__: one for one in kinds}[kind](log):
         pass
     delivered = otelog.shutdown(timeout=60.0)
     stats = otelog.stats()

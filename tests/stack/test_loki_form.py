@@ -84,13 +84,13 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     yield from start(tmp_path_factory.mktemp("ours"), {})
 
 
-def send(ways: Ways, way: str, kind: str) -> tuple[str, list[Entry]]:
+def send(ways: Ways, way: str, kind: str, **environ: str) -> tuple[str, list[Entry]]:
     """Send records of a kind one way; returns the service's name, and what Loki then has of it, oldest first."""
     name = f"{kind}-{way}-{time.time_ns()}"
     done = subprocess.run(
         [sys.executable, "-m", "tests.stack.odd_sender", ways.endpoints[way], name, kind],
         cwd=ROOT,
-        env={**os.environ, "OTEL_METRICS_EXPORTER": "none"},
+        env={**os.environ, "OTEL_METRICS_EXPORTER": "none", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -119,12 +119,13 @@ def form_of(entry: Entry) -> tuple[str, dict[str, str]]:
     return entry.line, {name: value for name, value in entry.metadata.items() if name not in OF_THE_WAY}
 
 
-def send_both_ways(ways: Ways, kind: str) -> list[Entry]:
-    """Send records both ways; they arrive in one form, which is returned with that of the Collector."""
-    _, by_collector = send(ways, "collector", kind)
-    _, directly = send(ways, "direct", kind)
+def send_both_ways(ways: Ways, kind: str, **environ: str) -> list[Entry]:
+    """Send records both ways; they arrive in one form. Returns those that came by the Collector."""
+    _, by_collector = send(ways, "collector", kind, **environ)
+    _, directly = send(ways, "direct", kind, **environ)
     for one, other in zip(by_collector, directly, strict=True):
         assert form_of(one) == form_of(other)
+    assert ways.collector.complaints() == []
     return by_collector
 
 
@@ -156,6 +157,33 @@ def test_one_odd_name_among_a_thousand_records_costs_none(stock: Ways) -> None:
     entries = send_both_ways(stock, "neighbours")
     assert [entry.metadata["number"] for entry in entries] == [str(number) for number in range(1001)]
     assert entries[500].metadata[odd_name("ключ")] == "значение"
+
+
+def test_odd_names_of_a_resource_and_of_a_scope_cost_no_record_and_take_no_place(stock: Ways) -> None:
+    resource = {"страна": "рубль", "_": "x", "region": "eu", "host.name": "h", "host-name": "i", "long": "y" * 9000}
+    given = ",".join(f"{name}={value}" for name, value in resource.items())
+    entries = send_both_ways(stock, "places", OTEL_RESOURCE_ATTRIBUTES=given)
+    assert (stock.discarded(), stock.failed()) == (0, 0)
+    assert len(entries) == 8
+    by_number = {int(entry.metadata["number"]): entry for entry in entries}
+    for number, entry in by_number.items():
+        names = json.loads(entry.metadata["otelog_resource_names"])
+        assert sorted(names.values()) == ["_", "host-name", "host.name", "страна"]
+        held = {name: entry.metadata[key] for key, name in names.items()}
+        assert held == {name: resource[name] for name in held}
+        assert (entry.metadata["region"], entry.metadata["long"]) == ("eu", "y" * 1016 + "…[cut]")
+        if number < 4:
+            assert entry.metadata[odd_name("ключ", "scope_")] == "1"
+            assert {entry.metadata[odd_name(name, "scope_")] for name in ("a.b", "a_b")} == {"2", "3"}
+    assert [field(by_number[number], "c") for number in (1, 5)] == ["6", "6"]
+    assert [[field(by_number[n], name) for name in ("host.name", "region", "страна")] for n in (2, 6)] == [
+        ["7", "8", "9"]
+    ] * 2
+    name = entries[0].labels["service_name"]
+    done = CliRunner().invoke(
+        otelog, ["query", "--loki", stock.loki.url, "--service", name, "--where", "страна=рубль", "--count"]
+    )
+    assert done.stdout.split() == ["8"]
 
 
 @pytest.mark.parametrize("way", ["collector", "direct"])
@@ -224,6 +252,10 @@ def test_what_is_over_the_limits_is_cut_and_named_and_what_is_not_is_whole(stock
 
 def test_our_own_loki_and_collector_have_more_room(ours: Ways) -> None:
     _, entries = send(ours, "collector", "sizes")
-    assert (ours.discarded(), ours.failed()) == (0, 0)
-    assert [entry for entry in entries if "otelog_truncated" in entry.metadata] == []
-    assert max(len(entry.metadata.get("gen_ai_answer", "")) for entry in entries) == 400_000
+    assert (ours.discarded(), ours.failed(), ours.collector.complaints()) == (0, 0, [])
+    cut = [entry for entry in entries if "otelog_truncated" in entry.metadata]
+    assert [json.loads(entry.metadata["otelog_truncated"])[0] for entry in cut] == ["f490", *["gen_ai.answer"] * 2]
+    assert int(cut[0].metadata["dropped_attributes_count"]) == 600 - 490 + len(PLACE)
+    answers = [len(entry.metadata["gen_ai_answer"]) for entry in entries if "after" in entry.metadata]
+    assert answers[:-2] == list(LENGTHS[:-2])
+    assert all(800_000 < length < 1_000_000 for length in answers[-2:])
