@@ -452,8 +452,8 @@ class Transport(Exchanges):
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 
     def _explain(self, error: Exception, *, sent: bool) -> TransportFailure:
-        from http.client import BadStatusLine, HTTPException
-
+        # Imported with the connection; where that has failed, for want of a descriptor say, this would fail as well.
+        http: Any = sys.modules.get("http.client")
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -468,9 +468,9 @@ class Transport(Exchanges):
                 said, retryable, sent = refusal, False, False
         elif isinstance(cause, TimeoutError):
             said = "no complete answer in time" if sent else f"no connection in time ({said})"
-        elif isinstance(cause, BadStatusLine) and not isinstance(cause, ConnectionError):
+        elif http and isinstance(cause, http.BadStatusLine) and not isinstance(cause, ConnectionError):
             said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
-        elif not isinstance(cause, (OSError, HTTPException)):
+        elif not isinstance(cause, (OSError, *([http.HTTPException] if http else ()))):
             said, retryable = f"{type(cause).__name__}: {said}", False
         if self._secure and retryable and not self._answered and _is_hang_up(cause):
             # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.

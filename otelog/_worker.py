@@ -19,6 +19,7 @@ from opentelemetry.context import Context, attach, set_value
 from otelog._capture import NEVER, Port, own_threads, wake_threshold
 from otelog._diagnostics import warn
 from otelog._fork import watch_pipeline
+from otelog._interruption import is_interruption
 from otelog._ledger import Ledger, Stats
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
@@ -321,9 +322,17 @@ class Worker:
         with quiet_turn(self._draining, deadline) as ours:
             if not ours:
                 return False
-            drained = self._drain(1, deadline)
-            self._notify()
-            return drained
+            try:
+                drained = self._drain(1, deadline)
+                self._notify()
+                return drained
+            except Exception as error:
+                # As in the worker's own thread: what is under way is settled. No caller is told by an exception, but
+                # one of its own signal handlers'.
+                self._recover(error)
+                if is_interruption(error):
+                    raise
+                return False
 
     def _abandon(self) -> None:
         """Count what was not delivered in time; a late answer changes nothing any more."""
