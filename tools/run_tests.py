@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,14 @@ OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 APART = ("tests/stack", "tests/servers")
 # The command line's screen, the Collector and the application servers hardly depend on the Python version, and take
 # long.
-MAIN_VERSION_ONLY = ("tests/stack", "tests/servers", "tests/cli")
+MAIN_VERSION_ONLY = (
+    "tests/stack",
+    "tests/servers",
+    "tests/cli",
+    "tests/chaos",
+    "tests/differential",
+    "tests/test_forks.py",
+)
 # Without coverage: millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
 LOADS = (
     "tests/test_ledger.py",
@@ -34,6 +42,8 @@ LOADS = (
     "tests/test_context.py",
     "tests/chaos",
 )
+# With a tracer of their own.
+TRACED = ("tests/test_interruption.py",)
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")
 # Run by `make soak`: what the index has today must not decide whether a change of ours is right.
@@ -89,8 +99,16 @@ def run_linter(tally: Tally, *arguments: str) -> None:
     tally.add(" ".join(arguments), 1 - failed, failed, time.monotonic() - started)
 
 
-def run_pytest(tally: Tally, name: str, command: list[str], **environ: str) -> None:
-    """Run a pytest command and count its tests from its own report."""
+def run_pytest(tally: Tally, name: str, command: list[str], *, apart: bool = False, **environ: str) -> None:
+    """Run a pytest command and count its tests from its own report.
+
+    Args:
+        tally: Where they are counted.
+        name: What it is called.
+        command: Without the options that are the same for all.
+        apart: Keep its output together, as something else runs beside it.
+        environ: Variables beside this process's own.
+    """
     say(f"{name} ...")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
@@ -99,9 +117,14 @@ def run_pytest(tally: Tally, name: str, command: list[str], **environ: str) -> N
             [*command, "--quiet", f"--junitxml={report}", f"--basetemp={folder}/tmp"],
             cwd=ROOT,
             env={**os.environ, **environ},
+            stdout=subprocess.PIPE if apart else None,
+            stderr=subprocess.STDOUT if apart else None,
             check=False,
         )
         passed, failed = count_tests(report)
+    if done.stdout:
+        sys.stdout.buffer.write(done.stdout)
+        sys.stdout.flush()
     # A crash or an empty run leaves no failed test behind; it must not look like success.
     if done.returncode != 0 and not failed:
         failed = 1
@@ -127,17 +150,31 @@ def lint(tally: Tally) -> None:
 
 
 def unit(tally: Tally) -> None:
-    """Run the unit tests, then most of them again for the report of branch coverage."""
-    run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", *_without(APART + LOADS)])
+    """Run the unit tests, and beside them most of them again for the report of branch coverage."""
+    # They wait more than they compute.
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(measure_coverage)
+        run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", *_without(APART + LOADS)])
+        print(report.result(), flush=True)
+
+
+def measure_coverage() -> str:
+    """Run most of the unit tests with coverage; returns its report.
+
+    It decides nothing: a tracer changes what some tests look at (signals, exits, timing).
+    """
     with tempfile.TemporaryDirectory(prefix="otelog-coverage-") as folder:
         environ = {**os.environ, "COVERAGE_FILE": f"{folder}/data"}
-        # Only a report: a tracer changes what some tests look at (signals, exits, timing), so it decides nothing.
-        quiet = ["-m", "pytest", "--quiet", *_without(("tests/cli", *APART, *LOADS))]
+        quiet = ["-m", "pytest", "--quiet", *_without(("tests/cli", *APART, *LOADS, *TRACED))]
+        text = ""
         for arguments in (["run", *quiet], ["combine", "--quiet"], ["report"]):
-            output = None if arguments == ["report"] else subprocess.DEVNULL
-            command = [sys.executable, "-m", "coverage", *arguments]
+            command = ["nice", sys.executable, "-m", "coverage", *arguments]
             with contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run(command, cwd=ROOT, env=environ, stdout=output, stderr=output, timeout=900, check=False)
+                done = subprocess.run(
+                    command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=900, check=False
+                )
+                text = done.stdout
+    return text
 
 
 def _without(paths: tuple[str, ...]) -> list[str]:
@@ -242,9 +279,13 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
     """Run the unit tests on the other Pythons."""
     if not interpreters:
         say("no other Python of 3.10 to 3.13 was found")
-    for version, interpreter in interpreters.items():
-        command = [str(interpreter), "-m", "pytest", *(f"--ignore={folder}" for folder in MAIN_VERSION_ONLY)]
-        run_pytest(tally, f"unit tests on Python {version}", command, OTELOG_TESTS_BRIEF="1")
+    # Two at a time, and the oldest SDK after them: they wait more than they compute.
+    with ThreadPoolExecutor(2) as pool:
+        for version, interpreter in interpreters.items():
+            command = [str(interpreter), "-m", "pytest", *(f"--ignore={folder}" for folder in MAIN_VERSION_ONLY)]
+            name = f"unit tests on Python {version}"
+            pool.submit(run_pytest, tally, name, command, apart=True, OTELOG_TESTS_BRIEF="1")
+        pool.submit(oldest_sdk, tally)
 
 
 def oldest_sdk(tally: Tally) -> None:
@@ -256,7 +297,7 @@ def oldest_sdk(tally: Tally) -> None:
         tally.add(f"environment for the oldest SDK ({error})", 0, 1, 0.0)
         return
     command = [str(interpreter), "-m", "pytest", *CORE]
-    run_pytest(tally, "what touches the SDK, on the oldest SDK", command, OTELOG_TESTS_BRIEF="1")
+    run_pytest(tally, "what touches the SDK, on the oldest SDK", command, apart=True, OTELOG_TESTS_BRIEF="1")
 
 
 def newest_sdk(tally: Tally) -> None:
@@ -295,7 +336,6 @@ def main() -> int:
     if "servers" in steps:
         servers(tally)
     if "matrix" in steps:
-        oldest_sdk(tally)
         matrix(tally, interpreters)
     if NEWEST in steps:
         newest_sdk(tally)
