@@ -424,6 +424,24 @@ def test_what_was_there_is_put_back(tmp_path: Path) -> None:
         run(tmp_path, script, server)
 
 
+def test_a_module_that_is_loaded_again_knows_what_is_in_place(tmp_path: Path) -> None:
+    script = """
+    import importlib
+    configure(handle_sigterm=True, schedule_delay_millis=60_000)
+    places = os._exit, signal.signal
+    for name in ("_end_time", "_fork", "_ends", "providers"):
+        importlib.reload(sys.modules[f"otelog.{name}"])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    log.info("a:0")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert (os._exit, signal.signal) == places
+    signal.raise_signal(signal.SIGTERM)
+    """
+    with OTLPServer() as server:
+        run(tmp_path, script, server, code=-signal.SIGTERM)
+        assert processes(server) == [once("a", 1)]
+
+
 # Reloaders: `subprocess.run` and `subprocess.call` kill their child when the handler of SIGTERM raises SystemExit.
 
 CHILD = """
