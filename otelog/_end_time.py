@@ -112,5 +112,5 @@ class EndTime:
         return True
 
 
-END = EndTime()
-"""Of this process."""
+END: EndTime = globals().get("END") or EndTime()
+"""Of this process; the same when this module is loaded again."""

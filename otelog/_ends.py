@@ -84,19 +84,25 @@ class _Replaced:
         self._places.clear()
 
 
-_exits, _signals = _Replaced(), _Replaced()
-
-
 class _Sigterm:
     """What the application has set for SIGTERM, as far as it knows, while our handler stands there."""
 
-    application: Any = signal.SIG_DFL
-    chained: Any = None
-    """The handler that was there before ours, and is called by it."""
-    set: Callable[[int, Any], Any] = signal.signal
-    get: Callable[[int], Any] = signal.getsignal
-    kill: Callable[[int, int], None] = os.kill
-    wake: Callable[[int, int], None] = signal.pthread_kill
+    def __init__(self) -> None:
+        self.application: Any = signal.SIG_DFL
+        self.chained: Any = None
+        """The handler that was there before ours, and is called by it."""
+        self.handler: Any = None
+        """Ours."""
+        self.set: Callable[[int, Any], Any] = signal.signal
+        self.get: Callable[[int], Any] = signal.getsignal
+        self.kill: Callable[[int, int], None] = os.kill
+        self.wake: Callable[[int, int], None] = signal.pthread_kill
+
+
+# The same when this module is loaded again: what is in place is in place.
+_exits: _Replaced = globals().get("_exits") or _Replaced()
+_signals: _Replaced = globals().get("_signals") or _Replaced()
+_sigterm: _Sigterm = globals().get("_sigterm") or _Sigterm()
 
 
 # The process ends itself.
@@ -194,7 +200,7 @@ def _is_deadly(number: int) -> bool:
     try:
         return (
             number not in _NOT_DEADLY
-            and _Sigterm.get(number) == signal.SIG_DFL
+            and _sigterm.get(number) == signal.SIG_DFL
             and number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
         )
     except (TypeError, ValueError, OSError):
@@ -207,11 +213,11 @@ def _die_in_main_thread(number: Any) -> None:
 
     A signal that a thread has sent to itself wakes nobody else.
     """
-    if number != SIGTERM or _Sigterm.get(number) is not _on_sigterm or callable(_Sigterm.application):
+    if number != SIGTERM or _sigterm.get(number) is not _sigterm.handler or callable(_sigterm.application):
         return
     main = threading.main_thread()
     if threading.current_thread() is not main and main.ident is not None:
-        _Sigterm.wake(main.ident, number)
+        _sigterm.wake(main.ident, number)
         time.sleep(MAIN_THREAD_PATIENCE)
 
 
@@ -271,13 +277,14 @@ def install_sigterm() -> None:
     if threading.current_thread() is not threading.main_thread():
         warn("sigterm", "handle_sigterm needs configure() to be called in the main thread")
         return
-    _Sigterm.set, _Sigterm.get = signal.signal, signal.getsignal
+    _sigterm.set, _sigterm.get = signal.signal, signal.getsignal
     previous = signal.getsignal(SIGTERM)
     if previous is None:
         warn("sigterm", "handle_sigterm leaves a SIGTERM handler alone that was not installed from Python")
         return
     _signals.active = True
-    _Sigterm.chained = previous if callable(previous) else None
+    _sigterm.handler = _sigterm.handler or _on_sigterm
+    _sigterm.chained = previous if callable(previous) else None
     _signals.put(signal, "signal", _make_setter)
     _signals.put(signal, "getsignal", _make_getter)
     _signals.put(subprocess.Popen, "kill", _make_killer)
@@ -290,8 +297,8 @@ def uninstall_sigterm() -> None:
     """Take it back; for the main thread."""
     if not _signals.active:
         return
-    if _Sigterm.get(SIGTERM) is _on_sigterm and threading.current_thread() is threading.main_thread():
-        _Sigterm.set(SIGTERM, _Sigterm.application)
+    if _sigterm.get(SIGTERM) is _sigterm.handler and threading.current_thread() is threading.main_thread():
+        _sigterm.set(SIGTERM, _sigterm.application)
     _signals.take_back()
 
 
@@ -300,9 +307,9 @@ def _make_setter(before: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
         if signalnum != SIGTERM or not _signals.active:
             return before(signalnum, handler)
         told = signal.getsignal(signalnum)
-        if _wants_default(handler) or (_Sigterm.chained is not None and handler == _Sigterm.chained):
-            before(signalnum, _on_sigterm)
-            _Sigterm.application = signal.SIG_DFL if _wants_default(handler) else handler
+        if _wants_default(handler) or (_sigterm.chained is not None and handler == _sigterm.chained):
+            before(signalnum, _sigterm.handler)
+            _sigterm.application = signal.SIG_DFL if _wants_default(handler) else handler
         else:
             before(signalnum, handler)
         return told
@@ -313,7 +320,7 @@ def _make_setter(before: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 def _make_getter(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def get_signal(signalnum: Any) -> Any:
         found = before(signalnum)
-        return _Sigterm.application if found is _on_sigterm else found
+        return _sigterm.application if found is _sigterm.handler else found
 
     return get_signal
 
@@ -351,7 +358,7 @@ def _wants_default(handler: Any) -> bool:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    application = _Sigterm.application
+    application = _sigterm.application
     if callable(application):
         # It decides what ends, and when; what it logs is still taken.
         _deliver_all(find_pipelines(), last=False)
@@ -362,5 +369,5 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _die() -> None:
-    _Sigterm.set(SIGTERM, signal.SIG_DFL)
-    _Sigterm.kill(os.getpid(), SIGTERM)
+    _sigterm.set(SIGTERM, signal.SIG_DFL)
+    _sigterm.kill(os.getpid(), SIGTERM)

@@ -50,7 +50,7 @@ class Pipeline(Forkable, Protocol):
 
 
 _alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
-_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+_pipelines: weakref.WeakSet[Pipeline] = globals().get("_pipelines") or weakref.WeakSet()
 
 
 class _Known:
