@@ -9,6 +9,7 @@ server once, by the server's own count; the ledger's books agree; no descriptor 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -102,6 +103,7 @@ def be_child(log: Any, number: int, folder: str, *, daemon: bool) -> None:
 
     if daemon:
         os.closerange(FIRST_DESCRIPTOR, LAST_DESCRIPTOR)
+    faulthandler.dump_traceback_later(10.0)
     own = Own(folder)
     for record in range(CHILD_RECORDS):
         log.info("child %d %d", number, record)

@@ -193,3 +193,19 @@ assert not thread.is_alive()
 """
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_needs_no_lock_of_the_standard_librarys_to_read_a_files_name() -> None:
+    # One that its parent's thread held as it forked is taken for ever.
+    done = run(
+        """
+import _strptime
+from otelog.sinks._names import next_second_stamp, parse_name
+with _strptime._cache_lock:
+    assert parse_name("app.20261124-212937-0001.log").stamp == "20261124-212937-0001"
+    assert parse_name("app.20261124-0001.log") is not None
+    assert parse_name("app.20261199-212937-0001.log") is None
+    assert next_second_stamp(0.0, ["20261124-212959-9999"]) == "20261124-213000-0001"
+"""
+    )
+    assert (done.returncode, done.stderr) == (0, "")

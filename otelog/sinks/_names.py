@@ -20,6 +20,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone
+from datetime import time as clock
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def read_time(stamp: str) -> float | None:
     """Returns the moment of rotation that a stamp tells, for a day its end; None if it is no stamp."""
     try:
         if len(stamp) == _TIMED_LENGTH:
-            return datetime.strptime(stamp[:-5], _SECOND).replace(tzinfo=timezone.utc).timestamp()
+            return _read_second(stamp).timestamp()
         if len(stamp) in (_DAY_LENGTH, _DAY_LENGTH + 5):
             following = _read_day(stamp) + timedelta(days=1)
             return time.mktime((following.year, following.month, following.day, 0, 0, 0, 0, 0, -1))
@@ -109,7 +110,7 @@ def next_second_stamp(now: float, taken: Iterable[str]) -> str:
     number = int(last[-4:])
     if number < MOST_NUMBER:
         return f"{last[:-5]}-{number + 1:04}"
-    following = datetime.strptime(last[:-5], _SECOND).replace(tzinfo=timezone.utc) + timedelta(seconds=1)
+    following = _read_second(last) + timedelta(seconds=1)
     return f"{following.strftime(_SECOND)}-0001"
 
 
@@ -139,4 +140,11 @@ def _end(stamp: str) -> str:
 
 
 def _read_day(stamp: str) -> date:
-    return datetime.strptime(stamp[:_DAY_LENGTH], "%Y%m%d").replace(tzinfo=timezone.utc).date()
+    # Not by strptime: it has a lock, which a child inherits taken if its parent is in there as it forks.
+    return date(int(stamp[:4]), int(stamp[4:6]), int(stamp[6:8]))
+
+
+def _read_second(stamp: str) -> datetime:
+    return datetime.combine(
+        _read_day(stamp), clock(int(stamp[9:11]), int(stamp[11:13]), int(stamp[13:15])), timezone.utc
+    )
