@@ -469,18 +469,26 @@ def test_a_reloader_that_is_told_to_end_lets_its_child_end_first(call: str, tmp_
         assert processes(server) == [once("child", 1)]
 
 
-def test_a_child_that_the_application_kills_is_killed_as_ever(tmp_path: Path) -> None:
+def test_any_other_child_is_killed_as_ever(tmp_path: Path) -> None:
     script = """
     import subprocess
+    def die(*_):
+        sys.exit(7)
     configure(handle_sigterm=True)
+    signal.signal(signal.SIGTERM, die)
     tell = "import signal, time; signal.signal(15, lambda *_: print('told')); print('up', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-S", "-c", tell], stdout=subprocess.PIPE, text=True) as mine:
         assert mine.stdout.readline() == "up\\n"
         mine.kill()
         assert (mine.wait(), mine.stdout.read()) == (-9, "")
+    # It waits for a line that never comes.
+    waiting, kept = os.pipe()
+    subprocess.run(["/bin/sh", "-c", "trap 'echo told' TERM; echo ready; read line"], stdin=waiting)
     """
     with OTLPServer() as server:
-        assert run(tmp_path, script, server) == ""
+        process = start(tmp_path, script, server.endpoint)
+        terminate(process)
+        assert finish(process, code=7) == ""
 
 
 # One time for everything.
