@@ -71,13 +71,15 @@ _LOKIS_OWN = frozenset(
 )
 _LOKIS_IDS = frozenset({"trace_id", "span_id"})
 _LOKIS_FLAGS = "flags"
+_LOKIS_ALL = _LOKIS_OWN | _LOKIS_IDS | {_LOKIS_FLAGS}
 _OTHER = re.compile(r"[^0-9A-Za-z]+")
 _USUAL = re.compile(r"[A-Za-z][0-9A-Za-z]*(?:[._][0-9A-Za-z]+)*")
 _PLAIN = re.compile(r"[_@]?[A-Za-z][ !#-%'-+\--;=?-Z^-~]*")
 _HASHED = re.compile(r"odd_(?:(?:resource|scope)_)?[0-9a-f]{16}(?:[0-9a-f]{48})?")
 _ODD = re.compile(rf'(?s:[^0-9A-Za-z]*|.*[^ -~].*|.*["\\].*|__.*__|{_HASHED.pattern})')
 _NOT_IN_LINE = re.compile(r"(?:code|message_template|otelog|thread)\.|exception\.stacktrace$")
-_EMPTY_INSIDE = re.compile(r"^(?:\{\}|\[\])|:(?:\{\}|\[\])")
+_NAMELESS_INSIDE = re.compile(r"(?:^|[\t:])\{\}|:\[")
+"""In a value's text: an empty dict, which Loki leaves out, and a list inside of one, which no leaf is named by."""
 
 
 def is_odd(name: str) -> bool:
@@ -207,7 +209,7 @@ class LokiForm:
         self._around: dict[tuple[int, int], tuple[object, Surroundings]] = {}
         self._usual_around = surround(fitted, {})
         self._usual: object = None
-        taken = {*_LOKIS_OWN, *_LOKIS_IDS, _LOKIS_FLAGS, *map(loki_name, fitted)}
+        taken = {*_LOKIS_ALL, *map(loki_name, fitted)}
         # The fields that are written at once, by their names in Loki: of several that become one, the first.
         self._fields = dict.fromkeys({*taken, *map(loki_name, own)}, "")
         self._sdk_fields = dict.fromkeys(taken, "")
@@ -272,7 +274,7 @@ def _keeps_names(attributes: Mapping[str, AnyValue], around: Surroundings, taken
         return False
     if len(set(leaves)) != len(leaves):
         return False
-    if any(_EMPTY_INSIDE.search(value_text(value)) for value in attributes.values()):
+    if any(_NAMELESS_INSIDE.search(value_text(value)) for value in attributes.values()):
         return False
     return max((Counter(map(loki_name, names)) + around.names + Counter(taken)).values()) <= 1
 
@@ -283,7 +285,12 @@ def _fit_surroundings(
     names = Counter(loki_name(name) for name in attributes if not is_odd(name) and name not in labels)
 
     texts: dict[str, AnyValue] = {name: value_text(value) for name, value in attributes.items()}
-    return _rename(texts, lambda name: is_odd(name) or (names[loki_name(name)] > 1 and name not in labels), of)
+
+    def is_hashed(name: str) -> bool:
+        made = loki_name(name)
+        return is_odd(name) or made in _LOKIS_ALL or (names[made] > 1 and name not in labels)
+
+    return _rename(texts, is_hashed, of)
 
 
 def _leaves(attributes: Mapping[str, AnyValue], prefix: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -54,6 +54,10 @@ def names_in_loki(attributes: dict[str, Any], prefix: str = "") -> list[str]:
     st.dictionaries(NAME, SCALAR, max_size=2),
     st.booleans(),
 )
+@example({"": None}, {"": None}, {"": None}, False)
+@example({}, {"severity.text": None, "trace_id": None}, {"event:name": None}, False)
+@example({"A": {"": None, ":": [None]}}, {}, {}, False)
+@example({"": {"b": 1}, "a": {}, "a.b": [], "a_b": 1}, {"1a": 1, "key_1a": 2}, {}, True)
 def test_every_value_has_a_name_of_its_own_that_loki_can_have(
     attributes: dict[str, Any], resource: dict[str, Any], scope: dict[str, Any], traced: bool
 ) -> None:
