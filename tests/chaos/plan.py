@@ -10,6 +10,7 @@ from typing import Any
 FEATURES = (
     "forks",
     "forks-grpc",
+    "forks-gevent",
     "forks-starved",
     "signals",
     "memory",
@@ -381,7 +382,7 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, starved_start=False)
     if without & {"threads", "forks-starved"}:
         plan = replace(plan, forks=tuple(replace(fork, starved=False) for fork in plan.forks))
-    if "forks" in without or ("forks-grpc" in without and grpc):
+    if "forks" in without or ("forks-grpc" in without and grpc) or ("forks-gevent" in without and plan.gevent):
         plan = replace(plan, forks=())
     if "late" in without:
         plan = replace(plan, late_calls=False)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,10 @@ class Program:
 
     def run_daemon(self, caller: Any) -> None:
         """Log on until the very end of the process."""
-        while not self.ending.wait(0.0005):
-            caller.make("facade")
+        while not self.ending.is_set():
+            with suppress(MemoryError):
+                caller.make("facade")
+                self.ending.wait(0.0005)
 
     def run_thread(self, caller: Any, number: int, calls: int, forks: tuple[Fork, ...]) -> None:
         """Make a caller's calls; the plan's forks in between."""
@@ -142,12 +144,16 @@ class Program:
             for index, fork in enumerate(forks):
                 if fork.caller == number and fork.at_call == call:
                     self.fork(fork, f"{self.tag}.{index}", caller)
-            way = chance.choice(plan.ways)
-            if plan.second is not None and chance.random() < 0.3:
-                way = "second"
-            self.call(caller, way, chance)
-            if plan.pause and chance.random() < 0.3:
-                time.sleep(chance.uniform(0, plan.pause * 4))
+            try:
+                way = chance.choice(plan.ways)
+                if plan.second is not None and chance.random() < 0.3:
+                    way = "second"
+                self.call(caller, way, chance)
+                if plan.pause and chance.random() < 0.3:
+                    time.sleep(chance.uniform(0, plan.pause * 4))
+            except MemoryError:
+                # Around the call: what is short for the main thread's calls is short for everybody.
+                continue
 
     def call(self, caller: Any, way: str, chance: random.Random) -> None:
         """Make one call, perhaps with too little memory, perhaps under a signal that raises."""
@@ -265,7 +271,6 @@ class Program:
                 try:
                     self.act(action)
                 except MemoryError:
-                    # What is short for the main thread's calls is short for everybody.
                     continue
                 break
 
