@@ -372,6 +372,9 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, memory_windows=0)
     if "memory" in without:
         plan = replace(plan, memory_windows=0)
+    if plan.memory_windows:
+        # Another thread's fork would itself be short of memory.
+        plan = replace(plan, forks=tuple(replace(fork, caller=0) for fork in plan.forks))
     grpc = any(one.kind == "grpc" for one in (*plan.receivers, *((plan.second,) if plan.second else ())))
     if grpc:
         # Its core aborts the process where it can get no thread or no memory.

@@ -51,6 +51,7 @@ class Program:
         self.children: list[Any] = []
         self.ending = threading.Event()
         self.daemons: list[threading.Thread] = []
+        self.loaded: list[None] = []
 
     # The pipelines.
 
@@ -413,16 +414,17 @@ class Program:
             for number in range(plan.daemons)
         ]
         callers = [self.make_caller(f"t{number}") for number in range(1, plan.callers)]
-        loaded = threading.Barrier(len(callers) + 1)
         threads = [
-            threading.Thread(target=self.run_caller, args=(one, number, loaded), name=one.oracle.thread)
+            threading.Thread(target=self.run_caller, args=(one, number), name=one.oracle.thread)
             for number, one in enumerate(callers, 1)
         ]
         director = threading.Thread(target=self.direct, name="director")
-        for thread in (*threads, *self.daemons, director):
-            thread.start()
+        # Not while a child is made that can start no thread: nobody can then.
+        with self.world:
+            for thread in (*threads, *self.daemons, director):
+                thread.start()
         self.run_main(caller)
-        loaded.wait()
+        self.wait_for_load()
         for thread in threads:
             if not plan.late_calls:
                 thread.join()
@@ -462,10 +464,20 @@ class Program:
                 self.fired["signal"] += self.signals.fired
                 self.fired["signal, caught by others"] += self.signals.others
 
-    def run_caller(self, caller: Any, number: int, loaded: threading.Barrier) -> None:
+    def wait_for_load(self) -> None:
+        """Wait until every caller has made its calls; a barrier does not survive that memory is short."""
+        told = False
+        while not told or len(self.loaded) < self.plan.callers:
+            with suppress(MemoryError):
+                if not told:
+                    self.loaded.append(None)
+                    told = True
+                time.sleep(0.002)
+
+    def run_caller(self, caller: Any, number: int) -> None:
         """Be one of the threads."""
         self.run_thread(caller, number, self.plan.calls, self.plan.forks)
-        loaded.wait()
+        self.wait_for_load()
         self.check_thread(caller)
         if self.plan.late_calls:
             for _ in range(100):
