@@ -64,10 +64,14 @@ def test_the_seeds_of_make_test_have_everything_that_can_be_planned() -> None:
         "file-size",
     }
     forks = [fork for plan in plans for fork in plan.forks]
-    assert {(fork.kind, fork.end) for fork in forks} >= {
-        (kind, end) for kind in ("os", "multiprocessing") for end in ("shutdown", "exit", "kill")
+    ends = {
+        ("os", "shutdown"),
+        ("os", "exit"),
+        ("os", "kill"),
+        ("multiprocessing", "exit"),
+        ("multiprocessing", "kill"),
     }
-    assert {(fork.kind, fork.end) for fork in forks} >= {("inside", end) for end in ("shutdown", "kill")}
+    assert {(fork.kind, fork.end) for fork in forks} >= {*ends, ("inside", "shutdown"), ("inside", "kill")}
     assert {plan.options["when_full"] for plan in plans} == {"drop_newest", "drop_oldest", "block"}
     assert {plan.end for plan in plans} == {"shutdown", "exit", "sigterm"}
     assert {plan.signals for plan in plans} == {None, "exception", "base", "keyboard"}
