@@ -288,7 +288,8 @@ def _describe(error: BaseException) -> tuple[str, str]:
         names.append(f"{Path(code.co_filename).parent.name}:{code.co_name}:{place.tb_lineno}")
         place = place.tb_next
     # Python itself sometimes forgets which error it was. To bind fields is no log call: nothing could be counted.
-    if isinstance(error, (MemoryError, SystemError)) and ours in ("", "bound", "__enter__", "__exit__"):
+    forgotten = isinstance(error, SystemError) and "without exception set" in str(error)
+    if forgotten or (isinstance(error, (MemoryError, SystemError)) and ours in ("", "bound", "__enter__", "__exit__")):
         return "~", ""
     return "!", f"{type(error).__name__}: {error} at {' < '.join(reversed(names[-4:]))}"
 

@@ -10,6 +10,7 @@ from typing import Any
 FEATURES = (
     "forks",
     "forks-grpc",
+    "forks-gevent",
     "forks-starved",
     "signals",
     "memory",
@@ -371,6 +372,9 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, memory_windows=0)
     if "memory" in without:
         plan = replace(plan, memory_windows=0)
+    if plan.memory_windows:
+        # Another thread's fork would itself be short of memory.
+        plan = replace(plan, forks=tuple(replace(fork, caller=0) for fork in plan.forks))
     grpc = any(one.kind == "grpc" for one in (*plan.receivers, *((plan.second,) if plan.second else ())))
     if grpc:
         # Its core aborts the process where it can get no thread or no memory.
@@ -381,7 +385,7 @@ def _leave_out(plan: Plan, without: set[str]) -> Plan:
         plan = replace(plan, starved_start=False)
     if without & {"threads", "forks-starved"}:
         plan = replace(plan, forks=tuple(replace(fork, starved=False) for fork in plan.forks))
-    if "forks" in without or ("forks-grpc" in without and grpc):
+    if "forks" in without or ("forks-grpc" in without and grpc) or ("forks-gevent" in without and plan.gevent):
         plan = replace(plan, forks=())
     if "late" in without:
         plan = replace(plan, late_calls=False)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Program:
         self.children: list[Any] = []
         self.ending = threading.Event()
         self.daemons: list[threading.Thread] = []
+        self.loaded: list[None] = []
 
     # The pipelines.
 
@@ -131,8 +132,10 @@ class Program:
 
     def run_daemon(self, caller: Any) -> None:
         """Log on until the very end of the process."""
-        while not self.ending.wait(0.0005):
-            caller.make("facade")
+        while not self.ending.is_set():
+            with suppress(MemoryError):
+                caller.make("facade")
+                self.ending.wait(0.0005)
 
     def run_thread(self, caller: Any, number: int, calls: int, forks: tuple[Fork, ...]) -> None:
         """Make a caller's calls; the plan's forks in between."""
@@ -142,12 +145,16 @@ class Program:
             for index, fork in enumerate(forks):
                 if fork.caller == number and fork.at_call == call:
                     self.fork(fork, f"{self.tag}.{index}", caller)
-            way = chance.choice(plan.ways)
-            if plan.second is not None and chance.random() < 0.3:
-                way = "second"
-            self.call(caller, way, chance)
-            if plan.pause and chance.random() < 0.3:
-                time.sleep(chance.uniform(0, plan.pause * 4))
+            try:
+                way = chance.choice(plan.ways)
+                if plan.second is not None and chance.random() < 0.3:
+                    way = "second"
+                self.call(caller, way, chance)
+                if plan.pause and chance.random() < 0.3:
+                    time.sleep(chance.uniform(0, plan.pause * 4))
+            except MemoryError:
+                # Around the call: what is short for the main thread's calls is short for everybody.
+                continue
 
     def call(self, caller: Any, way: str, chance: random.Random) -> None:
         """Make one call, perhaps with too little memory, perhaps under a signal that raises."""
@@ -265,7 +272,6 @@ class Program:
                 try:
                     self.act(action)
                 except MemoryError:
-                    # What is short for the main thread's calls is short for everybody.
                     continue
                 break
 
@@ -408,16 +414,17 @@ class Program:
             for number in range(plan.daemons)
         ]
         callers = [self.make_caller(f"t{number}") for number in range(1, plan.callers)]
-        loaded = threading.Barrier(len(callers) + 1)
         threads = [
-            threading.Thread(target=self.run_caller, args=(one, number, loaded), name=one.oracle.thread)
+            threading.Thread(target=self.run_caller, args=(one, number), name=one.oracle.thread)
             for number, one in enumerate(callers, 1)
         ]
         director = threading.Thread(target=self.direct, name="director")
-        for thread in (*threads, *self.daemons, director):
-            thread.start()
+        # Not while a child is made that can start no thread: nobody can then.
+        with self.world:
+            for thread in (*threads, *self.daemons, director):
+                thread.start()
         self.run_main(caller)
-        loaded.wait()
+        self.wait_for_load()
         for thread in threads:
             if not plan.late_calls:
                 thread.join()
@@ -457,10 +464,20 @@ class Program:
                 self.fired["signal"] += self.signals.fired
                 self.fired["signal, caught by others"] += self.signals.others
 
-    def run_caller(self, caller: Any, number: int, loaded: threading.Barrier) -> None:
+    def wait_for_load(self) -> None:
+        """Wait until every caller has made its calls; a barrier does not survive that memory is short."""
+        told = False
+        while not told or len(self.loaded) < self.plan.callers:
+            with suppress(MemoryError):
+                if not told:
+                    self.loaded.append(None)
+                    told = True
+                time.sleep(0.002)
+
+    def run_caller(self, caller: Any, number: int) -> None:
         """Be one of the threads."""
         self.run_thread(caller, number, self.plan.calls, self.plan.forks)
-        loaded.wait()
+        self.wait_for_load()
         self.check_thread(caller)
         if self.plan.late_calls:
             for _ in range(100):

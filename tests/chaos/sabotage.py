@@ -60,14 +60,15 @@ def _twice() -> None:
 def _slot() -> None:
     from otelog._queue import RecordQueue
 
-    release = RecordQueue.release
-    leaked: list[bool] = []
+    take = RecordQueue.take
+    leaked: list[Any] = []
 
-    def changed(self: Any, slots: int) -> None:
-        release(self, slots - (not leaked))
-        leaked.append(True)
+    def changed(self: Any, most: int) -> Any:
+        if not leaked and self.slots:
+            leaked.append(self.slots.pop())
+        return take(self, most)
 
-    RecordQueue.release = changed  # type: ignore[method-assign]
+    RecordQueue.take = changed  # type: ignore[method-assign]
 
 
 def _raise() -> None:

@@ -38,9 +38,13 @@ def no_threads() -> Iterator[bool]:
     stack = threading.stack_size(HUGE_STACK)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     size = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, hard))
+    # Less room where the process has had more a moment ago.
+    for room in (ROOM, ROOM // 8, 0):
+        resource.setrlimit(resource.RLIMIT_AS, (size + room, hard))
+        if is_short := not _can_start_thread():
+            break
     try:
-        yield not _can_start_thread()
+        yield is_short
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         threading.stack_size(stack)
