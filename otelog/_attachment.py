@@ -250,7 +250,7 @@ def _set_attribute(self: logging.Logger, name: str, value: Any) -> None:
         return
     _standard_set(self, name, value)
     # A logger that is just being made has no list of handlers before it has everything else that is looked at here.
-    if here is None or name not in _TELLING or "handlers" not in self.__dict__:
+    if here is None or name not in _TELLING or not hasattr(self, "handlers"):
         return
     if name == "propagate":
         if self is not logging.root:
