@@ -30,14 +30,16 @@ from time import time_ns
 from types import CodeType, FunctionType
 from typing import Any
 
-from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, Port, current_context, measure, own_threads
+from otelog._capture import BOUND_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context, own_threads
 from otelog._preface import compile_with_question
-from otelog._record import Source
+from otelog._record import FIELD_BYTES, Source
 from otelog._replacing import find_original, mark
 from otelog._severity import severity_number
 from otelog.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHandler
 
 _getframe = sys._getframe
+
+LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
 
 # Before 3.11 the standard library passes over the caller of `_log`, whoever that is.
 _PASSES_OVER_CALLER = sys.version_info < (3, 11)
@@ -50,7 +52,6 @@ _Logger, _RootLogger, _LogRecord, _NullHandler = (
     logging.NullHandler,
 )
 _handle_nothing = _NullHandler.handle
-_handle_ours = LoggingHandler.handle
 _srcfile: Any = logging._srcfile  # type: ignore[attr-defined]
 _is_internal_frame: Any = getattr(logging, "_is_internal_frame", None)
 _normcase = os.path.normcase
@@ -152,25 +153,50 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
         or found.formatter is not None
         or thread in own_threads
         or thread not in _threads
-        or found.handle.__func__ is not _handle_ours
+        or (found.looked_into and found.has_own_handle())
     ):
         return False
     port = found.gate.port
     if type(port) is not Port:
         return False
+    # As `measure` does, whose call would cost more than what it finds out.
+    size = len(message)
+    if arguments:
+        if type(arguments) is not tuple:
+            return False
+        for value in arguments:
+            kind = type(value)
+            if kind is str:
+                size += FIELD_BYTES + len(value)
+            elif kind is int:
+                if not -0x4000_0000 < value < 0x4000_0000 and not LEAST_INT <= value <= MOST_INT:
+                    return False
+                size += FIELD_BYTES
+            elif kind is float or value is None or kind is bool:
+                size += FIELD_BYTES
+            else:
+                return False
     fields: dict[str, Any] | None = None
     if extra:
         if type(extra) is not dict:
             return False
-        # In the order of `LoggingHandler.handle`: where there are too many, the same ones are kept.
         fields = {}
+        # In the order of `LoggingHandler.handle`: where there are too many, the same ones are kept.
         for key in reversed(extra):
             if key in _TAKEN_NAMES:
                 return False
-            fields[key] = extra[key]
-    size = measure(message, arguments, fields) if arguments or fields else len(message)
-    if size >= ODD:
-        return False
+            value = fields[key] = extra[key]
+            kind = type(value)
+            if kind is str:
+                size += FIELD_BYTES + len(value)
+            elif kind is int:
+                if not -0x4000_0000 < value < 0x4000_0000 and not LEAST_INT <= value <= MOST_INT:
+                    return False
+                size += FIELD_BYTES
+            elif kind is float or value is None or kind is bool:
+                size += FIELD_BYTES
+            else:
+                return False
     try:
         level_name = logging._levelToName[level]
         name = values["name"]
@@ -304,12 +330,12 @@ def uninstall() -> None:
 # What is named in capitals stands in the code itself; the rest is looked up where the standard way would.
 _CONDITION = """
     exc_info is None and stack_info is False and stacklevel == 1
-    and _logRecordFactory is RECORD
+    and _logRecordFactory is RECORD and LogRecord is RECORD
     and METHODS["handle"] is HANDLE and METHODS["makeRecord"] is MAKE and METHODS["findCaller"] is FIND
     and METHODS["callHandlers"] is CALL and FILTERS["filter"] is FILTER
     and RECORDS["__init__"] is INIT and RECORDS["getMessage"] is GET_MESSAGE
     and getLevelName is GET_LEVEL_NAME and _srcfile is SRCFILE and currentframe is CURRENTFRAME
-    and TIME.time is CLOCK and THREADING.get_ident is GET_IDENT
+    and OURS["handle"] is TAKE_RECORD and TIME.time is CLOCK and THREADING.get_ident is GET_IDENT
     and TAKE(self, level, msg, args, extra)
 """
 _PINS: dict[str, Any] = {
@@ -327,6 +353,8 @@ _PINS: dict[str, Any] = {
     "GET_LEVEL_NAME": logging.getLevelName,
     "SRCFILE": _srcfile,
     "CURRENTFRAME": logging.currentframe,
+    "OURS": _dict_of(LoggingHandler),
+    "TAKE_RECORD": LoggingHandler.handle,
     "TIME": time,
     "CLOCK": time.time,
     "THREADING": threading,

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from threading import get_ident
 from typing import Any
@@ -58,6 +58,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: setattr(_here, "pid", os.getpid()))
 
 
+_attributes_of: Callable[[logging.Handler], dict[str, Any]] = logging.Filterer.__dict__["__dict__"].__get__
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
 
 
@@ -74,7 +75,11 @@ class LoggingHandler(logging.Handler):
     Thread safety: all methods; `handle` also from a signal handler or ``__del__``.
     """
 
+    is_otelogs = True
+    """Says whose it is also where the module was loaded twice, and there are two such classes."""
+
     def __init__(self, level: int | str = logging.NOTSET, *, processor: BatchLogRecordProcessor | None = None) -> None:
+        self.looked_into = False
         super().__init__(level)
         self.gate: Gate = GATE if processor is None else processor.gate
         self._processor = processor
@@ -176,6 +181,23 @@ class LoggingHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
         self.handle(record)
+
+    # Whoever puts a `handle` on this very object sees every record: `_direct` must know of it, and looks at one mark.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "handle":
+            self.looked_into = True
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """The attributes of this very object."""
+        self.looked_into = True
+        return _attributes_of(self)
+
+    def has_own_handle(self) -> bool:
+        """Returns whether somebody has put another `handle` on this very object."""
+        return self.looked_into and "handle" in _attributes_of(self)
 
     def flush(self) -> None:
         """Have the worker export what is there; wait for nothing."""
@@ -283,4 +305,9 @@ def way_of(logger: logging.Logger) -> Iterator[logging.Logger]:
 
 def has_handler(logger: logging.Logger, gate: Gate) -> bool:
     """Returns whether a handler that leads to this gate is on this very logger."""
-    return any(isinstance(handler, LoggingHandler) and handler.gate is gate for handler in logger.handlers)
+    return any(is_otelogs(handler) and getattr(handler, "gate", None) is gate for handler in logger.handlers)
+
+
+def is_otelogs(handler: logging.Handler) -> bool:
+    """Returns whether a handler's class is otelog's, also if it is of a module that was loaded again since."""
+    return getattr(type(handler), "is_otelogs", False) is True

@@ -32,6 +32,12 @@ _VOLATILE = (
 )
 
 
+def environment() -> dict[str, str]:
+    """Nothing of the developer's own settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OTELOG_", "PYTHON"))}
+    return {**kept, "OTEL_METRICS_EXPORTER": "none"}
+
+
 class Zygote:
     """A process that has imported everything, and forks for each pair of runs."""
 
@@ -39,6 +45,7 @@ class Zygote:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.differential.program", "serve"],
             cwd=ROOT,
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,6 +91,7 @@ def run_fresh(setup: Setup, jobs: list[tuple[Any, ...]]) -> list[tuple[int, int]
                 subprocess.Popen(
                     [*command, name, "on" if direct else "off", endpoint],
                     cwd=ROOT,
+                    env=environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=errors,
