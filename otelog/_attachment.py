@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
+from otelog._replacing import find_original, keep, mark
 from otelog._state import GATE
-from otelog.handler import LoggingHandler, find_logger, has_handler, way_of
+from otelog.handler import LoggingHandler, find_logger, has_handler, is_otelogs, way_of
 from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ else:
 # Their own loggers: what goes wrong on a record's way would come back to it.
 _NEVER = ("opentelemetry", "otelog")
 
-_standard_add = logging.Logger.addHandler
-_standard_remove = logging.Logger.removeHandler
-_standard_set = logging.Logger.__setattr__
-_standard_basic_config = logging.basicConfig
+_standard_add: Any = find_original(logging.Logger.addHandler)
+_standard_remove: Any = find_original(logging.Logger.removeHandler)
+_standard_set: Any = find_original(logging.Logger.__setattr__)
+_standard_basic_config: Any = find_original(logging.basicConfig)
 
 # logging.config itself is left alone: its import would cost every application some milliseconds.
 _config_file = logging.addLevelName.__code__.co_filename.replace("__init__.py", "config.py")
@@ -175,7 +176,7 @@ class _Here:
     attachment: Attachment | None = None
 
 
-_here = _Here()
+_here: _Here = keep(globals(), "_here", _Here)
 
 
 def is_foreign(handler: logging.Handler) -> bool:
@@ -203,7 +204,7 @@ def _add(logger: logging.Logger, handler: logging.Handler) -> None:
 
 
 def _is_silent(handler: logging.Handler) -> bool:
-    return isinstance(handler, (logging.NullHandler, LoggingHandler, _consoles.LastResort))
+    return isinstance(handler, logging.NullHandler) or is_otelogs(handler)
 
 
 def _list_loggers() -> list[logging.Logger]:
@@ -303,14 +304,19 @@ _PLACES: tuple[tuple[Any, str, Any, Any], ...] = (
 )
 
 
+for _, _, _standard, _ours in _PLACES:
+    mark(_ours, _standard)
+
+
 def _watch() -> None:
+    # Also where the functions of an earlier copy of this module are.
     for owner, name, standard, ours in _PLACES:
-        if getattr(owner, name) is standard:
+        if find_original(getattr(owner, name)) is standard:
             setattr(owner, name, ours)
 
 
 def _unwatch() -> None:
     # What another library has put on top stays, and ours, which it calls, passes everything on.
-    for owner, name, standard, ours in _PLACES:
-        if getattr(owner, name) is ours:
+    for owner, name, standard, _ in _PLACES:
+        if find_original(getattr(owner, name)) is standard:
             setattr(owner, name, standard)

@@ -21,6 +21,7 @@ from otelog._attributes import show_unfilled
 from otelog._ledger import Ledger
 from otelog._queue import UNIT_BYTES, RecordQueue, is_urgent
 from otelog._record import COLUMNS, FIELD_BYTES, SLOT_BYTES, Source, Special
+from otelog._replacing import keep
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -53,10 +54,10 @@ current_context: Callable[[], Mapping[str, Any]] = (
 FIXED_SIZE = frozenset({bool, float, type(None)})
 """Exact types that are immutable, small and never need a look at the value."""
 
-own_threads: set[int] = set()
+own_threads: set[int] = keep(globals(), "own_threads", set)
 """The ids of otelog's own threads."""
 
-_converting: set[int] = set()
+_converting: set[int] = keep(globals(), "_converting", set)
 
 
 def begin_conversion() -> bool:

@@ -52,7 +52,7 @@ _Logger, _RootLogger, _LogRecord, _NullHandler = (
     logging.NullHandler,
 )
 _handle_nothing = _NullHandler.handle
-_srcfile: Any = logging._srcfile  # type: ignore[attr-defined]
+_srcfile: Any = logging._srcfile
 _is_internal_frame: Any = getattr(logging, "_is_internal_frame", None)
 _normcase = os.path.normcase
 # Where the standard library would make an object for a thread that it does not know.
@@ -64,7 +64,6 @@ _LOOKED_AT = _WAYS | {
     *("__bool__", "__len__", "__getattribute__", "__getattr__"),
 }
 """What the standard way uses of a logger."""
-
 
 
 def _dict_of(kind: type) -> Any:
@@ -197,6 +196,7 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
                 size += FIELD_BYTES
             else:
                 return False
+    source: Source | None
     try:
         level_name = logging._levelToName[level]
         name = values["name"]
@@ -274,7 +274,7 @@ def is_blind(handler: Any, level: int) -> bool:
     if type(least) is not int or level >= least:
         return False
     # Nor may the level be worked out by code of its own.
-    return kind.__getattribute__ is object.__getattribute__ and not hasattr(kind, "level")
+    return getattr(kind, "__getattribute__", None) is object.__getattribute__ and not hasattr(kind, "level")
 
 
 def find_source(name: Any, level: int, level_name: Any) -> Source | None:

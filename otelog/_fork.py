@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from otelog._capture import forget_threads
 from otelog._diagnostics import warn
+from otelog._replacing import keep
 
 
 class Forkable(Protocol):
@@ -22,7 +23,7 @@ class Forkable(Protocol):
         """Deliver what is there within a time of one's own, and end. Idempotent."""
 
 
-_alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_alive: weakref.WeakSet[Forkable] = keep(globals(), "_alive", weakref.WeakSet)
 
 
 class _Known:

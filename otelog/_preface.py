@@ -24,8 +24,7 @@ def compile_with_question(method: CodeType, condition: str, values: Mapping[str,
     Returns:
         The code; None if the method's source is not there, or is not what the method was compiled from.
     """
-    module = next((one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == method.co_filename), None)
-    tree = _parse(method, _read_source(module))
+    tree = _parse(method, _read_source(method.co_filename))
     if tree is None or _compile(tree, method) != method:
         return None
     definition: Any = tree.body[-1].body[0]  # type: ignore[attr-defined]
@@ -56,8 +55,9 @@ class _Naming(ast.NodeTransformer):
         return ast.IfExp(test=ast.Constant(True), body=mark, orelse=ast.Constant(None))
 
 
-def _read_source(module: Any) -> str | None:
-    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+def _read_source(filename: str) -> str | None:
+    module: Any = next((one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == filename), None)
+    loader: Any = getattr(getattr(module, "__spec__", None), "loader", None)
     try:
         source: str | None = loader.get_source(module.__name__)
     except Exception:

@@ -23,6 +23,7 @@ from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
 from otelog._metrics import publish
 from otelog._queue import RecordQueue
+from otelog._replacing import keep
 from otelog._report import LossReport
 from otelog._sdk import ReadableMaker, ReentrantError, RowMaker, make_broken_row, number_of
 from otelog._severity import severity_range
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from otelog._handoff import Route
     from otelog._way_out import WayOut
 
-TAKEN_BY: ContextVar[BatchLogRecordProcessor | None] = ContextVar("otelog-taken-by", default=None)
+TAKEN_BY: ContextVar[BatchLogRecordProcessor | None] = keep(
+    globals(), "TAKEN_BY", lambda: ContextVar("otelog-taken-by", default=None)
+)
 """The processor that has the record already which another library's handler is about to emit."""
 
 DEFAULT_SHUTDOWN_TIMEOUT = 30.0

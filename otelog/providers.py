@@ -26,6 +26,7 @@ from otelog._diagnostics import warn
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
+from otelog._replacing import keep
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
@@ -70,7 +71,7 @@ class _Configured:
     sigterm_installed: bool = False
 
 
-_configured = _Configured()
+_configured: _Configured = keep(globals(), "_configured", _Configured)
 
 
 def configure(**options: Unpack[ConfigureOptions]) -> None:

@@ -30,6 +30,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_fork_gate",
             "_loading",
             "_threads",
+            "_preface",
+            "_replacing",
         }
     ),
     frozenset(

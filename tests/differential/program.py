@@ -51,7 +51,6 @@ def run(name: str, direct: bool, endpoint: str) -> None:
 
 def serve() -> None:
     """Run what is asked for on standard input, both of a pair at once; answer on standard output with JSON lines."""
-    import opentelemetry.sdk._logs
     import otelog  # noqa: F401
     import tests.differential.setups  # noqa: F401
 

@@ -543,7 +543,16 @@ def _our_handler() -> Any:
     return next(one for one in logging.getLogger().handlers if isinstance(one, otelog.LoggingHandler))
 
 
-for _name in ("handle", "filter", "makeRecord", "findCaller", "callHandlers", "isEnabledFor", "_log", "getEffectiveLevel"):
+for _name in (
+    "handle",
+    "filter",
+    "makeRecord",
+    "findCaller",
+    "callHandlers",
+    "isEnabledFor",
+    "_log",
+    "getEffectiveLevel",
+):
     for _how in ("setattr", "vars"):
         setup()(_patch_object(lambda: log, "one_logger", _name, _how))
 for _name in ("handle", "callHandlers", "filter"):
@@ -879,7 +888,7 @@ def arguments_of_every_kind() -> None:
     for argument in (1, 2**70, True, 1.5, None, "x", "\ud800", Text("x"), Telling(), [1], {}, {"a": 1}, b"x", object):
         log.info("one %s", argument)
         log.info("two %s %r", argument, argument)
-        log.info("one too many", argument)
+        log.info("one too many", argument)  # noqa: PLE1205
     for arguments in ((), None, [1], {"a": 1}, "x", 7):
         attempt(log._log, 20, "given %s", arguments)
 
@@ -1052,7 +1061,7 @@ def a_handler_that_raises() -> None:
 def a_console_whose_arguments_do_not_fit() -> None:
     log.addHandler(logging.StreamHandler())
     log.info("%d", "x")
-    log.info("%s %s", "x")
+    log.info("%s %s", "x")  # noqa: PLE1206
 
 
 @setup()
@@ -1176,7 +1185,6 @@ def another_clock() -> None:
         print(clock.call_count)
 
 
-
 # Who looks at the interpreter.
 
 
@@ -1271,8 +1279,6 @@ def _say_it_all(logger: Any) -> None:
     logging.getLogger("foreign").warning("not by structlog %d", 7, extra={"a": 1})
 
 
-
-
 def _configure_structlog(*processors: Any, **options: Any) -> Any:
     import structlog
 
@@ -1308,7 +1314,9 @@ def structlog_renders() -> None:
     import structlog
 
     _configure_structlog(structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
-    logging.basicConfig(format="%(module)s:%(lineno)d %(funcName)s %(message)s", stream=sys.stdout, level=10, force=True)
+    logging.basicConfig(
+        format="%(module)s:%(lineno)d %(funcName)s %(message)s", stream=sys.stdout, level=10, force=True
+    )
     _say_it_all(structlog.get_logger("shop.rendered"))
     talk(logging.getLogger("shop.after"))
 
