@@ -19,9 +19,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry._logs import get_logger_provider
+
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
-from otelog._replacing import find_original, keep, mark
+from otelog._replacing import find_original, is_ours, keep, mark
 from otelog._state import GATE
 from otelog.handler import LoggingHandler, find_logger, has_handler, is_otelogs, way_of
 from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
@@ -72,9 +74,26 @@ class Attachment:
 
     def install(self) -> None:
         """Put the handler where it belongs, and watch that it stays there."""
+        _end_other_copy()
         _here.attachment = self
+        self._pass_over(False)
         _watch()
         self.check()
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it is what watches in this process."""
+        return _here.attachment is self
+
+    def hand_over(self) -> None:
+        """Leave all records to another copy of otelog, which was imported meanwhile and is being configured."""
+        self.uninstall()
+        self._pass_over(True)
+
+    def _pass_over(self, passes_over: bool) -> None:
+        processor = self._find_processor(get_logger_provider())
+        if processor is not None:
+            processor.passes_over = passes_over
 
     def uninstall(self) -> None:
         """Take everything back. Idempotent."""
@@ -177,6 +196,14 @@ class _Here:
 
 
 _here: _Here = keep(globals(), "_here", _Here)
+
+
+def _end_other_copy() -> None:
+    """Have another copy of this package, which a program that imports it anew still has, take no records any more."""
+    found: Any = logging.Logger.addHandler
+    here: Any = getattr(found, "__globals__", {}).get("_here") if is_ours(found) else None
+    if here is not None and here is not _here and here.attachment is not None:
+        here.attachment.hand_over()
 
 
 def is_foreign(handler: logging.Handler) -> bool:

@@ -114,6 +114,9 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         processor._open(worker, gate)
         return processor
 
+    passes_over = False
+    """Whether another copy of otelog, imported since, has the records of the process's LoggerProvider."""
+
     def _open(self, worker: Worker, gate: Gate) -> None:
         self._worker = worker
         self._rows = RowMaker()
@@ -125,7 +128,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Put a copy of the record into the queue. Never raises, waits or takes a lock; what is refused is counted."""
-        if TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
+        if self.passes_over or TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
             return
         port = self.gate.port
         port.ledger.created_by_sdk.add()

@@ -315,7 +315,11 @@ def _set_root_level(level: int) -> None:
 
 def _install_handler(settings: Settings) -> None:
     attachment = _configured.attachment
-    if attachment is None or attachment.non_propagating != settings.capture_non_propagating:
+    if (
+        attachment is None
+        or attachment.non_propagating != settings.capture_non_propagating
+        or not attachment.is_installed
+    ):
         _remove_handler()
         attachment = _configured.attachment = Attachment(
             LoggingHandler(),

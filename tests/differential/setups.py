@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry._logs import SeverityNumber, get_logger
 
 import otelog
 
@@ -57,6 +58,8 @@ class Setup:
     needs: tuple[str, ...] = ()
     """Modules without which it is skipped."""
     versions: tuple[tuple[int, int], tuple[int, int]] = ((3, 10), (3, 99))
+    arrives: dict[str, int] = field(default_factory=dict)
+    """How many records there must be with a message, however alike the two ways are."""
     shows: dict[str, str] = field(default_factory=dict)
     """What must stand in the "output", the "errors" or the "records", so that the set-up is known to do something."""
 
@@ -1484,17 +1487,17 @@ for _name in (
     "otelog.processor",
     "otelog.providers",
 ):
-    setup()(_reload(_name))
+    setup(arrives={"before": 1, "after": 1, "configured again": 2, "and again": 1})(_reload(_name))
 
 
-@setup()
+@setup(arrives={"plain": 1})
 def reload_before_it_is_configured() -> Iterator[None]:
     for name in ("_direct", "_attachment", "handler", "logger", "providers"):
         importlib.reload(importlib.import_module(f"otelog.{name}"))
     yield
 
 
-@setup()
+@setup(arrives={"plain": 2, "a list [1]": 2})
 def everything_is_reloaded() -> None:
     options = _last_options()
     for name in [name for name in sys.modules if name.partition(".")[0] == "otelog"]:
@@ -1509,7 +1512,7 @@ def _import_again() -> Any:
     return importlib.import_module("otelog")
 
 
-@setup(interpreter=("-B",))
+@setup(interpreter=("-B",), arrives={"once": 1, "once more": 1, "of the first": 1, "of the second": 1, "by the API": 1})
 def a_second_import() -> None:
     options = _last_options()
     talk()
@@ -1519,12 +1522,13 @@ def a_second_import() -> None:
     log.info("once")
     log.warning("once %s", "more", extra={"a": 1})
     otelog.get_logger("facade").info("of the first")
+    get_logger("api").emit(body="by the API", severity_number=SeverityNumber.INFO)
     second.get_logger("facade").info("of the second")
     second.configure(**options, schedule_delay_millis=900)
     second.flush()
 
 
-@setup(interpreter=("-B",))
+@setup(interpreter=("-B",), arrives={"once": 1, "once again by the first": 1, "after the first has ended": 1})
 def a_second_import_while_the_first_is_used() -> None:
     options = _last_options()
     second = _import_again()
@@ -1532,12 +1536,15 @@ def a_second_import_while_the_first_is_used() -> None:
     talk()
     second.configure(**options)
     log.info("once")
+    otelog.configure(**options)
+    log.info("once again by the first")
+    second.configure(**options)
     otelog.shutdown()
     log.info("after the first has ended")
     second.flush()
 
 
-@setup(interpreter=("-B",))
+@setup(interpreter=("-B",), arrives={"plain": 3})
 def a_second_import_after_the_first_has_ended() -> None:
     options = _last_options()
     talk()

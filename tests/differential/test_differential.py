@@ -158,8 +158,14 @@ def test_nobody_can_tell(name: str, zygote: Zygote, tmp_path: Path) -> None:
     for kind in ("errors", "output", "records", "status"):
         assert not difference(seen["off"][kind], seen["on"][kind]), f"the {kind} are not the same"
     assert seen["on"]["status"] == 0
+    assert "RecursionError" not in seen["on"]["errors"]
     if os.environ.get("OTELOG_SHOW_DIFFERENTIAL"):
         print(seen["on"]["output"], seen["on"]["errors"], *seen["on"]["records"], sep="\n")
+    for message, count in setup.arrives.items():
+        found = sum(
+            f'string_value: "{message}"\n' in record.partition("attributes {")[0] for record in seen["on"]["records"]
+        )
+        assert found == count, message
     for kind, expected in setup.shows.items():
         assert expected in "\n".join(seen["on"][kind]) if kind == "records" else expected in str(seen["on"][kind])
 
