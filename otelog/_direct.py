@@ -45,12 +45,10 @@ LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
 _PASSES_OVER_CALLER = sys.version_info < (3, 11)
 
 # What the standard way would run, as it was when this module was loaded.
-_Logger, _RootLogger, _LogRecord, _NullHandler = (
-    logging.Logger,
-    logging.RootLogger,
-    logging.LogRecord,
-    logging.NullHandler,
-)
+_Logger = logging.Logger
+_RootLogger = logging.RootLogger
+_LogRecord = logging.LogRecord
+_NullHandler = logging.NullHandler
 _handle_nothing = _NullHandler.handle
 _srcfile: Any = logging._srcfile
 _is_internal_frame: Any = getattr(logging, "_is_internal_frame", None)
@@ -59,10 +57,8 @@ _normcase = os.path.normcase
 _threads: Any = getattr(threading, "_active", {})
 
 _WAYS = frozenset({"makeRecord", "findCaller", "handle", "filter", "callHandlers"})
-_LOOKED_AT = _WAYS | {
-    *("name", "handlers", "filters", "disabled", "propagate", "parent"),
-    *("__bool__", "__len__", "__getattribute__", "__getattr__"),
-}
+_ATTRIBUTES = frozenset({"name", "handlers", "filters", "disabled", "propagate", "parent"})
+_LOOKED_AT = _WAYS | _ATTRIBUTES | {"__bool__", "__len__", "__getattribute__", "__getattr__", "__dict__"}
 """What the standard way uses of a logger."""
 
 
@@ -74,30 +70,20 @@ def _dict_of(kind: type) -> Any:
 
 
 _methods = _dict_of(_Logger)
+_methods_of_root = _dict_of(_RootLogger)
+_COUNT_OF_ROOT = len(_methods_of_root) if _LOOKED_AT.isdisjoint(_methods_of_root) else -1
+# Those that Logger has in any case are looked at one by one, by `_CONDITION`.
+_MAY_BE_ADDED = _LOOKED_AT - {"makeRecord", "findCaller", "handle", "callHandlers"}
 
 
 class _Known:
     """What is known of the attributes of the standard library's Logger."""
 
     size = -1
-    """How many there were when none of them was in the standard way's way."""
+    """How many there were when none was among them that the standard way would use."""
 
 
 _known = _Known()
-
-
-def are_methods_known() -> bool:
-    """Returns whether what was added to Logger itself is none of what the standard way would use."""
-    size = len(_methods)
-    added = _LOOKED_AT - {"makeRecord", "findCaller", "handle", "callHandlers"}
-    if not added.isdisjoint(_methods):
-        return False
-    _known.size = size
-    return True
-
-
-_COUNT = 9
-"""How many attributes a logger of ``getLogger`` has; with so many it has no method of its own, as it needs all nine."""
 
 _TAKEN_NAMES = NEVER_FIELDS | {EVENT_NAME_KEY}
 
@@ -115,14 +101,24 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
         Whether the call is done with: its record is in the queue, or counted as refused.
     """
     kind = type(logger)
+    if (
+        kind is not _Logger
+        and (kind is not _RootLogger or len(_methods_of_root) != _COUNT_OF_ROOT)
+        and not is_plain(kind)
+    ):
+        return False
     # An attribute of an object whose `__dict__` was asked for is read from there at half the price.
     values = logger.__dict__
     if (
-        type(message) is not str
+        # With the nine attributes that `getLogger` gives it, a logger has no method of its own; the root has eight.
+        (
+            (len(values) != 9 or "manager" not in values)
+            and (kind is not _RootLogger or len(values) != 8)
+            and not has_no_method(values)
+        )
+        or type(message) is not str
         or type(level) is not int
-        or (kind is not _Logger and not is_plain(kind))
         or (len(_methods) != _known.size and not are_methods_known())
-        or ((len(values) != _COUNT or "manager" not in values) and not _WAYS.isdisjoint(values))
         or values["filters"]
         or values["disabled"]
     ):
@@ -251,6 +247,11 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
     return True
 
 
+def has_no_method(values: dict[str, Any]) -> bool:
+    """Returns whether a logger's own attributes are all that `logging` needs, and no method among them."""
+    return _WAYS.isdisjoint(values) and values.keys() >= _ATTRIBUTES
+
+
 def is_plain(kind: type) -> bool:
     """Returns whether a logger's class leaves everything alone that the standard way would use of it."""
     return issubclass(kind, _Logger) and all(
@@ -258,7 +259,16 @@ def is_plain(kind: type) -> bool:
     )
 
 
-_STANDARD_CLASSES = (_Logger, _RootLogger, logging.Filterer, object)
+_STANDARD_CLASSES = (_Logger, logging.Filterer, object)
+
+
+def are_methods_known() -> bool:
+    """Returns whether what was added to Logger itself is none of what the standard way would use."""
+    size = len(_methods)
+    if not _MAY_BE_ADDED.isdisjoint(_methods):
+        return False
+    _known.size = size
+    return True
 
 
 def is_blind(handler: Any, level: int) -> bool:
@@ -312,6 +322,8 @@ def install() -> None:
     function: Any = _Logger._log
     if type(function) is not FunctionType:
         return
+    if any(constant is take for constant in function.__code__.co_consts):
+        return
     standard = _find_standard(function.__code__)
     code = compile_with_question(standard, _CONDITION, {**_PINS, "TAKE": take})
     if code is not None:
@@ -327,6 +339,8 @@ def uninstall() -> None:
         function.__code__ = _find_standard(function.__code__)
 
 
+_clock_name = "time" if sys.version_info < (3, 13) else "time_ns"
+
 # What is named in capitals stands in the code itself; the rest is looked up where the standard way would.
 _CONDITION = """
     exc_info is None and stack_info is False and stacklevel == 1
@@ -335,7 +349,7 @@ _CONDITION = """
     and METHODS["callHandlers"] is CALL and FILTERS["filter"] is FILTER
     and RECORDS["__init__"] is INIT and RECORDS["getMessage"] is GET_MESSAGE
     and getLevelName is GET_LEVEL_NAME and _srcfile is SRCFILE and currentframe is CURRENTFRAME
-    and OURS["handle"] is TAKE_RECORD and TIME.time is CLOCK and THREADING.get_ident is GET_IDENT
+    and OURS["handle"] is TAKE_RECORD and time.time is CLOCK and threading.get_ident is GET_IDENT
     and TAKE(self, level, msg, args, extra)
 """
 _PINS: dict[str, Any] = {
@@ -355,11 +369,10 @@ _PINS: dict[str, Any] = {
     "CURRENTFRAME": logging.currentframe,
     "OURS": _dict_of(LoggingHandler),
     "TAKE_RECORD": LoggingHandler.handle,
-    "TIME": time,
-    "CLOCK": time.time,
-    "THREADING": threading,
+    "CLOCK": getattr(time, _clock_name),
     "GET_IDENT": get_ident,
 }
+_CONDITION = _CONDITION.replace("time.time ", f"time.{_clock_name} ")
 if _is_internal_frame is not None:
     _CONDITION = _CONDITION.replace("and currentframe", "and _is_internal_frame is IS_INTERNAL and currentframe")
     _PINS["IS_INTERNAL"] = _is_internal_frame
