@@ -119,13 +119,17 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
         or type(message) is not str
         or type(level) is not int
         or (len(_methods) != _known.size and not are_methods_known())
-        or values["filters"]
-        or values["disabled"]
     ):
         return False
+    try:
+        if values["filters"] or values["disabled"]:
+            return False
+        name = values["name"]
+        handlers = values["handlers"]
+        here = values["parent"] if values["propagate"] else None
+    except KeyError:
+        return False
     found: Any = None
-    handlers = values["handlers"]
-    here = values["parent"] if values["propagate"] else None
     while True:
         if handlers:
             for handler in handlers:
@@ -139,8 +143,11 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
         kind = type(here)
         if kind is not _Logger and kind is not _RootLogger and not is_plain(kind):
             return False
-        handlers = here.handlers
-        here = here.parent if here.propagate else None
+        try:
+            handlers = here.handlers
+            here = here.parent if here.propagate else None
+        except AttributeError:
+            return False
     thread = get_ident()
     if (
         found is None
@@ -195,14 +202,13 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
     source: Source | None
     try:
         level_name = logging._levelToName[level]
-        name = values["name"]
         source = _sources[level][name]
         if source.severity_text != level_name or source.scope_name is not name:
             source = None
     except KeyError:
         source = None
     if source is None:
-        source = find_source(values["name"], level, logging._levelToName.get(level))
+        source = find_source(name, level, logging._levelToName.get(level))
         if source is None:
             return False
     frame: Any = _getframe(2)

@@ -1157,6 +1157,57 @@ def another_parent() -> None:
     apart = logging.Logger("apart")
     apart.parent = log
     talk(apart)
+    apart.handle = hidden(apart.handle)
+    talk(apart)
+
+
+@setup()
+def a_handler_that_works_out_its_level() -> None:
+    class Moody(Printer):
+        @property
+        def level(self) -> int:
+            print("asked for its level")
+            return logging.ERROR
+
+        @level.setter
+        def level(self, value: int) -> None:
+            pass
+
+    log.addHandler(Moody())
+    log.handlers[0].acquire = log.handlers[0].release = lambda: None
+
+
+@setup()
+def a_handler_that_is_none() -> None:
+    class Anything:
+        level = 0
+
+        def handle(self, record: logging.LogRecord) -> None:
+            print("anything", record.getMessage())
+
+    log.handlers.append(Anything())  # type: ignore[arg-type]
+
+
+@setup()
+def attributes_are_missing() -> None:
+    for name in ("filters", "disabled", "handlers", "parent", "propagate", "name"):
+        value = log.__dict__.pop(name)
+        attempt(log.info, "without %s", name)
+        attempt(log.getChild("below").info, "below one without %s", name)
+        log.__dict__["tenant"] = "t-1"
+        log.__dict__[name] = value
+        log.info("with %s", name)
+
+
+@setup()
+def a_subclass_whose_dict_is_watched() -> None:
+    class Watched(logging.Logger):
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            print("asked for its dict")
+            return logging.Filterer.__dict__["__dict__"].__get__(self)
+
+    talk(use(Watched))
 
 
 # The switches of the module.
@@ -1186,6 +1237,24 @@ def another_clock() -> None:
         for name in ("one", "two"):
             attempt(log.info, name)
         print(clock.call_count)
+
+
+@setup()
+def another_clock_in_the_module_alone() -> None:
+    with unittest.mock.patch("logging.time") as clock:
+        clock.time.return_value = 1700000000.0
+        clock.time_ns.return_value = 1700000000 * 10**9
+        for _ in range(2):
+            log.info("plain")
+    print(clock.time.call_count + clock.time_ns.call_count)
+
+
+@setup(options={"thread_attributes": True})
+def other_ids_of_threads() -> None:
+    with unittest.mock.patch("threading.get_ident", return_value=7) as ids:
+        for _ in range(2):
+            log.info("plain")
+    print(ids.call_count > 0)
 
 
 # Who looks at the interpreter.
