@@ -25,7 +25,7 @@ def compile_with_question(method: CodeType, condition: str, values: Mapping[str,
         The code; None if the method's source is not there, or is not what the method was compiled from.
     """
     tree = _parse(method, _read_source(method.co_filename))
-    if tree is None or _compile(tree, method) != method:
+    if tree is None or not _is_same(_compile(tree, method), method):
         return None
     definition: Any = tree.body[-1].body[0]  # type: ignore[attr-defined]
     has_docstring = ast.get_docstring(definition, clean=False) is not None
@@ -76,7 +76,9 @@ def _parse(method: CodeType, source: str | None) -> ast.Module | None:
     last = first + 1
     while last < len(lines) and (not lines[last].strip() or _indent(lines[last]) > margin):
         last += 1
-    class_name = getattr(method, "co_qualname", "Class.").partition(".")[0]
+    # What is defined inside the method is named after the class, too.
+    headers = (line.split() for line in reversed(lines[:first]) if line.startswith("class "))
+    class_name = next(headers, ["class", "Class"])[1].partition("(")[0].rstrip(":")
     imports = "".join(line for line in lines if line.startswith(("import ", "from ")))
     try:
         tree = ast.parse(f"class {class_name}:\n" + "".join(lines[first:last]))
@@ -85,6 +87,11 @@ def _parse(method: CodeType, source: str | None) -> ast.Module | None:
     except (SyntaxError, ValueError):
         return None
     return tree
+
+
+def _is_same(one: CodeType, other: CodeType) -> bool:
+    # Before 3.11 the comparison leaves the lines out.
+    return one == other and list(one.co_lines()) == list(other.co_lines())
 
 
 def _indent(line: str) -> int:
