@@ -39,7 +39,8 @@ from otelog.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHand
 
 _getframe = sys._getframe
 
-LEAST_INT, MOST_INT = -(2**63), 2**63 - 1
+_NO_ARGUMENTS: tuple[()] = ()
+_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
 # Before 3.11 the standard library passes over the caller of `_log`, whoever that is.
 _PASSES_OVER_CALLER = sys.version_info < (3, 11)
@@ -163,7 +164,7 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
         return False
     # As `measure` does, whose call would cost more than what it finds out.
     size = len(message)
-    if arguments:
+    if arguments is not _NO_ARGUMENTS:
         if type(arguments) is not tuple:
             return False
         for value in arguments:
@@ -171,7 +172,7 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
             if kind is str:
                 size += FIELD_BYTES + len(value)
             elif kind is int:
-                if not -0x4000_0000 < value < 0x4000_0000 and not LEAST_INT <= value <= MOST_INT:
+                if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                     return False
                 size += FIELD_BYTES
             elif kind is float or value is None or kind is bool:
@@ -179,20 +180,21 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
             else:
                 return False
     fields: dict[str, Any] | None = None
-    if extra:
+    if extra is not None:
         if type(extra) is not dict:
             return False
-        fields = {}
+        if extra:
+            fields = {}
         # In the order of `LoggingHandler.handle`: where there are too many, the same ones are kept.
         for key in reversed(extra):
             if key in _TAKEN_NAMES:
                 return False
-            value = fields[key] = extra[key]
+            value = fields[key] = extra[key]  # type: ignore[index]
             kind = type(value)
             if kind is str:
                 size += FIELD_BYTES + len(value)
             elif kind is int:
-                if not -0x4000_0000 < value < 0x4000_0000 and not LEAST_INT <= value <= MOST_INT:
+                if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                     return False
                 size += FIELD_BYTES
             elif kind is float or value is None or kind is bool:

@@ -892,7 +892,7 @@ def arguments_of_every_kind() -> None:
         log.info("one %s", argument)
         log.info("two %s %r", argument, argument)
         log.info("one too many", argument)  # noqa: PLE1205
-    for arguments in ((), None, [1], {"a": 1}, "x", 7):
+    for arguments in ((), None, [1], {"a": 1}, "x", 7, Asked(a=1)):
         attempt(log._log, 20, "given %s", arguments)
 
 
@@ -903,6 +903,10 @@ def fields_of_every_kind() -> None:
 
 
 class Asked(dict):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        print("asked for its length")
+        return super().__len__()
+
     def __iter__(self) -> Any:
         print("asked for its keys")
         return super().__iter__()
