@@ -85,7 +85,6 @@ class LoggingHandler(logging.Handler):
         self._processor = processor
         self._since = time.time()
         self._sites: dict[tuple[Any, ...], Source] = {}
-        self._levels: dict[tuple[str, int], Source] = {}
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, unless a filter turns it away. Never raises, takes no lock; what cannot be kept is counted."""
@@ -210,16 +209,6 @@ class LoggingHandler(logging.Handler):
         if len(self._sites) >= MOST_SITES:
             self._sites.clear()
         self._sites[key] = source
-        return source
-
-    def source_of_level(self, name: str, level: int, level_name: str) -> Source:
-        """Returns what all records of a logger and a level have in common, wherever they are logged."""
-        key = (name, level)
-        source = self._levels.get(key)
-        if source is None or source.severity_text != level_name:
-            if len(self._levels) >= MOST_SITES:
-                self._levels.clear()
-            source = self._levels[key] = Source(name, severity_number(level), level_name, short_names=True)
         return source
 
     def _take_slowly(self, record: logging.LogRecord, source: Source, fields: dict[str, Any] | None) -> None:
