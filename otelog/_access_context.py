@@ -15,6 +15,8 @@ from typing import Any
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
+from otelog._replacing import find_original, is_ours, mark
+
 SPAN_IN_ENVIRON = "opentelemetry-flask.span_key"
 
 
@@ -33,26 +35,23 @@ _METHODS: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
     ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_werkzeugs),
 )
 
-_replaced: dict[tuple[type, str], tuple[Any, Any]] = {}
-
 
 def install() -> None:
     """Have those servers that are loaded write their lines in the request's context. Idempotent, free of locks."""
     for module_name, class_name, name, find_environ in _METHODS:
         owner = getattr(sys.modules.get(module_name), class_name, None)
         method = getattr(owner, name, None)
-        if owner is not None and callable(method) and (owner, name) not in _replaced:
-            traced = _within_span(method, find_environ)
-            _replaced[owner, name] = (method, traced)
-            setattr(owner, name, traced)
+        if owner is not None and callable(method) and not is_ours(method):
+            setattr(owner, name, _within_span(method, find_environ))
 
 
 def uninstall() -> None:
     """Take back what `install` has put in place."""
-    while _replaced:
-        (owner, name), (method, traced) = _replaced.popitem()
-        if getattr(owner, name) is traced:
-            setattr(owner, name, method)
+    for module_name, class_name, name, _ in _METHODS:
+        owner = getattr(sys.modules.get(module_name), class_name, None)
+        method = getattr(owner, name, None)
+        if owner is not None and is_ours(method):
+            setattr(owner, name, find_original(method))
 
 
 def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,4 +70,5 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
             if token is not None:
                 detach(token)
 
+    mark(call, method)
     return call

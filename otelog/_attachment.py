@@ -20,15 +20,19 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry._logs import get_logger_provider
+
 from otelog import _access_context, _consoles
 from otelog._diagnostics import warn
 from otelog._once import find_handled
 from otelog._private.standard import logging_lock
+from otelog._replacing import find_original, is_ours, keep, mark
 from otelog._state import GATE
 from otelog.handler import (
     LoggingHandler,
     comes_otherwise,
     has_handler,
+    is_otelogs,
     is_taken_on_its_way,
     may_come_twice,
     way_of,
@@ -46,10 +50,10 @@ _FOREIGN_MODULES = ("opentelemetry.instrumentation.logging.handler", "openteleme
 # Their own loggers: what goes wrong on a record's way would come back to it.
 _NEVER = ("opentelemetry", "otelog")
 
-_standard_add = logging.Logger.addHandler
-_standard_remove = logging.Logger.removeHandler
-_standard_set = logging.Logger.__setattr__
-_standard_basic_config = logging.basicConfig
+_standard_add: Any = find_original(logging.Logger.addHandler)
+_standard_remove: Any = find_original(logging.Logger.removeHandler)
+_standard_set: Any = find_original(logging.Logger.__setattr__)
+_standard_basic_config: Any = find_original(logging.basicConfig)
 
 # logging.config itself is left alone: its import would cost every application some milliseconds.
 _config_file = logging.addLevelName.__code__.co_filename.replace("__init__.py", "config.py")
@@ -84,9 +88,26 @@ class Attachment:
 
     def install(self) -> None:
         """Put the handler where it belongs, and watch that it stays there."""
+        _end_other_copy()
         _here.attachment = self
+        self._pass_over(False)
         _watch()
         self.check()
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it is what watches in this process."""
+        return _here.attachment is self
+
+    def hand_over(self) -> None:
+        """Leave all records to another copy of otelog, which was imported meanwhile and is being configured."""
+        self.uninstall()
+        self._pass_over(True)
+
+    def _pass_over(self, passes_over: bool) -> None:
+        processor = self._find_processor(get_logger_provider())
+        if processor is not None:
+            processor.passes_over = passes_over
 
     def uninstall(self) -> None:
         """Take everything back. Idempotent."""
@@ -195,7 +216,15 @@ class _Here:
     attachment: Attachment | None = None
 
 
-_here = _Here()
+_here: _Here = keep(globals(), "_here", _Here)
+
+
+def _end_other_copy() -> None:
+    """Have another copy of this package, which a program that imports it anew still has, take no records any more."""
+    found: Any = logging.Logger.addHandler
+    here: Any = getattr(found, "__globals__", {}).get("_here") if is_ours(found) else None
+    if here is not None and here is not _here and here.attachment is not None:
+        here.attachment.hand_over()
 
 
 def is_foreign(handler: logging.Handler) -> bool:
@@ -260,7 +289,7 @@ def _add(logger: logging.Logger, handler: logging.Handler) -> None:
 
 
 def _is_silent(handler: logging.Handler) -> bool:
-    return isinstance(handler, (logging.NullHandler, LoggingHandler, _consoles.LastResort))
+    return isinstance(handler, logging.NullHandler) or is_otelogs(handler)
 
 
 def _list_loggers() -> list[logging.Logger]:
@@ -307,7 +336,7 @@ def _set_attribute(self: logging.Logger, name: str, value: Any) -> None:
         return
     _standard_set(self, name, value)
     # A logger that is just being made has no list of handlers before it has everything else that is looked at here.
-    if here is None or name not in _TELLING or "handlers" not in self.__dict__:
+    if here is None or name not in _TELLING or not hasattr(self, "handlers"):
         return
     if name == "propagate":
         if self is not logging.root:
@@ -360,14 +389,19 @@ _PLACES: tuple[tuple[Any, str, Any, Any], ...] = (
 )
 
 
+for _, _, _standard, _ours in _PLACES:
+    mark(_ours, _standard)
+
+
 def _watch() -> None:
+    # Also where the functions of an earlier copy of this module are.
     for owner, name, standard, ours in _PLACES:
-        if getattr(owner, name) is standard:
+        if find_original(getattr(owner, name)) is standard:
             setattr(owner, name, ours)
 
 
 def _unwatch() -> None:
     # What another library has put on top stays, and ours, which it calls, passes everything on.
-    for owner, name, standard, ours in _PLACES:
-        if getattr(owner, name) is ours:
+    for owner, name, standard, _ in _PLACES:
+        if find_original(getattr(owner, name)) is standard:
             setattr(owner, name, standard)

@@ -26,6 +26,7 @@ from otelog._private.opentelemetry import SPAN_KEY as SPAN_KEY
 from otelog._private.opentelemetry import current_context as current_context
 from otelog._queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
 from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
+from otelog._replacing import keep
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -51,10 +52,10 @@ BOUND_KEY: str = create_key("otelog-bound")
 FIXED_SIZE = frozenset({bool, float, type(None)})
 """Exact types that are immutable, small and never need a look at the value."""
 
-own_threads: set[int] = set()
+own_threads: set[int] = keep(globals(), "own_threads", set)
 """The ids of otelog's own threads."""
 
-converting = Nesting()
+converting: Nesting = keep(globals(), "converting", Nesting)
 """The threads that convert values: what a value's own code logs meanwhile is taken only if it needs no conversion."""
 
 

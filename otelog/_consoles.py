@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
-from otelog.handler import LoggingHandler, find_logger, way_of
+from otelog._replacing import find_original, is_ours, mark
+from otelog.handler import find_logger, is_otelogs, way_of
 
 # Where a library asks whether any handler would show its records.
 _QUESTIONS = (("flask.logging", "has_level_handler"), ("werkzeug._internal", "_has_level_handler"))
-
-_KEPT = "_otelog_has_replaced"
-"""Where a library's own answer is kept: in its module, which must not outlive the rest of the library at the end."""
 
 
 class LastResort(logging.Handler):
@@ -23,6 +22,8 @@ class LastResort(logging.Handler):
 
     It writes nothing for a record that any handler but otelog's would see.
     """
+
+    is_otelogs = True
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -47,14 +48,18 @@ def is_seen(logger: logging.Logger, level: int | None = None) -> bool:
         level: If given, only handlers count that take records of this level.
     """
     return any(
-        not isinstance(handler, (LoggingHandler, LastResort)) and (level is None or handler.level <= level)
+        not is_otelogs(handler) and (level is None or handler.level <= level)
         for one in way_of(logger)
         for handler in one.handlers
     )
 
 
-def _has_level_handler(logger: logging.Logger) -> bool:
-    return is_seen(logger, logger.getEffectiveLevel())
+def _make_answer(original: Callable[[logging.Logger], bool]) -> Callable[[logging.Logger], bool]:
+    def has_level_handler(logger: logging.Logger) -> bool:
+        return is_seen(logger, logger.getEffectiveLevel())
+
+    mark(has_level_handler, original)
+    return has_level_handler
 
 
 def spare() -> None:
@@ -62,14 +67,14 @@ def spare() -> None:
     for module_name, name in _QUESTIONS:
         module = sys.modules.get(module_name)
         known = getattr(module, name, None)
-        if callable(known) and known is not _has_level_handler:
-            setattr(module, _KEPT, known)
-            setattr(module, name, _has_level_handler)
+        if callable(known) and not is_ours(known):
+            setattr(module, name, _make_answer(known))
 
 
 def restore() -> None:
     """Take back what `spare` has put in place."""
     for module_name, name in _QUESTIONS:
         module = sys.modules.get(module_name)
-        if getattr(module, name, None) is _has_level_handler:
-            setattr(module, name, getattr(module, _KEPT))
+        known = getattr(module, name, None)
+        if is_ours(known):
+            setattr(module, name, find_original(known))

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from flask import g, request
 from opentelemetry.context import attach, detach, get_current
 
+from otelog._replacing import is_ours, mark
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -41,6 +43,8 @@ def keep_context(owner: type[Flask] | Flask) -> None:
     # Of a class they are called with the application, of an application without.
     tear_down_request: Any = owner.do_teardown_request
     tear_down_application: Any = owner.do_teardown_appcontext
+    if is_ours(tear_down_request):
+        return
 
     @wraps(tear_down_request)
     def do_teardown_request(*arguments: Any, **keywords: Any) -> None:
@@ -68,6 +72,8 @@ def keep_context(owner: type[Flask] | Flask) -> None:
         finally:
             detach(token)
 
+    mark(do_teardown_request, tear_down_request)
+    mark(do_teardown_appcontext, tear_down_application)
     replaced: Any = owner
     replaced.do_teardown_request = do_teardown_request
     replaced.do_teardown_appcontext = do_teardown_appcontext

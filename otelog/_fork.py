@@ -13,6 +13,7 @@ import otelog._inherited  # noqa: F401
 from otelog._capture import forget_threads
 from otelog._diagnostics import warn
 from otelog._end_time import END
+from otelog._replacing import keep
 
 
 class Forkable(Protocol):
@@ -49,8 +50,8 @@ class Pipeline(Forkable, Protocol):
         """Deliver what is there until this monotonic moment, and end. Idempotent."""
 
 
-_alive: weakref.WeakSet[Forkable] = weakref.WeakSet()
-_pipelines: weakref.WeakSet[Pipeline] = globals().get("_pipelines") or weakref.WeakSet()
+_alive: weakref.WeakSet[Forkable] = keep(globals(), "_alive", weakref.WeakSet)
+_pipelines: weakref.WeakSet[Pipeline] = keep(globals(), "_pipelines", weakref.WeakSet)
 
 
 class _Known:

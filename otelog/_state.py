@@ -12,6 +12,7 @@ from otelog._capture import NEVER, Gate, Port, current_span_context
 from otelog._ledger import Ledger
 from otelog._queue import RecordQueue
 from otelog._record import SLOT_BYTES, Source, SpanIds
+from otelog._replacing import keep
 from otelog._stacktrace import capture_stack, render_stack
 
 
@@ -139,5 +140,5 @@ class ProcessGate(Gate):
         super().__setattr__("port", self._covers[-1] if self._covers else self.configured)
 
 
-GATE = ProcessGate(UnconfiguredPort())
+GATE: ProcessGate = keep(globals(), "GATE", lambda: ProcessGate(UnconfiguredPort()))
 """Its port is the configured pipeline's, once there is one."""

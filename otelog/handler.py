@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from threading import get_ident
 from types import FrameType
@@ -77,8 +77,9 @@ if hasattr(os, "register_at_fork"):
 
 _UNKNOWN = Source("", 0, "")
 
+_attributes_of: Callable[[logging.Handler], dict[str, Any]] = logging.Filterer.__dict__["__dict__"].__get__
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
-_OWN_STATE = frozenset({"lock", "gate", "since", "watches", "_processor", "_sites", "_levels", "_closed"})
+_OWN_STATE = frozenset({"lock", "gate", "since", "watches", "_processor", "_sites", "_closed"})
 
 
 class LoggingHandler(logging.Handler):
@@ -97,7 +98,11 @@ class LoggingHandler(logging.Handler):
     Thread safety: all methods; `handle` also from a signal handler or ``__del__``.
     """
 
+    is_otelogs = True
+    """Says whose it is also where the module was loaded twice, and there are two such classes."""
+
     def __init__(self, level: int | str = logging.NOTSET, *, processor: BatchLogRecordProcessor | None = None) -> None:
+        self.looked_into = False
         super().__init__(level)
         self.gate: Gate = GATE if processor is None else processor.gate
         self._processor = processor
@@ -106,7 +111,6 @@ class LoggingHandler(logging.Handler):
         self.watches = False
         """Whether records are looked up that may have come before; set by `Once`."""
         self._sites: dict[tuple[Any, ...], Source] = {}
-        self._levels: dict[tuple[str, int], Source] = {}
         self.gate.once.join(self)
 
     def __copy__(self) -> Self:
@@ -247,6 +251,23 @@ class LoggingHandler(logging.Handler):
         """Take a record; see `handle`."""
         self.handle(record)
 
+    # Whoever puts a `handle` on this very object sees every record: `_direct` must know of it, and looks at one mark.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "handle":
+            self.looked_into = True
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """The attributes of this very object."""
+        self.looked_into = True
+        return _attributes_of(self)
+
+    def has_own_handle(self) -> bool:
+        """Returns whether somebody has put another `handle` on this very object."""
+        return self.looked_into and "handle" in _attributes_of(self)
+
     def flush(self) -> None:
         """Have the worker export what is there; wait for nothing."""
         self.gate.port.nudge()
@@ -258,16 +279,6 @@ class LoggingHandler(logging.Handler):
         if len(self._sites) >= MOST_SITES:
             self._sites.clear()
         self._sites[key] = source
-        return source
-
-    def source_of_level(self, name: str, level: int, level_name: str) -> Source:
-        """Returns what all records of a logger and a level have in common, wherever they are logged."""
-        key = (name, level)
-        source = self._levels.get(key)
-        if source is None or source.severity_text != level_name:
-            if len(self._levels) >= MOST_SITES:
-                self._levels.clear()
-            source = self._levels[key] = Source(name, severity_number(level), level_name, short_names=True)
         return source
 
     def _take_slowly(
@@ -408,7 +419,7 @@ def may_come_twice(logger: logging.Logger, gate: Gate) -> bool:
 
 def leads_to(handler: logging.Handler, gate: Gate) -> bool:
     """Returns whether this is a handler of ours, to this gate."""
-    return isinstance(handler, LoggingHandler) and handler.gate is gate
+    return is_otelogs(handler) and getattr(handler, "gate", None) is gate
 
 
 def _is_of_this_process(record: logging.LogRecord) -> bool | None:
@@ -512,3 +523,8 @@ def way_of(logger: logging.Logger) -> Iterator[logging.Logger]:
 def has_handler(logger: logging.Logger, gate: Gate) -> bool:
     """Returns whether a handler that leads to this gate is on this very logger."""
     return any(leads_to(handler, gate) for handler in logger.handlers)
+
+
+def is_otelogs(handler: logging.Handler) -> bool:
+    """Returns whether a handler's class is otelog's, also if it is of a module that was loaded again since."""
+    return getattr(type(handler), "is_otelogs", False) is True

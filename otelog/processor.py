@@ -26,6 +26,7 @@ from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
 from otelog._metrics import publish
 from otelog._queue import RecordQueue
+from otelog._replacing import keep
 from otelog._report import LossReport
 from otelog._sdk import ReadableMaker, ReentrantError, RowMaker, make_broken_row, number_of
 from otelog._severity import severity_range
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from otelog._handoff import Route
     from otelog._way_out import WayOut
 
-TAKEN_BY: ContextVar[BatchLogRecordProcessor | None] = ContextVar("otelog-taken-by", default=None)
+TAKEN_BY: ContextVar[BatchLogRecordProcessor | None] = keep(
+    globals(), "TAKEN_BY", lambda: ContextVar("otelog-taken-by", default=None)
+)
 """The processor that has the record already which another library's handler is about to emit."""
 
 DEFAULT_SHUTDOWN_TIMEOUT = 30.0
@@ -120,6 +123,9 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         processor._open(worker, gate)
         return processor
 
+    passes_over = False
+    """Whether another copy of otelog, imported since, has the records of the process's LoggerProvider."""
+
     def _open(self, worker: Worker, gate: Gate) -> None:
         self._worker = worker
         self._rows = RowMaker()
@@ -140,7 +146,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
             self.gate.port.ledger.refuse_full[0]()
 
     def _take(self, log_record: ReadWriteLogRecord) -> None:
-        if TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
+        if self.passes_over or TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
             return
         port = self.gate.port
         port.ledger.created_by_sdk.add()

@@ -25,6 +25,7 @@ from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
 from otelog._private.opentelemetry import is_unset_logger_provider
+from otelog._replacing import keep
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
 from otelog._transport import TransportSettings
@@ -68,7 +69,7 @@ class _Configured:
     """The id of a process that the SDK gives none, with the process's number."""
 
 
-_configured = _Configured()
+_configured: _Configured = keep(globals(), "_configured", _Configured)
 
 
 def configure(**options: Unpack[ConfigureOptions]) -> None:
@@ -338,7 +339,11 @@ def _set_root_level(level: int) -> None:
 
 def _install_handler(settings: Settings) -> None:
     attachment = _configured.attachment
-    if attachment is None or attachment.non_propagating != settings.capture_non_propagating:
+    if (
+        attachment is None
+        or attachment.non_propagating != settings.capture_non_propagating
+        or not attachment.is_installed
+    ):
         _remove_handler()
         attachment = _configured.attachment = Attachment(
             LoggingHandler(),

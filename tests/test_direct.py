@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -167,8 +168,7 @@ def test_what_arrives_is_the_same_either_way(name: str) -> None:
     directly = [arrivals(call, direct_logging=flag) for flag in (True, False)]
     assert directly[0]
     for short, standard in zip(*directly, strict=True):
-        # The attributes' order is nobody's business.
-        assert sorted(short.split("attributes ")) == sorted(standard.split("attributes "))
+        assert short == standard
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -413,29 +413,61 @@ def test_two_of_our_handlers_bring_a_record_once(server: OTLPServer) -> None:
 
 
 def test_it_is_taken_back() -> None:
-    standard = logging.Logger._log
+    function, standard = logging.Logger._log, logging.Logger._log.__code__
     with configured():
-        assert logging.Logger._log is not standard
+        # The function itself stays, so that whoever has wrapped it, or holds it, has what is in force.
+        assert logging.Logger._log is function
+        assert function.__code__ is not standard
         otelog.configure(endpoint="http://127.0.0.1:1")
-    assert logging.Logger._log is standard
+    assert function.__code__ is standard
 
 
-def test_another_librarys_change_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    standard = logging.Logger._log
+@without_pytests_handlers()
+def test_another_librarys_function_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    function, standard = logging.Logger._log, logging.Logger._log.__code__
 
     def theirs(self: logging.Logger, *arguments: Any, **keywords: Any) -> None:
-        standard(self, *arguments, **keywords)
+        function(self, *arguments, **keywords)
 
     with monkeypatch.context() as patch:
         patch.setattr(logging.Logger, "_log", theirs)
-        _direct.install()
+        code = theirs.__code__
+        with configured(level="DEBUG") as server:
+            assert (logging.Logger._log, theirs.__code__, function.__code__) == (theirs, code, standard)
+            log.info("by theirs")
+            assert bodies(flush_records(server)) == ["by theirs"]
+    with configured(), monkeypatch.context() as patch:
+        patch.setattr(logging.Logger, "_log", theirs)
+        providers.reset()
         assert logging.Logger._log is theirs
+        assert function.__code__ is standard
+    assert logging.Logger._log is function
+
+
+def test_without_the_source_of_logging_there_is_no_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    standard = logging.Logger._log.__code__
+    monkeypatch.setattr(logging.__spec__.loader, "get_source", lambda name: None)  # type: ignore[union-attr]
+    with configured(level="DEBUG") as server, without_pytests_handlers():
+        assert logging.Logger._log.__code__ is standard
+        assert log_records_made(lambda: log.info("x")) == 1
+        assert bodies(flush_records(server)) == ["x"]
+
+
+def test_a_source_that_is_not_what_runs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    standard = logging.Logger._log.__code__
+    loader: Any = logging.__spec__.loader
+    edited = loader.get_source("logging").replace("sinfo = None\n        if _srcfile", "sinfo = 0\n        if _srcfile")
+    monkeypatch.setattr(loader, "get_source", lambda name: edited)
     with configured():
-        ours = logging.Logger._log
-        with monkeypatch.context() as patch:
-            patch.setattr(logging.Logger, "_log", theirs)
-            providers.reset()
-            assert logging.Logger._log is theirs
-        assert logging.Logger._log is ours
-        _direct.uninstall()
-    assert logging.Logger._log is standard
+        assert logging.Logger._log.__code__ is standard
+
+
+def test_what_logging_runs_is_found_out_by_names_that_are_there() -> None:
+    # Private names of the standard library; a Python that has others must not lose the short way unnoticed.
+    with configured():
+        assert logging.Logger._log.__code__.co_consts != logging.LoggerAdapter._log.__code__.co_consts
+        assert _direct.take in logging.Logger._log.__code__.co_consts
+    assert threading.get_ident() in threading._active  # type: ignore[attr-defined]
+    assert len(log.__dict__) == 9 and "manager" in log.__dict__
+    assert logging._srcfile == logging.__file__
+    assert type(_direct._methods) is dict

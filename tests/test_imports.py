@@ -39,6 +39,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_contexts",
             "_once",
             "_tls",
+            "_preface",
+            "_replacing",
         }
     ),
     frozenset(
