@@ -287,9 +287,11 @@ def _describe(error: BaseException) -> tuple[str, str]:
             ours = code.co_name
         names.append(f"{Path(code.co_filename).parent.name}:{code.co_name}:{place.tb_lineno}")
         place = place.tb_next
-    # Python itself sometimes forgets which error it was. To bind fields is no log call: nothing could be counted.
+    # Python itself sometimes forgets which error it was. To bind fields, or to begin to track, is no log call: nothing
+    # could be counted.
     forgotten = isinstance(error, SystemError) and "without exception set" in str(error)
-    if forgotten or (isinstance(error, (MemoryError, SystemError)) and ours in ("", "bound", "__enter__", "__exit__")):
+    uncounted = ours in ("", "track") or any(":_make_bound:" in name for name in names)
+    if forgotten or (isinstance(error, (MemoryError, SystemError)) and uncounted):
         return "~", ""
     return "!", f"{type(error).__name__}: {error} at {' < '.join(reversed(names[-4:]))}"
 
