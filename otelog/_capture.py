@@ -49,9 +49,6 @@ NEVER = sys.maxsize
 BOUND_KEY: str = create_key("otelog-bound")
 """Where the current Context keeps what `otelog.bound` has put there."""
 
-FIXED_SIZE = frozenset({bool, float, type(None)})
-"""Exact types that are immutable, small and never need a look at the value."""
-
 own_threads: set[int] = keep(globals(), "own_threads", set)
 """The ids of otelog's own threads."""
 
@@ -88,7 +85,7 @@ def measure(message: str, arguments: Any, fields: dict[str, Any] | None) -> int:
             elif kind is int:
                 if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                     return ODD
-            elif kind not in FIXED_SIZE:
+            elif kind is not bool and value is not None:
                 return ODD
     if fields:
         size += FIELD_BYTES * len(fields)
@@ -101,7 +98,7 @@ def measure(message: str, arguments: Any, fields: dict[str, Any] | None) -> int:
             elif kind is int:
                 if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                     return ODD
-            elif kind not in FIXED_SIZE:
+            elif kind is not bool and value is not None:
                 return ODD
     return size
 
@@ -484,7 +481,7 @@ def _convert_message(message: object, arguments: Any, limits: Limits) -> tuple[A
                 size += len(value)
             elif kind is int:
                 size += value.bit_length() >> 3
-            elif kind not in FIXED_SIZE:
+            elif kind is not float and kind is not bool and value is not None:
                 break
         else:
             return message, arguments, size + FIELD_BYTES * len(arguments)

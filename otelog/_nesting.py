@@ -20,7 +20,8 @@ class Nesting:
 
     def __init__(self) -> None:
         self._threads: set[int] = set()
-        self._codes: frozenset[CodeType] = frozenset()
+        # By identity: a code object that somebody has made may have constants that cannot be hashed.
+        self._codes: dict[int, CodeType] = {}
         self.enter: Callable[[int], None] = self._threads.add
         """Marks a thread, by its id."""
         self.leave: Callable[[int], None] = self._threads.discard
@@ -28,7 +29,7 @@ class Nesting:
 
     def add(self, code: CodeType) -> None:
         """Make a function one of them; inside of a ``try`` it calls `enter`, and whatever happens, `leave`."""
-        self._codes |= {code}
+        self._codes = {**self._codes, id(code): code}
 
     def is_inside(self) -> bool:
         """Returns whether this thread runs one of them already; to be called by such a function itself."""
@@ -36,7 +37,7 @@ class Nesting:
             return False
         frame = sys._getframe(1).f_back
         while frame is not None:
-            if frame.f_code in self._codes:
+            if id(frame.f_code) in self._codes:
                 return True
             frame = frame.f_back
         return False

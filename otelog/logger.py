@@ -51,7 +51,6 @@ ExcInfo = Union[
 _LEVELS = ((10, "DEBUG"), (20, "INFO"), (30, "WARNING"), (40, "ERROR"), (50, "CRITICAL"))
 
 _getframe = sys._getframe
-NoneType = type(None)
 _LEAST_INT = -(2**63)
 _MOST_INT = 2**63 - 1
 
@@ -87,7 +86,7 @@ def _level_method(index: int) -> Callable[..., None]:
                     elif kind is int:
                         if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                             size = ODD
-                    elif kind is not float and kind is not bool and kind is not NoneType:
+                    elif kind is not float and kind is not bool and value is not None:
                         size = ODD
                 if fields:
                     size += FIELD_BYTES * len(fields)
@@ -102,7 +101,7 @@ def _level_method(index: int) -> Callable[..., None]:
                             if kind is int:
                                 if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
                                     size = ODD
-                            elif kind is not bool and kind is not NoneType:
+                            elif kind is not bool and value is not None:
                                 size = ODD
                     if keyword and ("exc_info" in fields or "stack_info" in fields or "stacklevel" in fields):
                         size = ODD
