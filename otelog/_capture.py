@@ -231,22 +231,21 @@ class Port:
         """Put a row in although no slot was free: by the reserve, an eviction or a wait; else count it as refused."""
         source = row[1]
         queue = self.queue
-        if queue.refuses_at_once and not queue.spare and not queue.closed:
+        if queue.refuses_at_once and not queue.closed:
             # Where a Collector is away, this is every call: it may cost no more than one that is accepted.
             count = self.ledger.refuse_ordinary.get(source.severity_number)
             if count is not None:
                 count()
                 return
         victims: deque[Any] = deque()
-        slot: Any = None
+        found: list[Any] = []
         try:
-            slot = queue.find_slot(is_urgent(source), may_block(), victims)
-            if slot is None:
+            if not queue.find_slot(is_urgent(source), may_block(), victims, found):
                 self._refuse(row, SLOT_BYTES + len(units) * UNIT_BYTES)
                 return
-            self.push((*row, [slot, *units] if units else slot))
+            self.push((*row, [found.pop(), *units] if units else found.pop()))
         finally:
-            slot = None
+            found.clear()
             if victims:
                 self._account_for(victims)
         self.wake_if_due()

@@ -4,9 +4,10 @@ The bound by records is a deque of free slots: who puts a record in must have po
 the record out puts the slot back, so that the bound is not passed even for an instant. The bound by bytes works the
 same way: every slot stands for `SLOT_BYTES`, and a record whose estimate is larger pops further units of `UNIT_BYTES`.
 
-A slot is an object that travels with its record. A caller that is cut off with a slot in its hand -- by a signal
-handler's exception, by a lack of memory -- drops it, and a slot that nobody holds comes back by itself (`spare`). That
-is one step of C: no exception can come in between. So are the popping of a slot and the appending of a row.
+All slots are one and the same object, which travels with its record. A caller that is cut off with a slot in its hand
+-- by a signal handler's exception, by a lack of memory -- drops a reference, and how many there are is known to Python:
+those that are missing are put back (`recover`). No exception can come in the middle of the popping of a slot, or of the
+appending of a row: each is one step of C.
 
 A part of the slots, the *reserve*, is for records at ERROR and above: a freed slot fills the reserve first.
 """
@@ -19,13 +20,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice, repeat, starmap
 from operator import add, length_hint
+from sys import getrefcount
 from typing import Any
 
 from otelog._interruption import is_foreign
 from otelog._nesting import Nesting
 from otelog._record import COLUMNS, SLOT_BYTES
 from otelog._severity import LEAST_URGENT
-from otelog._threads import get_ident
+from otelog._threads import RLock, get_ident
 from otelog.exceptions import ConfigurationError
 
 UNIT_BYTES = 4096
@@ -44,9 +46,6 @@ BLOCK_POLL = 0.001
 MOST_STAGED = 32_768
 """Records that are moved at a time out of the callers' reach; more of them would only lie there and grow cold."""
 
-MOST_READY = 16_384
-"""Slots that are made in advance, so that a queue of a million costs no more at `configure` than one of these."""
-
 WIDTH = COLUMNS + 1
 """Values of a record in the queue: its columns and its slot."""
 
@@ -56,28 +55,6 @@ _MANY = 2**62
 def _make_token(on_drop: Callable[[], Any]) -> type:
     """Returns a class whose objects call this, which must be a C function, when nobody holds them any more."""
     return type("Token", (), {"__slots__": (), "__del__": staticmethod(on_drop)})
-
-
-def _pop_or_none(free: deque[Any], make: Callable[[], Any] | None = None) -> Any:
-    """Returns what is popped, or None if there is nothing.
-
-    Args:
-        free: What there is.
-        make: Pops an entry, and makes an object of it.
-    """
-    if not free:
-        return None
-    try:
-        return (make or free.pop)()
-    except IndexError:
-        if is_foreign():
-            raise
-        return None
-    except MemoryError:
-        if make is not None and not is_foreign():
-            # The entry was popped, and there is no memory for the object.
-            free.append(())
-        raise
 
 
 def default_queue_bytes(max_queue_size: int) -> int:
@@ -130,6 +107,7 @@ class RecordQueue:
         self._reserve: deque[Any] = deque()
         self._units: deque[tuple[()]] = deque()
         self.closed = False
+        self._recovering = RLock()
         self.store: _FlatStore | _EvictingStore = (
             _EvictingStore(max_records) if when_full == "drop_oldest" else _FlatStore()
         )
@@ -138,32 +116,30 @@ class RecordQueue:
         self._fill()
 
     def _fill(self) -> None:
-        # A new class, and a new deque behind it: what an old slot does when it is dropped concerns nobody any more.
-        spare: deque[tuple[()]] = deque()
-        make_slot = _make_token(map(spare.append, repeat(())).__next__)
-        ready: list[Any] = list(
-            islice(iter(make_slot, None), min(self.max_records, max(self.reserve_size + 1, MOST_READY)))
-        )
-        spare.extend([()] * (self.max_records - len(ready)))
-        self.spare = spare
-        """One entry for each free slot that is not an object now: it was dropped, or not made yet."""
-        self._pop_spare: Callable[[], Any] = starmap(make_slot, iter(spare.pop, None)).__next__
-        # The slots of a closed queue: not dropped, so that they do not come back.
+        # Another object: what a thread still holds that is not in a forked child concerns nobody any more.
+        self._slot = object()
+        self._own_references = self._count_references()
+        # The slots of a closed queue.
         self._retired: list[Any] = []
         self._reserve.clear()
-        self._reserve.extend(ready[: self.reserve_size])
+        self._reserve.extend([self._slot] * self.reserve_size)
         self.slots.clear()
-        self.slots.extend(ready[self.reserve_size :])
+        self.slots.extend([self._slot] * self.usable)
         self._units.clear()
         self._units.extend([()] * self._unit_count)
         make_unit = _make_token(map(self._units.append, repeat(())).__next__)
         # Units are made when they are popped, and come back when they are dropped: large records are few.
         self._pop_unit: Callable[[], Any] = starmap(make_unit, iter(self._units.pop, None)).__next__
 
+    def _count_references(self) -> int:
+        return getrefcount(self._slot)
+
     def restart_after_fork(self) -> None:
         """Empty the queue in a forked child, in place: callers hold its bound methods."""
         self.store.clear()
         _waiting.clear()
+        _recovering.clear()
+        self._recovering = RLock()
         if not self.closed:
             self._fill()
 
@@ -176,67 +152,95 @@ class RecordQueue:
 
     def held(self) -> int:
         """Returns how many slots are held: by the records, and by callers in the middle of putting one in."""
-        free = len(self.slots) + len(self._reserve) + len(self.spare)
-        return self.max_records - free - len(self._retired)
+        free = len(self.slots) + len(self._reserve) + len(self._retired)
+        # Both change while they are read.
+        return min(max(0, self._count_references() - self._own_references - free), self.max_records)
+
+    def recover(self) -> bool:
+        """Put back the slots that were dropped by callers who were cut off; returns whether there were any.
+
+        Never waits; any thread, signal handler or ``__del__``.
+        """
+        lock = self._recovering
+        missing = 0
+        if self.closed or _recovering.is_inside():
+            return False
+        if lock._is_owned():
+            # Left behind by an interruption.
+            lock.release()
+        me = get_ident()
+        try:
+            _recovering.enter(me)
+            if lock.acquire(blocking=False):
+                # While a row is moved it is referred to twice: then fewer are found missing, never more.
+                missing = self.max_records - (self._count_references() - self._own_references)
+                if missing > 0:
+                    self.slots.extend([self._slot] * missing)
+        finally:
+            _recovering.leave(me)
+            # It is not asked first whether it was acquired, since an interruption may come after the answer.
+            try:
+                lock.release()
+            except RuntimeError:
+                if is_foreign():
+                    raise
+        return missing > 0
 
     # Callers.
 
-    def find_slot(self, urgent: bool, may_block: bool, victims: deque[Any]) -> Any:
-        """Look for a slot when `slots` was empty: a spare one, the reserve, an eviction, a wait.
+    def find_slot(self, urgent: bool, may_block: bool, victims: deque[Any], found: list[Any]) -> bool:
+        """Look for a slot when `slots` was empty: the reserve, an eviction, a wait, and what was dropped.
 
         Args:
             urgent: The record is at ERROR or above.
             may_block: False in otelog's own threads and at finalisation.
             victims: See `_EvictingStore.evict`.
+            found: Where the slot goes. It is never kept in a variable: a traceback that somebody keeps would keep it.
 
         Returns:
-            The slot, or None.
+            Whether there was one.
         """
-        # Nowhere here is a slot kept in a variable: a traceback that somebody keeps would keep it, too.
         if self.closed:
-            return None
-        return self._find_free(urgent) or self._find_occupied(urgent, may_block, victims)
-
-    def _find_free(self, urgent: bool) -> Any:
-        return (
-            _pop_or_none(self.slots)
-            or (urgent and _pop_or_none(self._reserve))
-            or (
-                (urgent or len(self.spare) > self.reserve_size - len(self._reserve))
-                and _pop_or_none(self.spare, self._pop_spare)
-            )
-            or None
-        )
-
-    def _find_occupied(self, urgent: bool, may_block: bool, victims: deque[Any]) -> Any:
+            return False
+        if self._find_free(urgent, found) or (self.recover() and self._find_free(urgent, found)):
+            return True
         if self.when_full == "drop_oldest":
             if self.store.evict(victims):
-                return victims[-1][COLUMNS][0] if type(victims[-1][COLUMNS]) is list else victims[-1][COLUMNS]
+                found.append(victims[-1][COLUMNS][0] if type(victims[-1][COLUMNS]) is list else victims[-1][COLUMNS])
+                return True
         elif self.when_full == "block" and may_block:
-            return self._wait_for_slot(urgent)
-        return None
+            return self._wait_for_slot(urgent, found)
+        return False
 
-    def _wait_for_slot(self, urgent: bool) -> Any:
+    def _find_free(self, urgent: bool, found: list[Any]) -> bool:
+        for slots in (self.slots, self._reserve) if urgent else (self.slots,):
+            try:
+                found.append(slots.pop())
+            except IndexError:
+                if is_foreign():
+                    raise
+            else:
+                return True
+        return False
+
+    def _wait_for_slot(self, urgent: bool, found: list[Any]) -> bool:
         if _waiting.is_inside():
             # A signal handler or a __del__ on top of a call that waits already.
-            return None
-        slot: Any = None
+            return False
         me = get_ident()
         try:
             _waiting.enter(me)
             deadline = time.monotonic() + self.block_timeout
             while not self.closed:
-                slot = self._find_free(urgent)
-                if slot is not None:
-                    return slot
+                if self._find_free(urgent, found):
+                    return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 time.sleep(min(BLOCK_POLL, left))
-            return None
+            return False
         finally:
             _waiting.leave(me)
-            slot = None
 
     def wait_for_units(self, size_bytes: int) -> list[Any] | None:
         """Wait as ``"block"`` does until `take_units` succeeds; returns what it returns."""
@@ -271,7 +275,7 @@ class RecordQueue:
         units: list[Any] = []
         try:
             while len(units) < wanted:
-                units.append(_pop_or_none(self._units, self._pop_unit))
+                units.append(self._take_unit())
                 if units[-1] is None:
                     units.clear()
                     return None
@@ -280,6 +284,21 @@ class RecordQueue:
             raise
         return units
 
+    def _take_unit(self) -> Any:
+        if not self._units:
+            return None
+        try:
+            return self._pop_unit()
+        except IndexError:
+            if is_foreign():
+                raise
+            return None
+        except MemoryError:
+            if not is_foreign():
+                # An entry was popped, and there is no memory for the object.
+                self._units.append(())
+            raise
+
     # Whoever takes records out.
 
     def take(self, most: int) -> tuple[list[Any], list[Any]]:
@@ -287,6 +306,7 @@ class RecordQueue:
 
         Only under the ledger's `moving`, and `release` has to follow.
         """
+        self.recover()
         rows = self.store.take(most)
         slots = rows[COLUMNS::WIDTH]
         del rows[COLUMNS::WIDTH]
@@ -298,13 +318,13 @@ class RecordQueue:
         """Give back the slots of records that have left the queue; only under the ledger's `moving`."""
         if self.closed:
             self._retired += slots
-            return
-        missing = self.reserve_size - len(self._reserve)
-        if missing > 0:
-            self._reserve.extend(slots[:missing])
-            del slots[:missing]
-        if slots:
+        else:
+            missing = self.reserve_size - len(self._reserve)
+            if missing > 0:
+                self._reserve.extend(slots[:missing])
+                del slots[:missing]
             self.slots.extend(slots)
+        slots.clear()
 
     def close(self) -> None:
         """Refuse from now on; idempotent, and only under the ledger's `moving`.
@@ -319,6 +339,8 @@ class RecordQueue:
                 self._retired.extend(iter(slots.pop, None))
 
 
+_recovering = Nesting()
+_recovering.add(RecordQueue.recover.__code__)
 _waiting = Nesting()
 for _function in (RecordQueue._wait_for_slot, RecordQueue.wait_for_units):
     _waiting.add(_function.__code__)

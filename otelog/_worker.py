@@ -416,6 +416,7 @@ class Worker:
         Returns:
             Whether there was time for all of them.
         """
+        self.queue.recover()
         left = self.queue.count()[0]
         try:
             while left >= least:

