@@ -102,148 +102,154 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
     Returns:
         Whether the call is done with: its record is in the queue, or counted as refused.
     """
-    kind = type(logger)
-    if (
-        kind is not _Logger
-        and (kind is not _RootLogger or len(_methods_of_root) != _COUNT_OF_ROOT)
-        and not is_plain(kind)
-    ):
-        return False
-    # An attribute of an object whose `__dict__` was asked for is read from there at half the price.
-    values = logger.__dict__
-    if (
-        # With the nine attributes that `getLogger` gives it, a logger has no method of its own; the root has eight.
-        (
-            (len(values) != 9 or "manager" not in values)
-            and (kind is not _RootLogger or len(values) != 8)
-            and not has_no_method(values)
-        )
-        or type(message) is not str
-        or type(level) is not int
-        or (len(_methods) != _known.size and not are_methods_known())
-    ):
-        return False
     try:
-        if values["filters"] or values["disabled"]:
+        kind = type(logger)
+        if (
+            kind is not _Logger
+            and (kind is not _RootLogger or len(_methods_of_root) != _COUNT_OF_ROOT)
+            and not is_plain(kind)
+        ):
             return False
-        name = values["name"]
-        handlers = values["handlers"]
-        here = values["parent"] if values["propagate"] else None
-    except KeyError:
-        return False
-    found: Any = None
-    while True:
-        if handlers:
-            for handler in handlers:
-                if type(handler) is LoggingHandler and found is None:
-                    if level >= handler.level:
-                        found = handler
-                elif not is_blind(handler, level):
-                    return False
-        if here is None:
-            break
-        kind = type(here)
-        if kind is not _Logger and kind is not _RootLogger and not is_plain(kind):
+        # An attribute of an object whose `__dict__` was asked for is read from there at half the price.
+        values = logger.__dict__
+        if (
+            # With the nine attributes that `getLogger` gives it, a logger has no method of its own; the root has eight.
+            (
+                (len(values) != 9 or "manager" not in values)
+                and (kind is not _RootLogger or len(values) != 8)
+                and not has_no_method(values)
+            )
+            or type(message) is not str
+            or type(level) is not int
+            or (len(_methods) != _known.size and not are_methods_known())
+        ):
             return False
         try:
-            handlers = here.handlers
-            here = here.parent if here.propagate else None
-        except AttributeError:
-            return False
-    thread = get_ident()
-    if (
-        found is None
-        or found.filters
-        or found.formatter is not None
-        or thread in own_threads
-        or thread not in _threads
-        or (found.looked_into and found.has_own_handle())
-    ):
-        return False
-    port = found.gate.port
-    if type(port) is not Port:
-        return False
-    # As `measure` does, whose call would cost more than what it finds out.
-    size = len(message)
-    if arguments is not _NO_ARGUMENTS:
-        if type(arguments) is not tuple:
-            return False
-        for value in arguments:
-            kind = type(value)
-            if kind is str:
-                size += FIELD_BYTES + len(value)
-            elif kind is int:
-                if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
-                    return False
-                size += FIELD_BYTES
-            elif kind is float or value is None or kind is bool:
-                size += FIELD_BYTES
-            else:
+            if values["filters"] or values["disabled"]:
                 return False
-    fields: dict[str, Any] | None = None
-    if extra is not None:
-        if type(extra) is not dict:
+            name = values["name"]
+            handlers = values["handlers"]
+            here = values["parent"] if values["propagate"] else None
+        except KeyError:
             return False
-        if extra:
-            fields = {}
-        # In the order of `LoggingHandler.handle`: where there are too many, the same ones are kept.
-        for key in reversed(extra):
-            if key in _TAKEN_NAMES:
+        found: Any = None
+        while True:
+            if handlers:
+                for handler in handlers:
+                    if type(handler) is LoggingHandler and found is None:
+                        if level >= handler.level:
+                            found = handler
+                    elif not is_blind(handler, level):
+                        return False
+            if here is None:
+                break
+            kind = type(here)
+            if kind is not _Logger and kind is not _RootLogger and not is_plain(kind):
                 return False
-            value = fields[key] = extra[key]  # type: ignore[index]
-            kind = type(value)
-            if kind is str:
-                size += FIELD_BYTES + len(value)
-            elif kind is int:
-                if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
-                    return False
-                size += FIELD_BYTES
-            elif kind is float or value is None or kind is bool:
-                size += FIELD_BYTES
-            else:
-                return False
-    source: Source | None
-    try:
-        level_name = logging._levelToName[level]
-        source = _sources[level][name]
-        if source.severity_text != level_name or source.scope_name is not name:
-            source = None
-    except KeyError:
-        source = None
-    if source is None:
-        source = find_source(name, level, logging._levelToName.get(level))
-        if source is None:
-            return False
-    frame: Any = _getframe(2)
-    if _PASSES_OVER_CALLER:
-        frame = frame.f_back
-    try:
-        code = frame.f_code
-        while _internal_files[code.co_filename]:
-            frame = frame.f_back
-            code = frame.f_code
-    except (KeyError, AttributeError):
-        frame = find_caller(frame)
-        if frame is None:
-            return False
-        code = frame.f_code
-    span_context = None
-    context = current_context()
-    if context:
-        bound = context.get(BOUND_KEY)
-        if bound is not None:
-            fields = {**bound.fields, **fields} if fields else bound.fields
-            size += bound.size_bytes
-        span = context.get(SPAN_KEY)
-        if span is not None:
             try:
-                span_context = span.get_span_context()
-            except Exception as error:
-                if is_interruption(error):
-                    raise
-                # A foreign span's: the standard way knows what to do.
+                handlers = here.handlers
+                here = here.parent if here.propagate else None
+            except AttributeError:
                 return False
-    offset = frame.f_lasti
+        thread = get_ident()
+        if (
+            found is None
+            or found.filters
+            or found.formatter is not None
+            or thread in own_threads
+            or thread not in _threads
+            or (found.looked_into and found.has_own_handle())
+        ):
+            return False
+        port = found.gate.port
+        if type(port) is not Port:
+            return False
+        # As `measure` does, whose call would cost more than what it finds out.
+        size = len(message)
+        if arguments is not _NO_ARGUMENTS:
+            if type(arguments) is not tuple:
+                return False
+            for value in arguments:
+                kind = type(value)
+                if kind is str:
+                    size += FIELD_BYTES + len(value)
+                elif kind is int:
+                    if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
+                        return False
+                    size += FIELD_BYTES
+                elif kind is float or value is None or kind is bool:
+                    size += FIELD_BYTES
+                else:
+                    return False
+        fields: dict[str, Any] | None = None
+        if extra is not None:
+            if type(extra) is not dict:
+                return False
+            if extra:
+                fields = {}
+            # In the order of `LoggingHandler.handle`: where there are too many, the same ones are kept.
+            for key in reversed(extra):
+                if key in _TAKEN_NAMES:
+                    return False
+                value = fields[key] = extra[key]  # type: ignore[index]
+                kind = type(value)
+                if kind is str:
+                    size += FIELD_BYTES + len(value)
+                elif kind is int:
+                    if not -0x4000_0000 < value < 0x4000_0000 and not _LEAST_INT <= value <= _MOST_INT:
+                        return False
+                    size += FIELD_BYTES
+                elif kind is float or value is None or kind is bool:
+                    size += FIELD_BYTES
+                else:
+                    return False
+        source: Source | None
+        try:
+            level_name = logging._levelToName[level]
+            source = _sources[level][name]
+            if source.severity_text != level_name or source.scope_name is not name:
+                source = None
+        except KeyError:
+            source = None
+        if source is None:
+            source = find_source(name, level, logging._levelToName.get(level))
+            if source is None:
+                return False
+        frame: Any = _getframe(2)
+        if _PASSES_OVER_CALLER:
+            frame = frame.f_back
+        try:
+            code = frame.f_code
+            while _internal_files[code.co_filename]:
+                frame = frame.f_back
+                code = frame.f_code
+        except (KeyError, AttributeError):
+            frame = find_caller(frame)
+            if frame is None:
+                return False
+            code = frame.f_code
+        span_context = None
+        context = current_context()
+        if context:
+            bound = context.get(BOUND_KEY)
+            if bound is not None:
+                fields = {**bound.fields, **fields} if fields else bound.fields
+                size += bound.size_bytes
+            span = context.get(SPAN_KEY)
+            if span is not None:
+                try:
+                    span_context = span.get_span_context()
+                except Exception as error:
+                    if is_interruption(error):
+                        raise
+                    # A foreign span's: the standard way knows what to do.
+                    return False
+        offset = frame.f_lasti
+    except MemoryError as error:
+        if is_interruption(error):
+            raise
+        # The standard way may find some, and else counts the record.
+        return False
     try:
         if size >= SMALL_BYTES:
             port.put_sized((time_ns(), source, span_context, message, arguments, fields, code, offset, thread), size)

@@ -145,20 +145,23 @@ class Operation:
         if self._place is None:
             # It was not entered.
             return
-        outcome = "success" if error is None else "failure" if isinstance(error, Exception) else "cancelled"
-        fields: dict[str, Any] = {**self._fields, DURATION_KEY: duration, OUTCOME_KEY: outcome}
-        if error is not None:
-            module, kind = type_names(type(error))
-            fields[ERROR_TYPE_KEY] = kind if module == "builtins" else f"{module}.{kind}"
-        self._logger.log_at(
-            *self._place,
-            _LEVELS.get(outcome, self._level),
-            "%s %s in %.3f s",
-            (self._name, _WORDS[outcome], duration),
-            fields,
-            error=error if outcome == "failure" else None,
-            event_name=self._name if self._event else None,
-        )
+        try:
+            outcome = "success" if error is None else "failure" if isinstance(error, Exception) else "cancelled"
+            fields: dict[str, Any] = {**self._fields, DURATION_KEY: duration, OUTCOME_KEY: outcome}
+            if error is not None:
+                module, kind = type_names(type(error))
+                fields[ERROR_TYPE_KEY] = kind if module == "builtins" else f"{module}.{kind}"
+            self._logger.log_at(
+                *self._place,
+                _LEVELS.get(outcome, self._level),
+                "%s %s in %.3f s",
+                (self._name, _WORDS[outcome], duration),
+                fields,
+                error=error if outcome == "failure" else None,
+                event_name=self._name if self._event else None,
+            )
+        except MemoryError as shortage:
+            self._logger.refuse_for_memory(shortage)
 
     def __call__(self, function: Function) -> Function:
         """Track every call of a function: plain, a generator function or a coroutine function.

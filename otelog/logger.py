@@ -214,17 +214,23 @@ class Logger:
 
         Never raises; what cannot be kept is counted in `otelog.stats`. A level that does not exist counts as INFO.
         """
-        number = _number_of(level)
-        if self._gate.port.level > number:
-            return
-        self._log_slowly(self._source_of(number), _find_caller(2), msg, args, fields)
+        try:
+            number = _number_of(level)
+            if self._gate.port.level > number:
+                return
+            self._log_slowly(self._source_of(number), _find_caller(2), msg, args, fields)
+        except MemoryError as error:
+            self.refuse_for_memory(error)
 
     def exception(self, msg: object, /, *args: object, **fields: Any) -> None:
         """Log at ERROR with the exception being handled. See `log` for the arguments."""
         if self._gate.port.level > 40:
             return
-        fields.setdefault("exc_info", True)
-        self._log_slowly(self._sources[3], _find_caller(2), msg, args, fields)
+        try:
+            fields.setdefault("exc_info", True)
+            self._log_slowly(self._sources[3], _find_caller(2), msg, args, fields)
+        except MemoryError as error:
+            self._gate.port.refuse_for_memory(self._sources[3], error)
 
     def event(self, name: str, /, msg: object = None, *args: object, level: int | str = 20, **fields: object) -> None:
         """Log an OpenTelemetry event: a record whose ``event_name`` is set.
@@ -238,10 +244,13 @@ class Logger:
 
         Source: logs data model, "Field: EventName".
         """
-        number = _number_of(level)
-        if self._gate.port.level > number:
-            return
-        self._log_slowly(self._source_of(number), _find_caller(2), msg, args, fields, event_name=safe_str(name))
+        try:
+            number = _number_of(level)
+            if self._gate.port.level > number:
+                return
+            self._log_slowly(self._source_of(number), _find_caller(2), msg, args, fields, event_name=safe_str(name))
+        except MemoryError as error:
+            self.refuse_for_memory(error)
 
     def is_enabled_for(self, level: int | str) -> bool:
         """Returns whether a call at this level would make a record."""
@@ -305,6 +314,10 @@ class Logger:
             )
         except MemoryError as error:
             self._gate.port.refuse_for_memory(source, error)
+
+    def refuse_for_memory(self, error: MemoryError) -> None:
+        """Count a record as refused for which there was no memory, before its level was known; INFO stands for it."""
+        self._gate.port.refuse_for_memory(self._sources[1], error)
 
     def log_at(
         self,

@@ -326,8 +326,11 @@ def interrupt_everywhere(make_way: Callable[[Side], Way], behaviour: str) -> Non
         way.undo()
 
 
+MEMORY_WAYS = (facade_short, facade_large, standard_handler, standard_direct, facade_event, tracked_block)
+
+
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-@pytest.mark.parametrize("make_way", [facade_short, facade_large, standard_handler, standard_direct, facade_event])
+@pytest.mark.parametrize("make_way", MEMORY_WAYS)
 def test_a_lack_of_memory_at_any_allocation_costs_that_record_alone(make_way, behaviour):
     """Each allocation of a call fails once: the record is in the queue or refused, and no slot is lost."""
     memory = pytest.importorskip("_testcapi")
