@@ -299,9 +299,9 @@ class HandOff:
 
     def _run(self) -> None:
         me = get_ident()
-        own_threads.add(me)
-        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
+            own_threads.add(me)
+            attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
             while not self._is_over():
                 try:
                     self._work_once()
@@ -309,7 +309,8 @@ class HandOff:
                     self._recover(error)
             self._carrier.leave()
         except BaseException as error:
-            self._recover(error)
+            with suppress(MemoryError):
+                self._recover(error)
             if not (self._is_over() or sys.is_finalizing()):
                 self._start_thread()
         finally:

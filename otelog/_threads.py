@@ -124,8 +124,8 @@ def start_thread(target: Callable[[], None], name: str, *, plainly: bool = False
     Returns:
         The thread, or None where none can be had. That is told on standard error, unless the process is about to end.
     """
-    thread = _NativeThread(target, name) if plainly else make_thread(target, name)
     try:
+        thread = _NativeThread(target, name) if plainly else make_thread(target, name)
         thread.start()
     except (RuntimeError, MemoryError) as error:
         # At the interpreter's end none can be started, which is no news.

@@ -346,11 +346,11 @@ class Worker:
 
     def _run(self) -> None:
         me = get_ident()
-        own_threads.add(me)
-        # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that has
-        # started this thread is none of its business.
-        attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
         try:
+            own_threads.add(me)
+            # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that
+            # has started this thread is none of its business.
+            attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
             while not self._is_over():
                 try:
                     self._work_once()
@@ -362,7 +362,8 @@ class Worker:
             if self._unattended:
                 self._finish()
         except BaseException as error:
-            self._recover(error)
+            with suppress(MemoryError):
+                self._recover(error)
             if not (self._ended.is_set() or sys.is_finalizing()):
                 self._start_thread()
         finally:
