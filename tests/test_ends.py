@@ -50,7 +50,12 @@ ENDS = {
         -signal.SIGINT,
         "",
     ),
-    "raise_signal, SIGHUP": ("signal.raise_signal(signal.SIGHUP)", -signal.SIGHUP, ""),
+    # Under nohup it is ignored.
+    "raise_signal, SIGHUP": (
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.raise_signal(signal.SIGHUP)",
+        -signal.SIGHUP,
+        "",
+    ),
     "pthread_kill": ("signal.pthread_kill(threading.get_ident(), signal.SIGTERM)", -signal.SIGTERM, ""),
     "os.execv": (f"os.execv(sys.executable, {OTHER})", 0, "other\n"),
     "os.execle": (f"os.execle(sys.executable, *{OTHER}, {{}})", 0, "other\n"),
