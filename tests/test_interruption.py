@@ -326,7 +326,10 @@ def interrupt_everywhere(make_way: Callable[[Side], Way], behaviour: str) -> Non
         way.undo()
 
 
-MEMORY_WAYS = (facade_short, facade_large, standard_handler, standard_direct, facade_event, tracked_block)
+MEMORY_WAYS = [facade_short, facade_large, standard_handler, standard_direct, tracked_block]
+if sys.version_info < (3, 12):
+    # Later Pythons themselves crash where a generator finds no memory.
+    MEMORY_WAYS.append(facade_event)
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
