@@ -177,13 +177,14 @@ class RecordQueue:
                 if missing > 0:
                     self.slots.extend([self._slot] * missing)
         finally:
-            _recovering.leave(me)
             # It is not asked first whether it was acquired, since an interruption may come after the answer.
             try:
                 lock.release()
             except RuntimeError:
                 if is_foreign():
                     raise
+            finally:
+                _recovering.leave(me)
         return missing > 0
 
     # Callers.

@@ -447,19 +447,19 @@ def bound(**fields: object) -> Iterator[None]:
         token = attach(context)
         yield
     finally:
-        if token is None:
-            # Interrupted: it may be attached, and the way back be lost.
-            if get_current() is context:
-                attach(before)
-        else:
-            left = False
-            try:
+        left = False
+        try:
+            if token is not None:
                 left = leave(_find_end(context, added), token)
-            finally:
-                if not left:
-                    # The block was in a generator that somebody else has closed, or that took turns with others. Where
-                    # it began there may still be a Context that holds its fields; then they must be none.
-                    added.end(outer)
+            elif get_current() is context:
+                # Interrupted while it was attached: the way back is lost.
+                attach(before)
+                left = True
+        finally:
+            if not left:
+                # The block was in a generator that somebody else has closed, or that took turns with others. Where it
+                # began there may still be a Context that holds its fields; then they must be none.
+                added.end(outer)
 
 
 def _find_end(context: Context, added: BoundFields) -> Context:

@@ -45,6 +45,7 @@ CALLS = frozenset(
     for name, number in dis.opmap.items()
     if name in {"CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"}
 )
+JUMPS = frozenset(number for name, number in dis.opmap.items() if name.startswith("POP_JUMP_IF_"))
 # Whose functions a log call runs.
 PARTS = ("otelog", "opentelemetry", "contextlib")
 
@@ -111,8 +112,13 @@ class Tracer:
 
 
 def is_delivery_point(code: bytes, before: int | None, offset: int) -> bool:
-    """Returns whether CPython looks for signals between two instructions of a frame: at entry, after a call, back."""
-    return before is None or offset <= before or code[before] in CALLS
+    """Returns whether CPython looks for signals between two instructions of a frame.
+
+    It does at a function's entry, after a call and at a jump back; 3.10 also where a condition makes it jump.
+    """
+    if before is None or offset <= before or code[before] in CALLS:
+        return True
+    return sys.version_info < (3, 11) and code[before] in JUMPS and offset != before + 2
 
 
 def warm_up(call: Callable[[], object]) -> None:
