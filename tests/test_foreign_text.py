@@ -127,7 +127,11 @@ def test_loki_is_told_of_without_its_password() -> None:
     assert SECRET not in str(refused.value)
 
 
-def test_a_failed_delivery_is_told_of_without_secrets(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_delivery_is_told_of_without_secrets(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What another test has made it say is not kept back here.
+    monkeypatch.setattr(_diagnostics, "_last_said", {})
     with OTLPServer([Reply(status=400, headers={"Content-Type": "text/plain"}, body=EVIL.encode())]) as server:
         exporter = otelog.OTLPLogExporter(endpoint=f"{server.endpoint}/v1/logs?token={SECRET}")
         processor = otelog.BatchLogRecordProcessor(exporter)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from otelog._diagnostics import warn
-from otelog._inherited import close_file, identify, open_file
+from otelog._inherited import close_file, identify, open_file, opening
 from otelog.sinks._folder_lock import FolderLock, identify_path
 from otelog.sinks._names import LogName, parse_name, read_time
 from otelog.sinks._settings import FileSettings
@@ -48,14 +48,16 @@ class Retention:
         return sorted(self._find(), key=lambda file: file.name.order)
 
     def _find(self) -> Iterator[LogFile]:
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                name = parse_name(entry.name)
-                if name is not None:
-                    with suppress(FileNotFoundError):
-                        found = entry.stat(follow_symlinks=False)
-                        if stat.S_ISREG(found.st_mode):
-                            yield LogFile(name, entry.path, found.st_size)
+        # A fork in the middle would leave its child the folder's descriptor.
+        with opening.lock, os.scandir(self._folder) as entries:
+            listed = list(entries)
+        for entry in listed:
+            name = parse_name(entry.name)
+            if name is not None:
+                with suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode):
+                        yield LogFile(name, entry.path, found.st_size)
 
     def tidy(self, now: float) -> None:
         """Finish what a process that was killed has left, and keep the limits by number and age."""
