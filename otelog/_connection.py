@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 
 from otelog._inherited import Identity, identify, is_open, opening
 from otelog._proxy import Proxy
-from otelog._threads import look_up
+from otelog._threads import find_native, look_up
 
 POLL_INTERVAL = 0.1
 """Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
@@ -188,7 +188,10 @@ class DeadlineConnection(HTTPConnection):
             family, kind, protocol, _, address = addresses[-untried]
             share = _require_time(self._time_left) / untried
             with opening.lock:
-                sock = socket.socket(family, kind, protocol)
+                # gevent's would wait in a hub of its own. For TLS there is no other: where gevent has patched before
+                # `ssl` was imported, even the standard library's SSLSocket is one of gevent's.
+                make_socket = find_native("socket", "socket") if self._context is None else socket.socket
+                sock = make_socket(family, kind, protocol)
                 bounded = self._bounded = DeadlineSocket(sock, self._time_left)
             try:
                 self._reach(sock, address, share)
@@ -260,9 +263,9 @@ def _is_ready(sock: socket.socket, *, write: bool, timeout: float) -> bool:
     """Wait so many seconds for room to write, or for something to read."""
     if hasattr(select, "poll"):
         # select() has no place for a descriptor above 1023.
-        waiting = select.poll()
+        waiting = find_native("select", "poll")()
         waiting.register(sock, select.POLLOUT if write else select.POLLIN)
         return bool(waiting.poll(timeout * 1000))
     readers, writers = ([], [sock]) if write else ([sock], [])
     # Windows calls a connection that has failed exceptional.
-    return any(select.select(readers, writers, writers, timeout))
+    return any(find_native("select", "select")(readers, writers, writers, timeout))

@@ -17,6 +17,7 @@ from otelog._diagnostics import warn
 from otelog._ledger import Ledger
 from otelog._record import COLUMNS
 from otelog._severity import severity_range
+from otelog._threads import sleep
 from otelog._values import safe_str
 
 CONVERT_AT_ONCE = 100
@@ -407,5 +408,5 @@ class Breather:
         """Make a pause, if it can be of use to anybody."""
         others_ns = time.process_time_ns() - time.thread_time_ns()
         if others_ns - self._others_ns > LEAST_STEPS_NS:
-            time.sleep(0)
+            sleep(0)
             self._others_ns = others_ns

@@ -8,7 +8,6 @@ function takes. A reader takes no lock: it retries while the version changes und
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from operator import length_hint
 from types import MappingProxyType
 
 from otelog._severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
-from otelog._threads import RLock, get_ident
+from otelog._threads import RLock, get_ident, sleep
 
 REFUSED_REASONS = ("queue_full", "too_large", "already_shutdown", "reentrant")
 REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
@@ -385,7 +384,7 @@ class Ledger:
             elif self.is_moving():
                 # A signal handler or a __del__ above this thread's own move: it cannot wait for itself.
                 break
-            time.sleep(0 if attempt < 100 else 0.0001)
+            sleep(0 if attempt < 100 else 0.0001)
         return self._read_once()
 
     def _with_peak(self, stats: Stats) -> Stats:

@@ -26,6 +26,7 @@ __all__ = [
     "RLock",
     "SimpleQueue",
     "Thread",
+    "find_native",
     "find_thread_name",
     "get_ident",
     "join",
@@ -41,16 +42,21 @@ START_PAUSE = 1.0
 _POLL = 0.002
 
 
-def _find_native(module: str, name: str) -> Any:
+def find_native(module: str, name: str) -> Any:
+    """Returns what a module of the standard library has under a name when gevent has not put its own there.
+
+    gevent's own makes a hub in the thread that calls it, and switches to it. otelog's threads are the operating
+    system's: one that is in its hub when the interpreter ends crashes the process.
+    """
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
     return getattr(importlib.import_module(module), name)
 
 
-Lock: Callable[[], threading.Lock] = _find_native("_thread", "allocate_lock")
-RLock: Callable[[], Any] = _find_native("_thread", "RLock")
-sleep: Callable[[float], None] = _find_native("time", "sleep")
+Lock: Callable[[], threading.Lock] = find_native("_thread", "allocate_lock")
+RLock: Callable[[], Any] = find_native("_thread", "RLock")
+sleep: Callable[[float], None] = find_native("time", "sleep")
 
 
 class Thread(Protocol):
@@ -81,7 +87,7 @@ class _NativeThread:
     def start(self) -> None:
         self._alive = True
         try:
-            _find_native("_thread", "start_new_thread")(self._run, ())
+            find_native("_thread", "start_new_thread")(self._run, ())
         except BaseException:
             self._alive = False
             raise
@@ -192,7 +198,7 @@ def look_up(host: bytes, port: int) -> list[tuple[Any, Any, int, str, Any]]:
     import socket
 
     addresses: list[tuple[Any, Any, int, str, Any]]
-    addresses = _find_native("socket", "getaddrinfo")(host, port, type=socket.SOCK_STREAM)
+    addresses = find_native("socket", "getaddrinfo")(host, port, type=socket.SOCK_STREAM)
     return addresses
 
 

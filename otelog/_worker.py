@@ -26,7 +26,7 @@ from otelog._queue import RecordQueue
 from otelog._quiet import quiet_turn
 from otelog._record import COLUMNS
 from otelog._stop import LONGEST_WAIT, Latch, Request, Stop
-from otelog._threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
+from otelog._threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, sleep, start_thread
 from otelog._values import Limits, safe_str
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ class Worker:
             return True
         give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
         while self.queue.held() > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
-            time.sleep(0.001)
+            sleep(0.001)
         return not self.queue.count()[0]
 
     def _work_once(self) -> None:

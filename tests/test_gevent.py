@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelog.testing import OTLPServer
-from tests.grpc_server import GrpcServer, Reply
+from otelog.testing import OTLPServer, Reply
+from tests.grpc_server import GrpcServer
+from tests.grpc_server import Reply as GrpcReply
 from tests.metrics_server import MetricsServer
 from tools.waiting import wait_until
 
@@ -103,6 +104,36 @@ def test_greenlets_go_on_while_records_wait_and_all_of_them_arrive(order: str) -
         assert names(server) == expected("first", "second")
 
 
+WATCHED = """
+import time
+import gevent.hub, gevent.monkey
+own_id = gevent.monkey.get_original("_thread", "get_ident")
+entered = set()
+run_hub = gevent.hub.Hub.run
+def run(hub):
+    entered.add(own_id())
+    return run_hub(hub)
+gevent.hub.Hub.run = run
+"""
+WAITED = """
+live("first")
+deadline = time.monotonic() + 10
+while otelog.stats().exported < 60 and time.monotonic() < deadline:
+    gevent.sleep(0.01)
+assert otelog.stats().exported == 60, otelog.stats()
+assert entered <= {own_id()}, entered
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_thread_of_ours_is_ever_in_a_hub(order: str) -> None:
+    """One that is there when the interpreter ends crashes the process: greenlet cannot leave it any more."""
+    prompt = [line.replace("600_000)", "20, max_export_batch_size=10)") for line in ORDERS[order]]
+    with OTLPServer([Reply(delay=0.05)] * 3) as server:
+        run(server, *prompt, WATCHED, WORK, WAITED)
+        assert names(server) == expected("first")
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_records_arrive_over_tls(order: str, tmp_path: Path) -> None:
     authority = trustme.CA()
@@ -141,7 +172,7 @@ assert otelog.stats().dropped["retry_exhausted"] == 60, otelog.stats()
 assert otelog.stats().outcome_unknown >= 60, otelog.stats()
 """
     configure = CONFIGURE.replace("600_000)", "600_000, protocol='grpc', timeout=0.5, export_timeout_millis=2000)")
-    with GrpcServer([Reply("UNAVAILABLE"), Reply("PERMISSION_DENIED"), *[Reply(hang=True)] * 5]) as server:
+    with GrpcServer([GrpcReply("UNAVAILABLE"), GrpcReply("PERMISSION_DENIED"), *[GrpcReply(hang=True)] * 5]) as server:
         run(server, PATCH, IMPORT, configure, WORK, program, says="PERMISSION_DENIED")
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from otelog._inherited import Identity, close_file, identify, is_open, open_file
+from otelog._threads import sleep
 
 LOCK_NAME = ".otelog.lock"
 FILE_MODE = 0o640
@@ -117,7 +118,7 @@ class FolderLock:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise OSError(errno.EAGAIN, "another process holds the folder's lock", self.path) from None
-            time.sleep(pause)
+            sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def close(self) -> None:

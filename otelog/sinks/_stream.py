@@ -7,9 +7,10 @@ import os
 import select
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from otelog._threads import find_native, sleep
 
 PIECE_BYTES = getattr(select, "PIPE_BUF", 512)
 """Bytes that are written at once: a pipe takes them whole, also between the writes of other processes."""
@@ -81,7 +82,7 @@ def write_lines(
         most = sys.maxsize if stat.S_ISREG(os.fstat(descriptor).st_mode) else PIECE_BYTES
     except OSError as error:
         raise StreamFailure from error
-    poll = select.poll()
+    poll = find_native("select", "poll")()
     poll.register(descriptor, select.POLLOUT)
     written = 0
     for piece in _pieces(lines):
@@ -116,6 +117,6 @@ def _write_piece(descriptor: int, poll: Any, piece: list[bytes], most: int, may_
                     at += os.write(descriptor, content[at : at + most])
                 except BlockingIOError:
                     # Another process was faster.
-                    time.sleep(_BUSY_SECONDS)
+                    sleep(_BUSY_SECONDS)
     except OSError as error:
         raise StreamFailure(at > 0 and isinstance(error, TimeoutError)) from error
