@@ -103,6 +103,7 @@ def test_it_names_what_was_lost_where_and_what_nobody_can_explain(stack: Running
     assert body["services"]["whole"] == {
         "created": COUNT,
         "lost": 0,
+        "truncated": 0,
         "exported": COUNT,
         "counted": COUNT,
         "held": COUNT,
