@@ -283,10 +283,10 @@ def test_without_the_instrumentation_of_flask_it_says_what_to_install(server: OT
 
 
 TERMINATED_FROM_OUTSIDE = """
-import logging, os, subprocess, time
+import logging, os, signal, subprocess
 logging.info('held')
 subprocess.run(['sh', '-c', f'kill {os.getpid()}'])
-time.sleep(60)
+signal.pause()
 """
 
 
