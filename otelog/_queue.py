@@ -203,18 +203,24 @@ class RecordQueue:
         """
         if self.closed:
             return False
-        if self._find_free(urgent, found) or (self.recover() and self._find_free(urgent, found)):
+        if self._find_free(urgent, found):
             return True
+        # Looking for what was dropped costs more than all of this: the worker does it, and callers only in need.
         if self.when_full == "drop_oldest":
             if self.store.evict(victims):
                 found.append(victims[-1][COLUMNS][0] if type(victims[-1][COLUMNS]) is list else victims[-1][COLUMNS])
                 return True
-        elif self.when_full == "block" and may_block:
-            return self._wait_for_slot(urgent, found)
-        return False
+        elif self.when_full != "block":
+            return False
+        elif may_block and self._wait_for_slot(urgent, found):
+            return True
+        return self.recover() and self._find_free(urgent, found)
 
     def _find_free(self, urgent: bool, found: list[Any]) -> bool:
         for slots in (self.slots, self._reserve) if urgent else (self.slots,):
+            # Asked first, since an exception costs more than all else here.
+            if not slots:
+                continue
             try:
                 found.append(slots.pop())
             except IndexError:
