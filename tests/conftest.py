@@ -19,6 +19,13 @@ hypothesis.settings.register_profile("otelog", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("otelog")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse ids that hold an address: the processes of one run could not tell that they collect the same tests."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"the id of {item.nodeid} changes with every run: give the parameter an id")
+
+
 @pytest.fixture(autouse=True)
 def no_thread_leaks() -> Iterator[None]:
     """Fail a test that leaves a thread behind, after a bounded wait for those that are just ending."""

@@ -241,7 +241,6 @@ def test_clean_text_changes_only_what_cannot_be_encoded(text: str) -> None:
         (2**63, "9223372036854775808"),
         (-(2**63), -(2**63)),
     ],
-    ids=repr,
 )
 def test_conversions_are_readable(value: object, converted: AnyValue) -> None:
     assert same(to_any_value(value), converted)
