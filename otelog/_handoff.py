@@ -14,11 +14,11 @@ from opentelemetry.context import Context, attach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
-from otelog._capture import own_threads
 from otelog._carrier import Carrier
 from otelog._diagnostics import warn
 from otelog._lane import BatchTally, Lane, row_severity_ranges
 from otelog._ledger import Ledger
+from otelog._own_threads import own_threads
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._quiet import quiet_turn

@@ -13,21 +13,11 @@ from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from otelog._capture import (
-    BOUND_KEY,
-    ODD,
-    SMALL_BYTES,
-    SPAN_KEY,
-    Gate,
-    caused_by_ourselves,
-    current_context,
-    current_span_context,
-    measure,
-    own_threads,
-)
+from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, Gate, current_context, current_span_context, measure
 from otelog._diagnostics import warn
 from otelog._interruption import is_foreign, is_interruption
 from otelog._once import find_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
+from otelog._own_threads import caused_by_ourselves, own_threads
 from otelog._record import CodeSite, Source, SpanIds
 from otelog._severity import severity_number
 from otelog._state import GATE

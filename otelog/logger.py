@@ -17,20 +17,11 @@ from typing import TYPE_CHECKING, Any, Union
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from otelog._capture import (
-    BOUND_KEY,
-    ODD,
-    SMALL_BYTES,
-    SPAN_KEY,
-    BoundFields,
-    Gate,
-    caused_by_ourselves,
-    current_context,
-    own_threads,
-)
+from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, BoundFields, Gate, current_context
 from otelog._contexts import leave
 from otelog._diagnostics import warn
 from otelog._interruption import is_foreign, is_interruption
+from otelog._own_threads import caused_by_ourselves, own_threads
 from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
 from otelog._state import GATE

@@ -15,7 +15,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
-from otelog._capture import Gate, caused_by_ourselves, own_threads
+from otelog._capture import Gate
 from otelog._carrier import Carrier
 from otelog._config import ProcessorSettings, Settings, resolve_processor
 from otelog._diagnostics import warn
@@ -25,6 +25,7 @@ from otelog._interruption import is_interruption
 from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
 from otelog._metrics import publish
+from otelog._own_threads import caused_by_ourselves, own_threads
 from otelog._queue import RecordQueue
 from otelog._replacing import keep
 from otelog._report import LossReport

@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_fork_gate",
             "_interruption",
             "_nesting",
+            "_own_threads",
             "_end_time",
             "_inherited",
             "_loading",

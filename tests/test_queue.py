@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelog import ConfigurationError
-from otelog._capture import Port, own_threads
+from otelog._capture import Port
 from otelog._ledger import Ledger
+from otelog._own_threads import own_threads
 from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, WHEN_FULL, RecordQueue, _waiting, default_queue_bytes
 from otelog._record import Source
 from tools.waiting import wait_until
