@@ -16,7 +16,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 
 from otelog._carrier import Carrier
 from otelog._diagnostics import warn
-from otelog._lane import BatchTally, Lane, row_severity_ranges
+from otelog._lane import Lane
 from otelog._ledger import Ledger
 from otelog._own_threads import own_threads
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
@@ -25,6 +25,7 @@ from otelog._quiet import quiet_turn
 from otelog._record import COLUMNS, SLOT_BYTES, Source
 from otelog._severity import severity_range
 from otelog._stop import LONGEST_WAIT, Request, Stop
+from otelog._tally import BatchTally, row_severity_ranges
 from otelog._threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import safe_str
 

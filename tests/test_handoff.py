@@ -17,8 +17,9 @@ from otelog._attributes import AttributeBuilder
 from otelog._capture import Gate
 from otelog._config import resolve_processor
 from otelog._handoff import LOOK_AGAIN, Route
-from otelog._lane import BatchTally, LaneContext, LaneMaker
+from otelog._lane import LaneContext, LaneMaker
 from otelog._record import COLUMNS
+from otelog._tally import BatchTally
 from otelog.processor import Destination, make_worker
 from tests.pipelines import ExporterForTests, make_logger
 from tools.waiting import wait_until

@@ -20,11 +20,11 @@ from otelog import BatchLogRecordProcessor, Stats
 from otelog._attributes import AttributeBuilder
 from otelog._carrier import Carrier
 from otelog._config import resolve_processor
-from otelog._lane import BatchTally
 from otelog._ledger import Ledger
 from otelog._queue import RecordQueue, default_queue_bytes
 from otelog._record import COLUMNS, Source
 from otelog._stop import Latch, Stop
+from otelog._tally import BatchTally
 from otelog._values import DEFAULT_LIMITS
 from otelog._worker import Worker
 from otelog.processor import Destination, make_worker
