@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 from otelog._answer import read_error_message, read_partial_success
 from otelog._diagnostics import warn
+from otelog._exchange import Answer, TransportFailure
 from otelog._retry import Backoff, is_retryable_status, parse_http_date, parse_retry_after
 from otelog._stop import Stop
-from otelog._transport import Answer, TransportFailure
 
 Reason = Literal["rejected", "too_large", "retry_exhausted", "encode_error", "shutdown_timeout"]
 Outcome = Literal["exported", "bad_request", "settled"]
@@ -70,7 +70,7 @@ class Tally(Protocol):
 
 
 class Sender(Protocol):
-    """The part of `otelog._transport.Exchanges` that is needed here."""
+    """The part of `otelog._exchange.Exchanges` that is needed here."""
 
     @property
     def target(self) -> str:

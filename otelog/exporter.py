@@ -17,6 +17,7 @@ from otelog._config import ExporterSettings, find_usable_proxy, resolve_exporter
 from otelog._delivery import Delivery
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
+from otelog._exchange import TransportSettings
 from otelog._fork import watch
 from otelog._lane import LaneContext, LaneMaker
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
@@ -26,7 +27,6 @@ from otelog._sdk import RowMaker
 from otelog._stop import Stop
 from otelog._tally import BatchTally, open_tally
 from otelog._threads import Lock
-from otelog._transport import TransportSettings
 from otelog._version import USER_AGENT
 
 _OWN = "otlp"

@@ -21,6 +21,7 @@ from otelog._config import Settings, find_usable_proxy, list_unread_files, resol
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._end_time import DEFAULT_TOTAL, END
+from otelog._exchange import TransportSettings
 from otelog._ledger import Ledger, Stats
 from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._opening import METRICS_METHOD
@@ -28,7 +29,6 @@ from otelog._private.opentelemetry import is_unset_logger_provider
 from otelog._replacing import keep
 from otelog._state import GATE, UnconfiguredPort
 from otelog._threads import Lock, find_thread_name
-from otelog._transport import TransportSettings
 from otelog._values import Limits
 from otelog._version import USER_AGENT
 from otelog.handler import LoggingHandler

@@ -68,6 +68,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_answer",
             "_connection",
             "_transport",
+            "_compress",
+            "_exchange",
             "_grpc",
             "_opening",
             "_delivery",
