@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from otelog._assembly import Destination
 from otelog._config import (
     ExporterSettings,
     Settings,
@@ -16,7 +17,6 @@ from otelog._config import (
 from otelog._severity import severity_number
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
-from otelog.processor import Destination
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs.export import LogRecordExporter

@@ -15,6 +15,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from otelog import _direct, _ends
+from otelog._assembly import make_worker
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
 from otelog._config import Settings, find_usable_proxy, list_unread_files, resolve, resolve_told_resource
@@ -33,7 +34,7 @@ from otelog._values import Limits
 from otelog._version import USER_AGENT
 from otelog.handler import LoggingHandler
 from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor, make_worker
+from otelog.processor import BatchLogRecordProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

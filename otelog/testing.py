@@ -29,6 +29,7 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, Readable
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
+from otelog._assembly import Destination, make_worker
 from otelog._attributes import AttributeBuilder
 from otelog._config import resolve_processor
 from otelog._private.opentelemetry import processors_of, remove_processor, swap_logger_provider
@@ -36,7 +37,6 @@ from otelog._sdk import RowMaker
 from otelog._severity import level_number
 from otelog._state import GATE
 from otelog.handler import LoggingHandler
-from otelog.processor import Destination, make_worker
 from otelog.providers import ensure_handler, is_configured
 
 if TYPE_CHECKING:

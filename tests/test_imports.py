@@ -93,6 +93,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "exporter",
             "sinks",
             "processor",
+            "_assembly",
         }
     ),
     frozenset({"loki"}),

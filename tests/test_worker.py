@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from otelog import BatchLogRecordProcessor, Stats
+from otelog._assembly import Destination, make_worker
 from otelog._attributes import AttributeBuilder
 from otelog._carrier import Carrier
 from otelog._config import resolve_processor
@@ -27,7 +28,6 @@ from otelog._stop import Latch, Stop
 from otelog._tally import BatchTally
 from otelog._values import DEFAULT_LIMITS
 from otelog._worker import Worker
-from otelog.processor import Destination, make_worker
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
 from tools.waiting import wait_until
 
