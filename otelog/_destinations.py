@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from otelog._assembly import Destination
-from otelog._config import (
-    ExporterSettings,
-    Settings,
-    append_logs_path,
-    list_network_variables,
-    resolve_exporter,
-)
+from otelog._config import ExporterSettings, Settings, append_logs_path, list_network_variables, resolve_exporter
 from otelog._severity import severity_number
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
@@ -22,7 +16,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs.export import LogRecordExporter
 
     from otelog._option_kinds import Entry
-
 _CREDENTIALS = ("headers", "certificate_file", "client_certificate_file", "client_key_file")
 
 

@@ -98,7 +98,20 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"loki"}),
     frozenset({"_destinations"}),
-    frozenset({"logger", "handler", "_direct", "_attachment", "_consoles", "_access_context", "_track", "providers"}),
+    frozenset(
+        {
+            "logger",
+            "handler",
+            "_direct",
+            "_attachment",
+            "_consoles",
+            "_access_context",
+            "_track",
+            "_configured",
+            "_providers",
+            "providers",
+        }
+    ),
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
