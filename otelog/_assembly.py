@@ -21,7 +21,7 @@ from otelog._sdk import ReadableMaker
 from otelog._worker import Worker
 
 if TYPE_CHECKING:
-    from otelog._handoff import Route
+    from otelog._route import Route
     from otelog._way_out import WayOut
 
 
@@ -98,7 +98,8 @@ def make_worker(
     else:
         # Late, because most have a single exporter that gets everything.
         from otelog._fan_out import FanOut, Progress
-        from otelog._handoff import Bounds, HandOff, Route
+        from otelog._handoff import HandOff
+        from otelog._route import Bounds, Route
 
         progress = Progress()
         way_out = FanOut(

@@ -36,7 +36,7 @@ def _make_destination(entry: Entry, settings: Settings) -> Destination:
     if not selective:
         return Destination(_make_exporter(entry, settings), name=entry.name, max_queue_size=entry.max_queue_size)
     # Late, because most have a single exporter that gets everything.
-    from otelog._handoff import Route
+    from otelog._route import Route
 
     route = Route(0 if level is None else severity_number(level), entry.loggers, entry.filter)
     return Destination(_make_exporter(entry, settings), route, entry.name, entry.max_queue_size)

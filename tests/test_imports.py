@@ -78,6 +78,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_fork",
             "_ends",
             "_lane",
+            "_route",
             "_state",
             "_loki_http",
             "_loki_pages",

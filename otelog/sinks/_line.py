@@ -13,8 +13,15 @@ from json.encoder import JSONEncoder, encode_basestring
 from types import CodeType
 from typing import Any
 
-from otelog._attributes import build_body, find_site
-from otelog._encode import MOST_CACHED_KEYS, MOST_CACHED_SITES, MOST_FIELDS, PAUSE_EVERY, gives_all_attributes
+from otelog._attributes import (
+    MOST_CACHED_KEYS,
+    MOST_CACHED_SITES,
+    MOST_FIELDS,
+    PAUSE_EVERY,
+    build_body,
+    find_site,
+    gives_all_attributes,
+)
 from otelog._lane import LaneContext
 from otelog._record import (
     COLUMNS,
