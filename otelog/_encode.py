@@ -293,7 +293,6 @@ class Encoder:
         self._sdk_last: tuple[object, object, object] = (None, None, None)
         self._sdk_prefix = b""
         self._sdk_append: Callable[[bytes], None] = list[bytes]().append
-        self._scopes: dict[object, tuple[bytes, bytes]] = {}
         self._resources: dict[int, tuple[Any, bytes]] = {}
         self._threads: dict[int, bytes] = {}
         self._last_ns = 0

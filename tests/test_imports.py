@@ -116,9 +116,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"audit"}),
     frozenset({"doctor", "prometheus", "testing"}),
-    frozenset(
-        {"_django_setup", "_flask_teardown", "flask", "gunicorn", "uwsgi", "celery", "distro", "structlog", "loguru"}
-    ),
+    frozenset({"_django_setup", "_flask_teardown", "flask", "gunicorn", "celery", "distro"}),
     frozenset({"cli"}),
 )
 PURE = ("_severity", "_values", "_encode", "_loki_form", "_truncation", "_retry")
