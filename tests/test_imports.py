@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_version",
             "_diagnostics",
             "_severity",
+            "_shown_text",
             "_values",
             "_stacktrace",
             "_record",
@@ -119,7 +120,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_django_setup", "_flask_teardown", "flask", "gunicorn", "celery", "distro"}),
     frozenset({"cli"}),
 )
-PURE = ("_severity", "_values", "_encode", "_loki_form", "_truncation", "_retry")
+PURE = ("_severity", "_shown_text", "_values", "_encode", "_loki_form", "_truncation", "_retry")
 IMPURE_LIBRARIES = {
     "asyncio",
     "io",

@@ -34,8 +34,9 @@ from otelog._record import (
     next_time,
 )
 from otelog._severity import severity_range
+from otelog._shown_text import HIDDEN
 from otelog._threads import find_thread_name
-from otelog._values import HIDDEN, MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
+from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
 
 LINE_KEYS = (
     "timestamp",
