@@ -18,7 +18,7 @@ import logging
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry._logs import get_logger_provider
 
@@ -27,7 +27,7 @@ from otelog._diagnostics import warn
 from otelog._once import find_handled
 from otelog._private.standard import logging_lock
 from otelog._replacing import find_original, is_ours, keep, mark
-from otelog._state import GATE
+from otelog._state import GATE, TAKEN_BY
 from otelog.handler import (
     LoggingHandler,
     comes_otherwise,
@@ -37,7 +37,6 @@ from otelog.handler import (
     may_come_twice,
     way_of,
 )
-from otelog.processor import TAKEN_BY, BatchLogRecordProcessor
 
 if TYPE_CHECKING:
     _Handlers = list[logging.Handler]
@@ -59,6 +58,13 @@ _standard_basic_config: Any = find_original(logging.basicConfig)
 _config_file = logging.addLevelName.__code__.co_filename.replace("__init__.py", "config.py")
 
 
+class Processor(Protocol):
+    """As much of otelog's processor as is needed here."""
+
+    passes_over: bool
+    """Whether another copy of otelog, imported since, has the records of the process's LoggerProvider."""
+
+
 class Attachment:
     """Where one handler is, from `install` to `uninstall`; there is one at a time.
 
@@ -74,7 +80,7 @@ class Attachment:
     def __init__(
         self,
         handler: LoggingHandler,
-        find_processor: Callable[[Any], BatchLogRecordProcessor | None],
+        find_processor: Callable[[Any], Processor | None],
         *,
         non_propagating: bool,
         last_resort: bool,

@@ -8,7 +8,7 @@ from types import CodeType
 from typing import Any
 
 from otelog._interruption import is_interruption
-from otelog._record import CodeSite, Source, Special
+from otelog._record import FIELD_BYTES, SLOT_BYTES, CodeSite, Source, Special
 from otelog._stacktrace import CapturedStack, line_number, qualified_name, render_exception, render_stack
 from otelog._values import (
     DEFAULT_LIMITS,
@@ -38,6 +38,19 @@ RESERVED_KEYS = frozenset(
     }
 )
 """Attributes that otelog sets itself; a field of the same name given by the user replaces otelog's."""
+
+PAUSE_EVERY = 100
+"""Records between two calls of ``pause``, so that an application thread gets the interpreter lock soon."""
+
+MOST_CACHED_KEYS = 4096
+MOST_CACHED_SITES = 1024
+"""Bounds of the caches; what goes beyond them is encoded anew each time."""
+
+MOST_FIELDS = SLOT_BYTES // FIELD_BYTES
+"""Fields that a record may have before it is counted as large, and so made a `Special`."""
+
+_MOST_OWN = 5
+"""The attributes of otelog's own that the fast way adds: ``code.*`` and ``thread.*``."""
 
 
 class AttributeBuilder:
@@ -130,6 +143,14 @@ class AttributeBuilder:
 _PLACE_KEYS = frozenset({"code.file.path", "code.function.name", "thread.name"})
 _NO_LIMITS = Limits(max_attributes=sys.maxsize)
 DEFAULT_ATTRIBUTES = AttributeBuilder()
+
+
+def gives_all_attributes(attributes: AttributeBuilder) -> bool:
+    """Returns whether a row that is no `Special` has no attributes but its fields and ``code.*`` and ``thread.*``.
+
+    Such a record is small, so that the usual limit cannot stand in its way.
+    """
+    return not attributes.message_template and attributes.limits.max_attributes >= MOST_FIELDS + _MOST_OWN
 
 
 def show_unfilled(message: str, arguments: Any) -> str:

@@ -20,13 +20,12 @@ from opentelemetry.context import create_key
 from otelog._attributes import show_unfilled
 from otelog._interruption import is_foreign, is_interruption
 from otelog._ledger import Ledger
-from otelog._nesting import Nesting
 from otelog._once import Once
+from otelog._own_threads import converting, may_block
 from otelog._private.opentelemetry import SPAN_KEY as SPAN_KEY
 from otelog._private.opentelemetry import current_context as current_context
 from otelog._queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
 from otelog._record import FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
-from otelog._replacing import keep
 from otelog._severity import severity_range
 from otelog._stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._values import (
@@ -48,19 +47,6 @@ NEVER = sys.maxsize
 
 BOUND_KEY: str = create_key("otelog-bound")
 """Where the current Context keeps what `otelog.bound` has put there."""
-
-own_threads: set[int] = keep(globals(), "own_threads", set)
-"""The ids of otelog's own threads."""
-
-converting: Nesting = keep(globals(), "converting", Nesting)
-"""The threads that convert values: what a value's own code logs meanwhile is taken only if it needs no conversion."""
-
-
-def forget_threads() -> None:
-    """Forget the parent's threads in a forked child, where their ids may come back."""
-    own_threads.clear()
-    converting.clear()
-
 
 ODD = 2**60
 """Larger than any size: there is a value that has to be converted."""
@@ -148,28 +134,6 @@ class BoundFields:
         while found is not None and found.is_ended:
             found = found._outer
         return found
-
-
-def caused_by_ourselves() -> bool:
-    """Returns whether the log call, made in one of otelog's own threads, is ours: urllib3's debug lines and the like.
-
-    The cyclic collector runs in any thread, ours too; a record of a ``__del__`` that it calls is the application's.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "__del__" or code.co_filename == _WEAKREF_FILE:
-            return False
-        frame = frame.f_back
-    return True
-
-
-_WEAKREF_FILE = __import__("weakref").finalize.__call__.__code__.co_filename
-
-
-def may_block() -> bool:
-    """Returns whether a call may wait here: not in otelog's own threads, and not at the interpreter's end."""
-    return get_ident() not in own_threads and not sys.is_finalizing()
 
 
 class Gate:

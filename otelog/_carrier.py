@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otelog._diagnostics import warn
-from otelog._lane import BatchTally, Lane, open_tally
+from otelog._lane import Lane
 from otelog._ledger import Ledger
 from otelog._record import COLUMNS
 from otelog._stop import Stop
+from otelog._tally import BatchTally, open_tally
 from otelog._threads import start_thread
 from otelog._values import safe_str
 

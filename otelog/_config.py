@@ -20,7 +20,7 @@ from otelog._diagnostics import warn
 from otelog._option_kinds import Entry, EntryError
 from otelog._options import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
 from otelog._proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
-from otelog._values import hide_secrets
+from otelog._shown_text import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

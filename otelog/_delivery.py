@@ -11,8 +11,9 @@ from typing import Literal, Protocol
 
 from otelog._answer import read_error_message, read_partial_success
 from otelog._diagnostics import warn
+from otelog._exchange import Answer, TransportFailure
 from otelog._retry import Backoff, is_retryable_status, parse_http_date, parse_retry_after
-from otelog._transport import Answer, TransportFailure
+from otelog._stop import Stop
 
 Reason = Literal["rejected", "too_large", "retry_exhausted", "encode_error", "shutdown_timeout"]
 Outcome = Literal["exported", "bad_request", "settled"]
@@ -68,22 +69,8 @@ class Tally(Protocol):
         """Count records that were cut, and are delivered so; told before they are settled."""
 
 
-class StopSignal(Protocol):
-    """How a shutdown is told; `threading.Event` with one attribute more."""
-
-    @property
-    def stop_deadline(self) -> float:
-        """The monotonic moment at which the shutdown's time ends; infinite before it begins."""
-
-    def is_set(self) -> bool:
-        """Return whether the shutdown has begun."""
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until it begins, at most `timeout` seconds; return whether it has."""
-
-
 class Sender(Protocol):
-    """The part of `otelog._transport.Exchanges` that is needed here."""
+    """The part of `otelog._exchange.Exchanges` that is needed here."""
 
     @property
     def target(self) -> str:
@@ -144,7 +131,7 @@ class Delivery:
         self.on_exchange: Callable[[float, int | str | None, str | None], None] | None = None
         """Told of each request when it has ended: seconds with all attempts, last status (see `OnExchange`), loss."""
 
-    def deliver(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal) -> bool:
+    def deliver(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: Stop) -> bool:
         """Settle every record of a batch, each exactly once.
 
         Before a shutdown, attempts go on until `deadline`. Once it has begun, no wait is begun or ended: each request
@@ -166,9 +153,7 @@ class Delivery:
             except StopIteration as end:
                 return bool(end.value)
 
-    def begin(
-        self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal
-    ) -> Generator[None, None, bool]:
+    def begin(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: Stop) -> Generator[None, None, bool]:
         """Return the delivery of a batch as an iterator, which halts whenever a request is out and unanswered.
 
         So the caller can prepare the next batch meanwhile. It must take the iterator to its end before it begins
@@ -180,7 +165,7 @@ class Delivery:
 class _BatchDelivery:
     """The delivery of one batch; its generators halt where an answer is waited for."""
 
-    def __init__(self, rules: Delivery, batch: EncodedBatch, tally: Tally, deadline: float, stop: StopSignal) -> None:
+    def __init__(self, rules: Delivery, batch: EncodedBatch, tally: Tally, deadline: float, stop: Stop) -> None:
         self._rules = rules
         self._batch = batch
         self._tally = tally

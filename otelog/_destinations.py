@@ -6,23 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otelog._config import (
-    ExporterSettings,
-    Settings,
-    append_logs_path,
-    list_network_variables,
-    resolve_exporter,
-)
+from otelog._assembly import Destination
+from otelog._config import ExporterSettings, Settings, append_logs_path, list_network_variables, resolve_exporter
 from otelog._severity import severity_number
 from otelog.exceptions import ConfigurationError
 from otelog.exporter import OTLPLogExporter
-from otelog.processor import Destination
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs.export import LogRecordExporter
 
     from otelog._option_kinds import Entry
-
 _CREDENTIALS = ("headers", "certificate_file", "client_certificate_file", "client_key_file")
 
 
@@ -43,7 +36,7 @@ def _make_destination(entry: Entry, settings: Settings) -> Destination:
     if not selective:
         return Destination(_make_exporter(entry, settings), name=entry.name, max_queue_size=entry.max_queue_size)
     # Late, because most have a single exporter that gets everything.
-    from otelog._handoff import Route
+    from otelog._route import Route
 
     route = Route(0 if level is None else severity_number(level), entry.loggers, entry.filter)
     return Destination(_make_exporter(entry, settings), route, entry.name, entry.max_queue_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from otelog._values import hide_secrets, show_hidden
+from otelog._shown_text import hide_secrets, show_hidden
 
 INTERVAL = 30.0
 """Seconds between two lines of the same key."""

@@ -30,8 +30,9 @@ from time import time_ns
 from types import CodeType, FunctionType
 from typing import Any
 
-from otelog._capture import BOUND_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context, own_threads
+from otelog._capture import BOUND_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context
 from otelog._interruption import is_foreign, is_interruption
+from otelog._own_threads import own_threads
 from otelog._preface import compile_with_question
 from otelog._record import FIELD_BYTES, Source
 from otelog._replacing import find_original, mark

@@ -14,14 +14,22 @@ from struct import Struct
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from otelog._attributes import DEFAULT_ATTRIBUTES, RESERVED_KEYS, AttributeBuilder, build_body, find_site
+from otelog._attributes import (
+    DEFAULT_ATTRIBUTES,
+    MOST_CACHED_KEYS,
+    MOST_CACHED_SITES,
+    PAUSE_EVERY,
+    RESERVED_KEYS,
+    AttributeBuilder,
+    build_body,
+    find_site,
+    gives_all_attributes,
+)
 from otelog._record import (
     COLUMNS,
-    FIELD_BYTES,
     GIVEN_TIME_WINDOW_NS,
     MOST_TIME_NS,
     OWN_CLOCK_WINDOW_NS,
-    SLOT_BYTES,
     CodeSite,
     Source,
     Special,
@@ -35,18 +43,8 @@ from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
 if TYPE_CHECKING:
     from otelog._loki_form import LokiForm
 
-PAUSE_EVERY = 100
-"""Records encoded between two calls of ``pause``, so that an application thread gets the interpreter lock soon."""
-
-MOST_CACHED_KEYS = 4096
-MOST_CACHED_SITES = 1024
-"""Bounds of the caches; what goes beyond them is encoded anew each time."""
-
 MOST_KNOWN_VALUES = 256
 """Bound of the texts that are kept encoded for each key."""
-
-MOST_FIELDS = SLOT_BYTES // FIELD_BYTES
-"""Fields that a record may have before it is counted as large, and so made a `Special`."""
 
 _FRAMES = 64
 """More than what the tags and lengths around one head and its records take, in bytes."""
@@ -58,8 +56,6 @@ _SHORT = 126
 _TIMES_SIZE = 18
 _LEAST_INT = -(2**63)
 _MOST_INT = 2**63 - 1
-_MOST_OWN = 5
-"""The attributes of otelog's own that the fast way adds: ``code.*`` and ``thread.*``."""
 
 _pack_times = Struct("<BQBQ").pack  # fields 1 and 11, fixed64
 _pack_double = Struct("<d").pack
@@ -117,14 +113,6 @@ def _key_value(key: str, value: AnyValue) -> bytes:
 def encode_attributes(attributes: Mapping[str, AnyValue], tag: bytes) -> bytes:
     """Encode attributes as repeated ``KeyValue`` fields with this tag."""
     return b"".join([_sized(tag, _key_value(key, value)) for key, value in attributes.items()])
-
-
-def gives_all_attributes(attributes: AttributeBuilder) -> bool:
-    """Returns whether a row that is no `Special` has no attributes but its fields and ``code.*`` and ``thread.*``.
-
-    Such a record is small, so that the usual limit cannot stand in its way.
-    """
-    return not attributes.message_template and attributes.limits.max_attributes >= MOST_FIELDS + _MOST_OWN
 
 
 class _Key:
@@ -305,7 +293,6 @@ class Encoder:
         self._sdk_last: tuple[object, object, object] = (None, None, None)
         self._sdk_prefix = b""
         self._sdk_append: Callable[[bytes], None] = list[bytes]().append
-        self._scopes: dict[object, tuple[bytes, bytes]] = {}
         self._resources: dict[int, tuple[Any, bytes]] = {}
         self._threads: dict[int, bytes] = {}
         self._last_ns = 0

@@ -31,10 +31,10 @@ from functools import wraps
 from types import FrameType
 from typing import Any, NoReturn
 
-from otelog._capture import own_threads
 from otelog._diagnostics import warn
 from otelog._end_time import END
 from otelog._fork import Pipeline, end_all, find_pipelines
+from otelog._own_threads import own_threads
 from otelog._threads import get_ident, join, make_thread
 
 SIGTERM = signal.SIGTERM

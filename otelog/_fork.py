@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 # First of all, so that its hook comes before ours: what is the parent's is let go before anything begins anew.
 import otelog._inherited  # noqa: F401
-from otelog._capture import forget_threads
 from otelog._diagnostics import warn
 from otelog._end_time import END
+from otelog._own_threads import forget_threads
 from otelog._replacing import keep
 
 

@@ -17,20 +17,20 @@ from typing import Any
 
 from otelog._answer import read_error_message, read_retry_delay
 from otelog._config import fill_environment, is_turned_off
-from otelog._fork_gate import ForkGate
-from otelog._loading import load_module
-from otelog._proxy import parse_proxy
-from otelog._threads import is_patched, sleep
-from otelog._transport import (
+from otelog._exchange import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
     Answer,
     Exchanges,
     TransportFailure,
     TransportSettings,
-    make_context,
     split_endpoint,
 )
+from otelog._fork_gate import ForkGate
+from otelog._loading import load_module
+from otelog._proxy import parse_proxy
+from otelog._threads import is_patched, sleep
+from otelog._transport import make_context
 from otelog.exceptions import ConfigurationError
 
 RETRYABLE_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})

@@ -14,17 +14,19 @@ from opentelemetry.context import Context, attach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
-from otelog._capture import own_threads
 from otelog._carrier import Carrier
 from otelog._diagnostics import warn
-from otelog._lane import BatchTally, Lane, row_severity_ranges
+from otelog._lane import Lane
 from otelog._ledger import Ledger
+from otelog._own_threads import own_threads
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import UNIT_BYTES, is_urgent
 from otelog._quiet import quiet_turn
-from otelog._record import COLUMNS, SLOT_BYTES, Source
+from otelog._record import COLUMNS, SLOT_BYTES
+from otelog._route import Bounds, Route
 from otelog._severity import severity_range
 from otelog._stop import LONGEST_WAIT, Request, Stop
+from otelog._tally import BatchTally, row_severity_ranges
 from otelog._threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
 from otelog._values import safe_str
 
@@ -33,49 +35,6 @@ RESTART_PAUSE = 0.1
 
 LOOK_AGAIN = 0.5
 """Seconds after which whoever waits for a hand-off looks whether its thread is still there."""
-
-
-class Route(NamedTuple):
-    """Which records an exporter gets.
-
-    Args:
-        severity_number: The least severity.
-        loggers: Only records of these loggers and those below them; empty for all.
-        filter: Returns whether the exporter wants a record; called in the exporter's own thread.
-    """
-
-    severity_number: int = 0
-    loggers: tuple[str, ...] = ()
-    filter: Callable[[ReadableLogRecord], object] | None = None
-
-    @property
-    def is_selective(self) -> bool:
-        """Whether records can be told apart before they are handed over."""
-        return self.severity_number > 0 or bool(self.loggers)
-
-    def wants(self, source: Any) -> bool:
-        """Returns whether a record may pass, as far as its level and logger tell."""
-        if source.severity_number < self.severity_number:
-            return False
-        if not self.loggers:
-            return True
-        base: Source = source.source if source.special else source
-        name = base.scope_name
-        return any(name == one or name.startswith(f"{one}.") for one in self.loggers)
-
-
-class Bounds(NamedTuple):
-    """What a hand-off may hold.
-
-    Args:
-        max_records: Records that wait.
-        max_bytes: Their estimated bytes, counted as in the queue.
-        reserve: The part, 0 to 0.9, that only records at ERROR and above may fill.
-    """
-
-    max_records: int
-    max_bytes: int
-    reserve: float = 0.0
 
 
 class _Batch(NamedTuple):

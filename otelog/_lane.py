@@ -1,165 +1,28 @@
-"""The way from the worker to one exporter, and the tally of the batch that is on it."""
+"""The way from the worker to one exporter."""
 
 from __future__ import annotations
 
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import AttributeBuilder
-from otelog._delivery import StopSignal
+from otelog._breather import Breather
 from otelog._diagnostics import warn
 from otelog._ledger import Ledger
+from otelog._metrics import OnExchange
 from otelog._record import COLUMNS
-from otelog._severity import severity_range
-from otelog._threads import sleep
+from otelog._stop import Stop
+from otelog._tally import BatchTally, open_tally
 from otelog._values import safe_str
 
 CONVERT_AT_ONCE = 100
 """Records that are made readable before the interpreter lock is offered to the application's threads."""
-
-
-LEAST_STEPS_NS = 1_000
-"""Processor time of other threads below which none of them has run; the clocks are not read at the same instant."""
-
-
-class BatchTally:
-    """Writes the fate of each record of one batch into the ledger, once.
-
-    A shutdown that has run out of time closes it; what an exporter says afterwards changes nothing.
-
-    Args:
-        ledger: Where `size` records are in flight for this exporter.
-        name: The exporter's name in the ledger.
-        size: Records of the batch.
-        severity_ranges: Returns the severity ranges of a part of the batch; asked only for what is lost.
-        waiting: The records are not in flight yet, but wait for that; see `begin`.
-
-    Thread safety: all methods may be called by any thread.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        name: str,
-        size: int,
-        severity_ranges: Callable[[int, int], Sequence[str]],
-        *,
-        waiting: bool = False,
-    ) -> None:
-        self._ledger = ledger
-        self._name = name
-        self._severity_ranges = severity_ranges
-        self._open = bytearray(b"\x01" * size)
-        self._waiting = waiting
-        self.all_exported = True
-
-    def begin(self) -> bool:
-        """Count what waits as in flight; returns whether there is anything that is not settled yet."""
-        with self._ledger.moving:
-            if self._waiting:
-                self._waiting = False
-                self._ledger.begin_move()
-                try:
-                    self._ledger.begin(self._name, self._open.count(1))
-                finally:
-                    self._ledger.end_move()
-            return not self.is_closed()
-
-    def is_closed(self) -> bool:
-        """Returns whether every record is settled."""
-        return not any(self._open)
-
-    def void(self) -> None:
-        """Count nothing: another tally of the same records has settled them."""
-        self._open = bytearray(len(self._open))
-        self.all_exported = False
-
-    def settle(self, start: int, stop: int, reason: str | None) -> None:
-        """Count these records as exported (None) or as dropped for a reason, unless they are settled already."""
-        with self._ledger.moving:
-            count = self._open.count(1, start, stop)
-            if not count:
-                return
-            dropped: list[tuple[str, str]] = []
-            if reason is not None:
-                self.all_exported = False
-                ranges = self._severity_ranges(start, stop)
-                dropped = [(reason, ranges[at - start]) for at in range(start, stop) if self._open[at]]
-            self._open[start:stop] = bytes(stop - start)
-            self._ledger.settle(self._name, 0 if dropped else count, dropped, waiting=self._waiting)
-
-    def settle_partly(self, start: int, stop: int, rejected: int) -> None:
-        """Count these records as exported but for `rejected` of them, of which nobody knows which they are."""
-        with self._ledger.moving:
-            count = self._open.count(1, start, stop)
-            rejected = min(rejected, count)
-            if rejected:
-                self.all_exported = False
-            self._open[start:stop] = bytes(stop - start)
-            self._ledger.settle(self._name, count - rejected, [("rejected", "unspecified")] * rejected)
-
-    def turn_to(
-        self,
-        size: int,
-        severity_ranges: Callable[[int, int], Sequence[str]],
-        lost: Sequence[tuple[str, str]],
-        *,
-        filtered: int = 0,
-    ) -> None:
-        """Go on with a batch whose order is another.
-
-        Args:
-            size: Its records.
-            severity_ranges: As at the making.
-            lost: Reason and severity range of each that is lost and no longer in it.
-            filtered: How many are not in it because the exporter does not want them.
-        """
-        with self._ledger.moving:
-            if self.is_closed():
-                return
-            if lost or filtered:
-                self.all_exported = self.all_exported and not lost
-                self._ledger.settle(self._name, 0, lost, filtered=filtered, waiting=self._waiting)
-            self._open = bytearray(b"\x01" * size)
-            self._severity_ranges = severity_ranges
-
-    def resend(self, count: int) -> None:
-        """Count records that are sent again although an earlier request may have delivered them."""
-        self._beside("resent", count)
-
-    def leave_unknown(self, count: int) -> None:
-        """Count records of a request that was sent and never answered."""
-        self._beside("outcome_unknown", count)
-
-    def truncate(self, count: int) -> None:
-        """Count records that were cut to fit, and are delivered so; before they are settled."""
-        self._beside("truncated", count)
-
-    def _beside(self, what: str, count: int) -> None:
-        ledger = self._ledger
-        counts = ledger.exporters[self._name]
-        ledger.begin_move()
-        try:
-            if not self.is_closed():
-                setattr(counts, what, getattr(counts, what) + count)
-        finally:
-            ledger.end_move()
-
-    def close(self, reason: str) -> None:
-        """Count whatever is still open as dropped for this reason."""
-        self.settle(0, len(self._open), reason)
-
-
-OnExchange = Callable[[float, int | str | None, str | None], None]
-"""Told of each export operation: its seconds with all attempts, the last status, why records were lost.
-
-A number is HTTP's status, a word gRPC's."""
 
 
 class Lane(Protocol):
@@ -176,7 +39,7 @@ class Lane(Protocol):
     def exporter(self) -> LogRecordExporter:
         """The exporter itself."""
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
         """Export the rows and settle each of them, here or in the next `deliver` or `finish`.
 
         If it raises, nothing is under way any more.
@@ -230,29 +93,6 @@ class LaneMaker(ABC):
         """Return the way to this exporter for one pipeline."""
 
 
-def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[str]:
-    """Returns the severity ranges of rows, given their sources."""
-    return [severity_range(source.severity_number) for source in sources[start:stop]]
-
-
-def open_tally(rows: list[Any], ledger: Ledger, name: str) -> BatchTally:
-    """Returns the tally of rows that are in flight for this exporter."""
-    sources = rows[1::COLUMNS]
-    return BatchTally(ledger, name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop))
-
-
-def make_pause(stop: StopSignal) -> Callable[[], None]:
-    """Returns what a lane calls now and then while it works on a batch, so that other threads get the interpreter."""
-    breather = Breather()
-
-    def pause() -> None:
-        # At the end nobody's latency counts any more, but the time that is left does.
-        if not stop.is_set():
-            breather.breathe()
-
-    return pause
-
-
 class ForeignLane:
     """Any exporter of the SDK's interface: what it answers is what is counted.
 
@@ -284,7 +124,7 @@ class ForeignLane:
         self._bisect = bisect
         self.on_exchange: OnExchange | None = None
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
         size = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)
         hold(tally)
@@ -300,7 +140,7 @@ class ForeignLane:
     def finish(self) -> None:
         """Nothing is ever left under way."""
 
-    def _search(self, records: list[Any], tally: BatchTally, stop: StopSignal) -> None:
+    def _search(self, records: list[Any], tally: BatchTally, stop: Stop) -> None:
         """Find the records for which a batch failed; when the calls for it are used up, the rest is lost.
 
         As with a 400 (see `otelog._delivery`): where the first part of a bad range is taken, the other part is bad; and
@@ -389,24 +229,3 @@ class ForeignLane:
             shut_down(timeout_millis=timeout * 1000)
         else:
             shut_down()
-
-
-class Breather:
-    """Gives the interpreter lock to a thread that may be waiting for it; made and called by one thread.
-
-    The lock's own way, to be asked for 5 ms, is too slow for an application's thread, and to sleep for a moment costs
-    the time of ten records. A thread that waits for the lock has come to that point since the last pause, on processor
-    time of its own: if no other thread of the process has had any, nobody waits.
-    """
-
-    __slots__ = ("_others_ns",)
-
-    def __init__(self) -> None:
-        self._others_ns = 0
-
-    def breathe(self) -> None:
-        """Make a pause, if it can be of use to anybody."""
-        others_ns = time.process_time_ns() - time.thread_time_ns()
-        if others_ns - self._others_ns > LEAST_STEPS_NS:
-            sleep(0)
-            self._others_ns = others_ns

@@ -88,8 +88,6 @@ class Stats:
     ``created = sum(refused.values()) + queued + sum(removed.values()) + accepted`` holds exactly, and for every
     exporter the identity of `ExporterStats`. What follows `accepted` are sums over the exporters: with
     one exporter that one's own figures; a record that two of several have lost counts twice in `dropped`.
-
-    Source: DESIGN section 2.
     """
 
     created: int

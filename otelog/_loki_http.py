@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 from urllib3.util import Retry, Timeout
 
-from otelog._values import hide_secrets
+from otelog._shown_text import hide_secrets
 from otelog._version import __version__
 from otelog.exceptions import ConfigurationError, OtelogError
 

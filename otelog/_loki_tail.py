@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 from urllib.parse import urlencode
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -26,8 +26,6 @@ from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from otelog.loki import LokiClient
 
 SWEEP_INTERVAL = 5.0
 """Seconds between two counts of what Loki holds."""
@@ -51,6 +49,24 @@ _SECOND = 1_000_000_000
 _BACKLOG_ENTRIES = 1000
 
 
+class Reader(Protocol):
+    """As much of `otelog.loki.LokiClient` as is needed here: what Loki holds, asked for."""
+
+    def count(self, query: str, *, start: int, end: int) -> int:
+        """Returns how many entries there are from `start` up to, but not including, `end`."""
+
+    def query_range(
+        self,
+        query: str,
+        *,
+        start: int,
+        end: int,
+        limit: int | None = None,
+        direction: Literal["backward", "forward"] = "backward",
+    ) -> Iterator[Entry]:
+        """Returns the entries of a time."""
+
+
 class Tail:
     """The entries of a query as they come; iterate over it, or call `poll`, and close it. See `LokiClient.tail`.
 
@@ -62,7 +78,7 @@ class Tail:
     def __init__(
         self,
         http: LokiHttp,
-        client: LokiClient,
+        reader: Reader,
         query: str,
         *,
         start: int | None,
@@ -79,7 +95,7 @@ class Tail:
         self.reconnects = 0
         """Connections after the first."""
         self._http = http
-        self._client = client
+        self._reader = reader
         self._query = query
         self._delay_for = delay_for
         self._on_notice = on_notice
@@ -232,9 +248,9 @@ class Tail:
 
     def _read_history(self, start: int, end: int, limit: int | None) -> Iterator[Entry]:
         if limit is None:
-            yield from self._client.query_range(self._query, start=start, end=end, direction="forward")
+            yield from self._reader.query_range(self._query, start=start, end=end, direction="forward")
         else:
-            latest = list(self._client.query_range(self._query, start=start, end=end, limit=limit))
+            latest = list(self._reader.query_range(self._query, start=start, end=end, limit=limit))
             if len(latest) == limit:
                 # What is older is not wanted.
                 self._floor = max(self._floor, _round_up(latest[-1].timestamp_ns if latest else end))
@@ -279,7 +295,7 @@ class Tail:
         while times:
             since, until = times.pop()
             seen = sum(since <= timestamp < until for timestamp in self._seen.values())
-            held = self._client.count(self._query, start=since, end=until)
+            held = self._reader.count(self._query, start=since, end=until)
             if held <= seen:
                 continue
             middle = (since + until) // 2 // _MS * _MS
@@ -287,7 +303,7 @@ class Tail:
                 # Where only some are missing, only those are asked for; the earlier ones first.
                 times += [(middle, until), (since, middle)]
                 continue
-            for entry in self._client.query_range(self._query, start=since, end=until, direction="forward"):
+            for entry in self._reader.query_range(self._query, start=since, end=until, direction="forward"):
                 if hash(entry.key) not in self._seen:
                     yield entry
 

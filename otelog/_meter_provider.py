@@ -17,6 +17,7 @@ from opentelemetry import metrics
 from opentelemetry.sdk.resources import Resource
 
 from otelog._diagnostics import warn
+from otelog._exchange import TransportSettings
 from otelog._fork import watch_pipeline
 from otelog._loading import is_import_under_way, load_module
 from otelog._opening import open_transport
@@ -24,7 +25,6 @@ from otelog._private.opentelemetry import is_unset_meter_provider
 from otelog._quiet import quiet
 from otelog._stop import Latch
 from otelog._threads import LateStart, Lock, Thread, join, start_thread
-from otelog._transport import TransportSettings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider

@@ -17,13 +17,13 @@ from weakref import WeakKeyDictionary
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
 
 from otelog._diagnostics import warn
-from otelog._lane import OnExchange
 from otelog._ledger import BESIDE_COUNTS, DROPPED_REASONS, ExporterStats, Ledger, Stats
 from otelog._private.opentelemetry import sdk_counts_created
 from otelog._version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter
+
 
 SCOPE = "otelog"
 """The meter's name."""
@@ -37,6 +37,11 @@ DURATION_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 
 _PROCESSED_ERRORS = ("queue_full", "already_shutdown")
 """The refusals that the conventions know; `otelog.log.refused` has all of them."""
+
+OnExchange = Callable[[float, int | str | None, str | None], None]
+"""Told of each export operation: its seconds with all attempts, the last status, why records were lost.
+
+A number is HTTP's status, a word gRPC's."""
 
 _Attributes = dict[str, str | int]
 _Point = tuple[int, _Attributes]

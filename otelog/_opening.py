@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from otelog._transport import Exchanges, Transport, TransportSettings
+from otelog._exchange import Exchanges, TransportSettings
+from otelog._transport import Transport
 
 LOGS_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 METRICS_METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from otelog._proxy import DIRECT, parse_proxy
 from otelog._severity import level_number
-from otelog._values import hide_secrets
+from otelog._shown_text import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

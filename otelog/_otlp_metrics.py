@@ -21,10 +21,10 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 
 from otelog._diagnostics import warn
+from otelog._exchange import Exchanges, TransportFailure
 from otelog._fork_gate import ForkGate
 from otelog._quiet import quiet
 from otelog._retry import Backoff, is_retryable_status
-from otelog._transport import Exchanges, TransportFailure
 
 WARNING_INTERVAL = 600.0
 """Seconds between two lines about metrics that cannot be delivered: a Collector may well take none."""

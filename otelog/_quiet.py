@@ -13,8 +13,8 @@ from typing import Any
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from otelog._capture import own_threads
 from otelog._interruption import is_foreign
+from otelog._own_threads import own_threads
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._stop import LONGEST_WAIT
 from otelog._threads import get_ident

@@ -20,8 +20,7 @@ queue gives Python's cyclic collector nothing to walk, and a record costs one ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import CodeType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
@@ -37,10 +36,6 @@ SLOT_BYTES = 1024
 
 FIELD_BYTES = 40
 """What a field or an argument counts beside its text, in the estimate of a record's size."""
-
-Row = tuple[
-    int, "Source | Special", Any, Any, "tuple[Any, ...] | None", "dict[str, Any] | None", "CodeType | None", int, int
-]
 
 
 class CodeSite(NamedTuple):
@@ -148,9 +143,6 @@ class SpanIds(NamedTuple):
     trace_id: int
     span_id: int
     trace_flags: int
-
-
-Fields = Mapping[str, Any]
 
 
 MOST_TIME_NS = 2**63 - 1_000_000_000

@@ -16,8 +16,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otelog._attributes import AttributeBuilder, build_body
-from otelog._capture import converting
 from otelog._interruption import is_interruption
+from otelog._own_threads import converting
 from otelog._record import (
     COLUMNS,
     FIELD_BYTES,

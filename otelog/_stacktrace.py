@@ -533,3 +533,28 @@ def _describe_frame(code: CodeType, offset: int, with_columns: bool) -> _Frame:
             _remembered_frames.clear()
         frame = _remembered_frames[key] = _Frame(code, (code.co_filename, line, code.co_name), text)
     return frame
+
+
+def find_exception(exc_info: Any) -> BaseException | None:
+    """Returns the exception that an `exc_info` argument means, or None. Never raises."""
+    try:
+        if isinstance(exc_info, BaseException):
+            return exc_info
+        if type(exc_info) is tuple:
+            return exc_info[1] if len(exc_info) == 3 and isinstance(exc_info[1], BaseException) else None
+        return sys.exc_info()[1] if is_true(exc_info) else None
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
+        # It lies about its class.
+        return None
+
+
+def is_true(value: Any) -> bool:
+    """Returns a value's truth; one that has none is not true. Never raises, but lets an interruption pass."""
+    try:
+        return bool(value)
+    except BaseException as failure:
+        if is_interruption(failure):
+            raise
+        return False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from otelog._attributes import build_body, find_site
 from otelog._capture import NEVER, Gate, Port, current_span_context
@@ -142,3 +143,14 @@ class ProcessGate(Gate):
 
 GATE: ProcessGate = keep(globals(), "GATE", lambda: ProcessGate(UnconfiguredPort()))
 """Its port is the configured pipeline's, once there is one."""
+
+TAKEN_BY: ContextVar[object] = keep(globals(), "TAKEN_BY", lambda: ContextVar("otelog-taken-by", default=None))
+"""The processor that has the record already which another library's handler is about to emit."""
+
+
+class Gated(Protocol):
+    """Something that is reached through a gate: a processor of otelog's."""
+
+    @property
+    def gate(self) -> Gate:
+        """The gate."""

@@ -1,4 +1,4 @@
-"""The client's side of TLS: which authorities are trusted, and who we are."""
+"""The client's side of TLS: which authorities are trusted, who we are, and why a handshake failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from otelog.exceptions import ConfigurationError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["make_context"]
+__all__ = ["explain_tls", "is_hang_up", "is_tls_error", "make_context"]
+
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+)
+_REFUSED_BY_SERVER = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "PROTOCOL_VERSION")
+_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64
 
 
 def make_context(
@@ -49,3 +59,33 @@ def make_context(
                 f"{client_key_file!r} cannot be used (a key must not be encrypted): {error}"
             ) from None
     return context
+
+
+def is_tls_error(cause: BaseException) -> bool:
+    """Returns whether it is TLS that has failed."""
+    import ssl
+
+    return isinstance(cause, ssl.SSLError)
+
+
+def is_hang_up(cause: BaseException) -> bool:
+    """Returns whether the server has hung up."""
+    import ssl
+
+    return isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError))
+
+
+def explain_tls(cause: BaseException) -> str | None:
+    """Say why no further attempt can succeed; None if one can."""
+    code = getattr(cause, "verify_code", None)
+    if code is not None:
+        said = f"the server's certificate was refused: {getattr(cause, 'verify_message', cause)}"
+        if code in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
+            return f"{said}; the endpoint's host must be a name that the certificate holds"
+        return f"{said}; set certificate_file to the authority that signed it"
+    reason = getattr(cause, "reason", None) or ""
+    if reason in _NOT_TLS:
+        return "the server does not speak TLS here; use http:// or another port"
+    if "ALERT" in reason and any(word in reason for word in _REFUSED_BY_SERVER):
+        return f"the server refused our side of TLS ({reason}); check client_certificate_file and client_key_file"
+    return None

@@ -13,7 +13,6 @@ handler raises while we happen to be here: that is not ours to swallow (`otelog.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections import UserString, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence, Set
 from dataclasses import dataclass, fields, replace
@@ -59,9 +58,6 @@ MAX_DECIMAL_BITS = 2048
 
 MAX_HEX_BITS = 65_536
 """Larger ones are written in hexadecimal up to this size, and beyond it only described."""
-
-HIDDEN = "\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-"""Beside the controls below a space: what may end a line, steer a terminal or change the order of its letters."""
 
 _INT64_MIN = -(2**63)
 _INT64_MAX = 2**63 - 1
@@ -124,36 +120,6 @@ def clean_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
-
-
-_UNSAFE = re.compile(f"[\x00-\x1f{HIDDEN}\ud800-\udfff]")
-
-
-def show_hidden(text: str) -> str:
-    """Return a text as one line that steers no terminal: what would is written as Python writes it.
-
-    Never raises for a `str`. Safe in any thread.
-    """
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
-
-
-_USER = re.compile(r"(?<=//)[^\s/?#'\"]*@")
-_QUERY = re.compile(r"(//[^\s?#'\"]*\?)([^\s#'\"]*)")
-
-
-def hide_secrets(text: str) -> str:
-    """Return a text without what URLs in it may have of secrets: user and password, and the values of a query.
-
-    Never raises for a `str`. Safe in any thread.
-    """
-    if "//" not in text:
-        return text
-    return _QUERY.sub(lambda found: found[1] + "&".join(map(_hide_value, found[2].split("&"))), _USER.sub("***@", text))
-
-
-def _hide_value(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    return f"{name}=***" if equals else "***" if pair else ""
 
 
 def safe_str(value: object) -> str:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, set_value
 
-from otelog._capture import NEVER, Port, own_threads, wake_threshold
+from otelog._capture import NEVER, Port, wake_threshold
 from otelog._diagnostics import warn
 from otelog._fork import watch_pipeline
 from otelog._interruption import is_interruption
 from otelog._ledger import Ledger, Stats
+from otelog._own_threads import own_threads
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._queue import RecordQueue
 from otelog._quiet import quiet_turn

@@ -12,18 +12,21 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from otelog._attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
+from otelog._breather import make_pause
 from otelog._config import ExporterSettings, find_usable_proxy, resolve_exporter
-from otelog._delivery import Delivery, StopSignal
+from otelog._delivery import Delivery
 from otelog._diagnostics import warn
 from otelog._encode import EncodedBatch, Encoder
+from otelog._exchange import TransportSettings
 from otelog._fork import watch
-from otelog._lane import BatchTally, LaneContext, LaneMaker, OnExchange, make_pause, open_tally
+from otelog._lane import LaneContext, LaneMaker
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
+from otelog._metrics import OnExchange
 from otelog._opening import LOGS_METHOD, open_transport
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
+from otelog._tally import BatchTally, open_tally
 from otelog._threads import Lock
-from otelog._transport import TransportSettings
 from otelog._version import USER_AGENT
 
 _OWN = "otlp"
@@ -193,7 +196,7 @@ def encode_rows(
     name: str,
     rows: list[Any],
     ledger: Ledger,
-    stop: StopSignal,
+    stop: Stop,
     hold: Callable[[BatchTally], None],
 ) -> tuple[EncodedBatch, BatchTally]:
     """Encode rows that are in flight; what cannot be encoded is settled."""
@@ -235,7 +238,7 @@ class OTLPLane:
     def on_exchange(self, told: OnExchange | None) -> None:
         self.exporter.delivery.on_exchange = told
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
         encoder = self._encoder
         if encoder is None:

@@ -13,27 +13,16 @@ from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from otelog._capture import (
-    BOUND_KEY,
-    ODD,
-    SMALL_BYTES,
-    SPAN_KEY,
-    Gate,
-    caused_by_ourselves,
-    current_context,
-    current_span_context,
-    measure,
-    own_threads,
-)
+from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, Gate, current_context, current_span_context, measure
 from otelog._diagnostics import warn
 from otelog._interruption import is_foreign, is_interruption
 from otelog._once import find_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
+from otelog._own_threads import caused_by_ourselves, own_threads
 from otelog._record import CodeSite, Source, SpanIds
 from otelog._severity import severity_number
-from otelog._state import GATE
+from otelog._stacktrace import find_exception
+from otelog._state import GATE, Gated
 from otelog._values import safe_str
-from otelog.logger import find_exception
-from otelog.processor import BatchLogRecordProcessor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -101,10 +90,11 @@ class LoggingHandler(logging.Handler):
     is_otelogs = True
     """Says whose it is also where the module was loaded twice, and there are two such classes."""
 
-    def __init__(self, level: int | str = logging.NOTSET, *, processor: BatchLogRecordProcessor | None = None) -> None:
+    def __init__(self, level: int | str = logging.NOTSET, *, processor: Gated | None = None) -> None:
         self.looked_into = False
         super().__init__(level)
         self.gate: Gate = GATE if processor is None else processor.gate
+        # Also kept alive by this: a processor whose users have all let go of it ends.
         self._processor = processor
         self.since = time.time()
         """When it was made, seconds since 1970."""
@@ -129,7 +119,7 @@ class LoggingHandler(logging.Handler):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._open(state, None)
 
-    def _open(self, state: dict[str, Any], processor: BatchLogRecordProcessor | None) -> None:
+    def _open(self, state: dict[str, Any], processor: Gated | None) -> None:
         LoggingHandler.__init__(self, state["level"], processor=processor)
         self.__dict__.update(state)
 

@@ -17,22 +17,14 @@ from typing import TYPE_CHECKING, Any, Union
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from otelog._capture import (
-    BOUND_KEY,
-    ODD,
-    SMALL_BYTES,
-    SPAN_KEY,
-    BoundFields,
-    Gate,
-    caused_by_ourselves,
-    current_context,
-    own_threads,
-)
+from otelog._capture import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, BoundFields, Gate, current_context
 from otelog._contexts import leave
 from otelog._diagnostics import warn
 from otelog._interruption import is_foreign, is_interruption
+from otelog._own_threads import caused_by_ourselves, own_threads
 from otelog._record import FIELD_BYTES, Source
 from otelog._severity import level_number, severity_number
+from otelog._stacktrace import find_exception, is_true
 from otelog._state import GATE
 from otelog._values import AnyValue, safe_str
 
@@ -387,31 +379,6 @@ def _number_of(level: int | str) -> int:
             raise
         warn("level", f"a log call at a level that does not exist is taken as INFO: {safe_str(error)}")
         return logging.INFO
-
-
-def find_exception(exc_info: Any) -> BaseException | None:
-    """Returns the exception that an `exc_info` argument means, or None. Never raises."""
-    try:
-        if isinstance(exc_info, BaseException):
-            return exc_info
-        if type(exc_info) is tuple:
-            return exc_info[1] if len(exc_info) == 3 and isinstance(exc_info[1], BaseException) else None
-        return sys.exc_info()[1] if is_true(exc_info) else None
-    except BaseException as failure:
-        if is_interruption(failure):
-            raise
-        # It lies about its class.
-        return None
-
-
-def is_true(value: Any) -> bool:
-    """Returns a value's truth; one that has none is not true. Never raises, but lets an interruption pass."""
-    try:
-        return bool(value)
-    except BaseException as failure:
-        if is_interruption(failure):
-            raise
-        return False
 
 
 def _find_caller(depth: int) -> FrameType | None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from otelog._loki_pages import Entry, Pages, read_streams
-from otelog._values import hide_secrets
+from otelog._shown_text import hide_secrets
 from otelog.exceptions import ConfigurationError
 
 try:

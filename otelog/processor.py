@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable
 from threading import get_ident
-from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
+from otelog._assembly import Destination, make_worker
 from otelog._attributes import AttributeBuilder
-from otelog._capture import Gate, caused_by_ourselves, own_threads
-from otelog._carrier import Carrier
-from otelog._config import ProcessorSettings, Settings, resolve_processor
+from otelog._capture import Gate
+from otelog._config import resolve_processor
 from otelog._diagnostics import warn
 from otelog._end_time import END
 from otelog._fork import unwatch
 from otelog._interruption import is_interruption
-from otelog._lane import ForeignLane, Lane, LaneContext, LaneMaker
 from otelog._ledger import Ledger, Stats
-from otelog._metrics import publish
-from otelog._queue import RecordQueue
-from otelog._replacing import keep
-from otelog._report import LossReport
-from otelog._sdk import ReadableMaker, ReentrantError, RowMaker, make_broken_row, number_of
+from otelog._own_threads import caused_by_ourselves, own_threads
+from otelog._sdk import ReentrantError, RowMaker, make_broken_row, number_of
 from otelog._severity import severity_range
+from otelog._state import TAKEN_BY
 from otelog._worker import Worker
-
-if TYPE_CHECKING:
-    from otelog._handoff import Route
-    from otelog._way_out import WayOut
-
-TAKEN_BY: ContextVar[BatchLogRecordProcessor | None] = keep(
-    globals(), "TAKEN_BY", lambda: ContextVar("otelog-taken-by", default=None)
-)
-"""The processor that has the record already which another library's handler is about to emit."""
 
 DEFAULT_SHUTDOWN_TIMEOUT = 30.0
 """Seconds; the specification's export timeout, which is also what the SDK's processor waits."""
@@ -220,138 +206,3 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         unwatch(old)
         old.ledger.close_queue(old.queue.count)
         return delivered
-
-
-class Destination:
-    """One exporter of a pipeline, and what it gets.
-
-    Args:
-        exporter: Any exporter of the SDK's interface.
-        route: Which records it gets; None for all.
-        name: Its name in the ledger; by default after its kind.
-        max_queue_size: Records that wait for it at most, where there are several; by default the queue's own bound.
-    """
-
-    __slots__ = ("exporter", "max_queue_size", "name", "route")
-
-    def __init__(
-        self,
-        exporter: LogRecordExporter,
-        route: Route | None = None,
-        name: str | None = None,
-        max_queue_size: int | None = None,
-    ) -> None:
-        self.exporter = exporter
-        self.route = route
-        self.name = name
-        self.max_queue_size = max_queue_size
-
-
-def make_worker(
-    destinations: Sequence[Destination],
-    settings: ProcessorSettings | Settings,
-    attributes: AttributeBuilder,
-    resource: Callable[[], Resource],
-    *,
-    meter_provider: MeterProvider | None,
-    shutdown_timeout: float,
-    level: int = 0,
-    ledger: Ledger | None = None,
-) -> Worker:
-    """Build the queue, the lanes and the worker, and start it.
-
-    Args:
-        destinations: Where every record goes; a single one that takes everything is served in the worker's own thread.
-        settings: The options.
-        attributes: What a record's attributes are.
-        resource: Returns the resource of the facade's and the handler's records; asked anew after a fork.
-        meter_provider: Where the ledger is published; None for the global one.
-        shutdown_timeout: Seconds that the process's end may take.
-        level: The least level of the facade.
-        ledger: The books of the pipeline that this one replaces.
-    """
-    queue = RecordQueue(
-        settings.max_queue_size,
-        settings.max_queue_bytes,
-        when_full=settings.when_full,
-        block_timeout=settings.block_timeout,
-        reserve=settings.reserve_for_errors,
-    )
-    ledger = Ledger() if ledger is None else ledger
-    lanes: list[Lane] = []
-    for one in destinations:
-        lane = _make_lane(one, _find_name(one, lanes), settings, attributes, resource)
-        lane.on_exchange = publish(
-            ledger,
-            lane.name,
-            component_type=lane.component_type,
-            endpoint=lane.endpoint,
-            meter_provider=meter_provider,
-        )
-        lanes.append(lane)
-    way_out: WayOut
-    if len(lanes) == 1 and destinations[0].route is None:
-        way_out = Carrier(lanes[0], ledger)
-    else:
-        # Late, because most have a single exporter that gets everything.
-        from otelog._fan_out import FanOut, Progress
-        from otelog._handoff import Bounds, HandOff, Route
-
-        progress = Progress()
-        way_out = FanOut(
-            [
-                HandOff(
-                    lane,
-                    ledger,
-                    bounds=Bounds(
-                        one.max_queue_size or settings.max_queue_size,
-                        settings.max_queue_bytes,
-                        settings.reserve_for_errors,
-                    ),
-                    route=one.route or Route(),
-                    make_readable=ReadableMaker(resource, attributes).make,
-                    on_progress=progress.tell,
-                )
-                for one, lane in zip(destinations, lanes, strict=True)
-            ],
-            progress,
-            # Callers wait meanwhile, and must not be refused because one exporter hangs.
-            room_timeout=settings.block_timeout / 2 if settings.when_full == "block" else 0.0,
-        )
-    return Worker(
-        queue,
-        ledger,
-        way_out,
-        max_export_batch_size=settings.max_export_batch_size,
-        schedule_delay=settings.schedule_delay_millis / 1000,
-        limits=attributes.limits.for_capture(),
-        level=level,
-        observers=(LossReport(),),
-        shutdown_timeout=shutdown_timeout,
-    )
-
-
-def _make_lane(
-    destination: Destination,
-    name: str,
-    settings: ProcessorSettings | Settings,
-    attributes: AttributeBuilder,
-    resource: Callable[[], Resource],
-) -> Lane:
-    exporter = destination.exporter
-    if isinstance(exporter, LaneMaker):
-        return exporter.make_lane(LaneContext(name, resource, attributes, settings.export_timeout_millis / 1000))
-    readable = ReadableMaker(resource, attributes).make
-    return ForeignLane(exporter, readable, name, bisect=settings.bisect_failed_exports)
-
-
-def _find_name(destination: Destination, before: Sequence[Lane]) -> str:
-    """Returns the exporter's name in the ledger: its own, or its kind's with a number where that is taken."""
-    exporter = destination.exporter
-    kind = exporter.lane_name if isinstance(exporter, LaneMaker) else type(exporter).__name__
-    wanted = name = destination.name or kind
-    number = 2
-    while any(lane.name == name for lane in before):
-        name = f"{wanted}#{number}"
-        number += 1
-    return name

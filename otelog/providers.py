@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from opentelemetry import _logs, trace
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk.resources import Resource
-
 from otelog import _direct, _ends
+from otelog._assembly import make_worker
 from otelog._attachment import Attachment
 from otelog._attributes import AttributeBuilder
-from otelog._config import Settings, find_usable_proxy, list_unread_files, resolve, resolve_told_resource
+from otelog._config import Settings, list_unread_files, resolve
+from otelog._configured import CONFIGURED, configuring, is_configured
 from otelog._destinations import make_destinations
 from otelog._diagnostics import warn
 from otelog._end_time import DEFAULT_TOTAL, END
 from otelog._ledger import Ledger, Stats
-from otelog._meter_provider import Cadence, MetricsPipeline, is_missing
-from otelog._opening import METRICS_METHOD
-from otelog._private.opentelemetry import is_unset_logger_provider
-from otelog._replacing import keep
+from otelog._providers import (
+    ResourceOfProcess,
+    find_processor,
+    install_logger_provider,
+    install_meter_provider,
+    install_tracer_provider,
+    make_resource,
+)
 from otelog._state import GATE, UnconfiguredPort
-from otelog._threads import Lock, find_thread_name
-from otelog._transport import TransportSettings
+from otelog._threads import find_thread_name
 from otelog._values import Limits
-from otelog._version import USER_AGENT
 from otelog.handler import LoggingHandler
 from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor, make_worker
+from otelog.processor import BatchLogRecordProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,35 +39,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from otelog.typing import ConfigureOptions
-
-_INSTANCE_ID = "service.instance.id"
-
-_configuring = Lock()
-
-
-class _Configured:
-    """What `configure` has set up in this process."""
-
-    processor: BatchLogRecordProcessor | None = None
-    attachment: Attachment | None = None
-    last_resort: bool = False
-    """Whether the console of an application that installs no handler is to stay as it is."""
-    settings: Settings | None = None
-    level_before: int | None = None
-    provider: LoggerProvider | None = None
-    """The provider that `configure` itself has installed."""
-    hooked: LoggerProvider | None = None
-    """The provider that hands its records to `processor`."""
-    meters: MetricsPipeline | None = None
-    observers: tuple[Callable[[Ledger, bool], None], ...] = ()
-    """Added to the first pipeline, and handed on from each to the next."""
-    console_handlers: tuple[logging.Handler, ...] = ()
-    """Taken off the root logger."""
-    instance: tuple[int, str] | None = None
-    """The id of a process that the SDK gives none, with the process's number."""
-
-
-_configured: _Configured = keep(globals(), "_configured", _Configured)
 
 
 def configure(**options: Unpack[ConfigureOptions]) -> None:
@@ -100,10 +69,10 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             f"{variable}: OpenTelemetry's declarative configuration is not read yet, and nothing in it has an effect "
             f"here; logs go to {_show_targets(settings)}: set OTEL_EXPORTER_OTLP_ENDPOINT or OTELOG_CONFIG_FILE",
         )
-    with _configuring:
-        if settings != _configured.settings or GATE.configured.queue.closed:
+    with configuring:
+        if settings != CONFIGURED.settings or GATE.configured.queue.closed:
             _open_pipeline(settings, dict(options))
-            _configured.settings = settings
+            CONFIGURED.settings = settings
             if settings.install_handler:
                 _set_root_level(settings.level)
             END.renew(settings.shutdown_timeout)
@@ -137,58 +106,37 @@ def _show_targets(settings: Settings) -> str:
     return ", ".join(endpoint if kind == "otlp" else kind for kind in kinds) or "nowhere"
 
 
-def is_configured() -> bool:
-    """Returns whether `configure` has set up a pipeline."""
-    return _configured.settings is not None
-
-
-def settings_in_force() -> Settings | None:
-    """Returns the options that `configure` was called with, resolved; None before."""
-    return _configured.settings
-
-
-def is_running() -> bool:
-    """Returns whether the pipeline of `configure` takes records and has its thread."""
-    processor = _configured.processor if is_configured() else None
-    return processor is not None and processor.is_running
-
-
-def wants_handler() -> bool:
-    """Returns whether `configure` was told to install the handler."""
-    return _configured.settings is not None and _configured.settings.install_handler
-
-
 def ensure_handler() -> None:
     """Put the handler again where it belongs, if `configure` was told to install it."""
-    if _configured.attachment is not None:
-        _configured.attachment.check()
+    if CONFIGURED.attachment is not None:
+        CONFIGURED.attachment.check()
 
 
 def shield_loggers() -> None:
     """Have dictConfig and fileConfig not disable the loggers that there are now, whatever they do to existing ones."""
-    if _configured.attachment is not None:
-        _configured.attachment.shield()
+    if CONFIGURED.attachment is not None:
+        CONFIGURED.attachment.shield()
 
 
 def keep_last_resort() -> None:
     """Have a `configure` that comes leave on the console what `logging` writes there for want of any handler."""
-    _configured.last_resort = True
+    CONFIGURED.last_resort = True
 
 
 def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
     # First what may be refused, so that a bad file changes nothing.
     destinations = make_destinations(settings)
-    resource = _make_resource(settings, options)
-    _install_tracer_provider(settings, resource)
+    resource = make_resource(settings, options)
+    install_tracer_provider(settings, resource)
     attributes = AttributeBuilder(
         Limits(max_attributes=settings.max_attributes, max_value_length=settings.max_attribute_length),
         code_attributes=settings.code_attributes,
         thread_names=find_thread_name if settings.thread_attributes else None,
         message_template=settings.message_template,
     )
-    old = _configured.processor
+    old = CONFIGURED.processor
     ledger: Ledger | None = old.ledger if old is not None and is_configured() else None
-    resource_of_process = _ResourceOfProcess(resource)
+    resource_of_process = ResourceOfProcess(resource)
     worker = make_worker(
         destinations,
         settings,
@@ -200,171 +148,46 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
         ledger=ledger,
     )
     if old is None:
-        old = _configured.processor = BatchLogRecordProcessor.of_worker(worker, GATE)
-        for observer in _configured.observers:
+        old = CONFIGURED.processor = BatchLogRecordProcessor.of_worker(worker, GATE)
+        for observer in CONFIGURED.observers:
             old.add_observer(observer)
     else:
         old.replace_worker(worker, settings.shutdown_timeout)
-    for observer in _configured.observers:
+    for observer in CONFIGURED.observers:
         # Before anything happens: what is published for the first time with its first loss shows no increase.
         old.notify(observer)
-    _install_logger_provider(old, resource)
-    _install_meter_provider(settings, resource_of_process)
-
-
-def _make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
-    provider = _logs.get_logger_provider()
-    if isinstance(provider, LoggerProvider) and provider is not _configured.provider:
-        # What the application has told its own provider stays, but for what it tells us in so many words.
-        resource: Resource = provider.resource.merge(Resource(resolve_told_resource(options)))
-    else:
-        resource = _create_resource(settings)
-    if _INSTANCE_ID not in resource.attributes:
-        resource = resource.merge(Resource({_INSTANCE_ID: _find_instance_id()}))
-    return resource
-
-
-def _find_instance_id() -> str:
-    """Returns an id that is this process's as long as it lives; SDKs have one of their own, but not the oldest."""
-    pid = os.getpid()
-    if _configured.instance is None or _configured.instance[0] != pid:
-        _configured.instance = pid, str(uuid.uuid4())
-    return _configured.instance[1]
-
-
-def _create_resource(settings: Settings) -> Resource:
-    try:
-        return Resource.create(settings.resource_attributes)
-    except RuntimeError:
-        # The SDK detects in threads, which cannot be had when the interpreter ends.
-        return Resource(settings.resource_attributes)
-
-
-class _ResourceOfProcess:
-    """Returns the resource; in a forked child with a new ``service.instance.id``, once for each process."""
-
-    def __init__(self, resource: Resource) -> None:
-        self._resource = resource
-        self._pid = os.getpid()
-
-    def __call__(self) -> Resource:
-        if os.getpid() != self._pid:
-            self._pid = os.getpid()
-            # The SDK renews the id of its own providers in the child; then both say the same.
-            instance: Any = None
-            if _configured.hooked is not None:
-                instance = _configured.hooked.resource.attributes.get(_INSTANCE_ID)
-            if instance is None or instance == self._resource.attributes[_INSTANCE_ID]:
-                instance = _find_instance_id()
-            self._resource = self._resource.merge(Resource({_INSTANCE_ID: instance}))
-        return self._resource
-
-
-def _install_logger_provider(processor: BatchLogRecordProcessor, resource: Resource) -> None:
-    provider = _logs.get_logger_provider()
-    if not isinstance(provider, LoggerProvider):
-        # Our own end of process comes with the books closed; the provider's would come on top of it.
-        own = LoggerProvider(resource=resource, shutdown_on_exit=False)
-        _logs.set_logger_provider(own)
-        provider = _logs.get_logger_provider()
-        if provider is not own:
-            warn("provider", "the LoggerProvider that is there is not the SDK's: its loggers' records do not come here")
-            return
-        _configured.provider = own
-    elif provider is _configured.provider and provider.resource != resource and hasattr(provider, "_update_resource"):
-        # Reconfigured: the OpenTelemetry loggers that are out there belong to the same service. What the provider is
-        # given here it merges into what it has.
-        provider._resource = Resource.get_empty()
-        provider._update_resource(resource)
-    if provider is not _configured.hooked:
-        provider.add_log_record_processor(processor)
-        _configured.hooked = provider
-
-
-def _install_tracer_provider(settings: Settings, resource: Resource) -> None:
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        return
-    from opentelemetry.sdk.trace import TracerProvider
-
-    provider = TracerProvider(resource=resource)
-    if "otlp" in settings.traces_exporter:
-        try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        except ImportError:
-            warn("traces", "OTEL_TRACES_EXPORTER asks for otlp: pip install 'otelog[metrics]' brings the exporter")
-        else:
-            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-
-
-def _install_meter_provider(settings: Settings, resource: Callable[[], Resource]) -> None:
-    # Whoever sends logs elsewhere has not said where metrics may go.
-    to_collector = any(entry.kind == "otlp" for entry in settings.exporters)
-    if not to_collector or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
-        return
-    base = urlsplit(settings.base_endpoint)
-    by_grpc = settings.base_protocol == "grpc"
-    # Headers, often a secret, only go where the logs go.
-    same_server = urlsplit(settings.endpoint).netloc == base.netloc
-    endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
-    target = TransportSettings(
-        endpoint=endpoint,
-        headers=settings.headers if same_server else {},
-        compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
-        timeout=settings.timeout,
-        certificate_file=settings.certificate_file,
-        client_certificate_file=settings.client_certificate_file,
-        client_key_file=settings.client_key_file,
-        proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
-        user_agent=USER_AGENT,
-        grpc_method=METRICS_METHOD if by_grpc else None,
-    )
-    cadence = Cadence(settings.metric_export_interval_millis / 1000, settings.metric_export_timeout_millis / 1000)
-    if _configured.meters is not None:
-        _configured.meters.redirect(target, cadence, resource)
-    elif is_missing():
-        _configured.meters = MetricsPipeline(target, cadence, resource)
-        if _configured.processor is not None:
-            # The logs' thread looks after the metrics'.
-            _configured.processor.add_observer(_configured.meters.tend)
+    install_logger_provider(old, resource)
+    install_meter_provider(settings, resource_of_process)
 
 
 def _set_root_level(level: int) -> None:
     root = logging.getLogger()
-    if _configured.level_before is None:
-        _configured.level_before = root.level
+    if CONFIGURED.level_before is None:
+        CONFIGURED.level_before = root.level
     root.setLevel(level)
 
 
 def _install_handler(settings: Settings) -> None:
-    attachment = _configured.attachment
+    attachment = CONFIGURED.attachment
     if (
         attachment is None
         or attachment.non_propagating != settings.capture_non_propagating
         or not attachment.is_installed
     ):
         _remove_handler()
-        attachment = _configured.attachment = Attachment(
+        attachment = CONFIGURED.attachment = Attachment(
             LoggingHandler(),
-            _find_processor,
+            find_processor,
             non_propagating=settings.capture_non_propagating,
-            last_resort=_configured.last_resort,
+            last_resort=CONFIGURED.last_resort,
         )
         attachment.install()
     else:
         attachment.check()
 
 
-def _find_processor(provider: Any) -> BatchLogRecordProcessor | None:
-    if is_unset_logger_provider(provider):
-        # Made before there was a provider; it asks for the one that is there now.
-        provider = _logs.get_logger_provider()
-    return _configured.processor if provider is _configured.hooked is not None else None
-
-
 def _remove_handler() -> None:
-    attachment, _configured.attachment = _configured.attachment, None
+    attachment, CONFIGURED.attachment = CONFIGURED.attachment, None
     if attachment is not None:
         attachment.uninstall()
 
@@ -372,11 +195,11 @@ def _remove_handler() -> None:
 def _replace_console_handlers() -> None:
     from otelog.sinks.console import replace_console_handlers
 
-    _configured.console_handlers += tuple(replace_console_handlers())
+    CONFIGURED.console_handlers += tuple(replace_console_handlers())
 
 
 def _restore_console_handlers() -> None:
-    handlers, _configured.console_handlers = _configured.console_handlers, ()
+    handlers, CONFIGURED.console_handlers = CONFIGURED.console_handlers, ()
     for handler in handlers:
         logging.getLogger().addHandler(handler)
 
@@ -396,7 +219,7 @@ def get_logger(name: str | None = None) -> Logger:
 
 def stats() -> Stats:
     """Returns a consistent snapshot of the books of the configured pipeline; all zero before `configure`."""
-    processor = _configured.processor if is_configured() else None
+    processor = CONFIGURED.processor if is_configured() else None
     return Ledger().read() if processor is None else processor.stats()
 
 
@@ -409,7 +232,7 @@ def flush(timeout: float = 5.0) -> bool:
     Returns:
         Whether everything that was queued or in flight was delivered in that time; True before `configure`.
     """
-    processor = _configured.processor if is_configured() else None
+    processor = CONFIGURED.processor if is_configured() else None
     return True if processor is None else processor.force_flush(timeout * 1000)
 
 
@@ -425,10 +248,10 @@ def shutdown(timeout: float = 5.0) -> bool:
         Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
     """
     with END.spend(timeout) as deadline:
-        processor = _configured.processor if is_configured() else None
+        processor = CONFIGURED.processor if is_configured() else None
         delivered = processor is None or processor.shutdown((deadline - time.monotonic()) * 1000)
-        if _configured.meters is not None:
-            _configured.meters.flush(deadline - time.monotonic())
+        if CONFIGURED.meters is not None:
+            CONFIGURED.meters.flush(deadline - time.monotonic())
     return delivered
 
 
@@ -438,25 +261,25 @@ def add_observer(observer: Callable[[Ledger, bool], None]) -> None:
     Args:
         observer: See `BatchLogRecordProcessor.add_observer`.
     """
-    with _configuring:
-        _configured.observers += (observer,)
-        if _configured.processor is not None:
-            _configured.processor.add_observer(observer)
+    with configuring:
+        CONFIGURED.observers += (observer,)
+        if CONFIGURED.processor is not None:
+            CONFIGURED.processor.add_observer(observer)
             if is_configured():
-                _configured.processor.notify(observer)
+                CONFIGURED.processor.notify(observer)
 
 
 def reset() -> None:
     """Take everything back that `configure` has installed, for tests; OpenTelemetry's global providers stay."""
-    if _configured.processor is not None:
-        _configured.processor.shutdown(0.0)
+    if CONFIGURED.processor is not None:
+        CONFIGURED.processor.shutdown(0.0)
     _direct.uninstall()
     _remove_handler()
     _restore_console_handlers()
     _ends.uninstall_exits()
     _ends.uninstall_sigterm()
     END.renew(DEFAULT_TOTAL)
-    if _configured.level_before is not None:
-        logging.getLogger().setLevel(_configured.level_before)
+    if CONFIGURED.level_before is not None:
+        logging.getLogger().setLevel(CONFIGURED.level_before)
     GATE.port = UnconfiguredPort()
-    _configured.settings = _configured.level_before = None
+    CONFIGURED.settings = CONFIGURED.level_before = None

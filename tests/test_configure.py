@@ -21,7 +21,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
 import otelog
-from otelog import providers
+from otelog._configured import is_configured
 from otelog.testing import OTLPServer, capture_logs
 from tests.arrivals import SDK_RENEWS_RESOURCES, bodies, configured, flush_record, flush_records, to_dict, to_python
 
@@ -637,5 +637,5 @@ def test_reset_takes_everything_back() -> None:
             assert len(flush_records(server)) == 3
             assert otelog.stats().created == 3
         assert (root.level, list(root.handlers)) == before
-        assert not providers.is_configured()
+        assert not is_configured()
         assert otelog.stats().created == 0

@@ -20,8 +20,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otelog import _diagnostics
 from otelog._delivery import MOST_HALVINGS, Delivery
+from otelog._exchange import Answer, TransportFailure, TransportSettings
 from otelog._retry import Backoff
-from otelog._transport import Answer, Transport, TransportFailure, TransportSettings
+from otelog._transport import Transport
 from otelog.testing import OTLPServer, Reply
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until

@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from otelog._attributes import AttributeBuilder
-from otelog._encode import MOST_CACHED_KEYS, MOST_KNOWN_VALUES, PAUSE_EVERY, Encoder, encode_value, varint
+from otelog._attributes import MOST_CACHED_KEYS, PAUSE_EVERY, AttributeBuilder
+from otelog._encode import MOST_KNOWN_VALUES, Encoder, encode_value, varint
 from otelog._record import CodeSite, Source, SpanIds, Special
 from otelog._values import Limits
 

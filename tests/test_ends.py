@@ -434,7 +434,7 @@ def test_a_module_that_is_loaded_again_knows_what_is_in_place(tmp_path: Path) ->
     import importlib
     configure(handle_sigterm=True, schedule_delay_millis=60_000)
     places = os._exit, signal.signal
-    for name in ("_end_time", "_fork", "_ends", "providers"):
+    for name in ("_end_time", "_fork", "_ends", "_configured", "providers"):
         importlib.reload(sys.modules[f"otelog.{name}"])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     log.info("a:0")

@@ -17,9 +17,9 @@ from rich.console import Console
 import otelog
 from otelog import ConfigurationError, _diagnostics
 from otelog._config import resolve, resolve_exporter
+from otelog._exchange import TransportSettings
 from otelog._option_kinds import Entry
-from otelog._transport import TransportSettings
-from otelog._values import hide_secrets, show_hidden
+from otelog._shown_text import hide_secrets, show_hidden
 from otelog.cli.commands import otelog as command
 from otelog.cli.screen import show_ledgers, show_records, show_services
 from otelog.doctor import Finding

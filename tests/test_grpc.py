@@ -24,9 +24,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import otelog
 from otelog import BatchLogRecordProcessor, OTLPLogExporter, _grpc, providers
 from otelog._answer import read_retry_delay
+from otelog._exchange import TransportFailure, TransportSettings
 from otelog._grpc import GrpcTransport
 from otelog._opening import LOGS_METHOD
-from otelog._transport import TransportFailure, TransportSettings
 from otelog.exceptions import ConfigurationError
 from tests.grpc_server import GrpcServer, Reply
 from tests.pipelines import make_logger, running

@@ -13,13 +13,15 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 
 from otelog import BatchLogRecordProcessor, Stats
+from otelog._assembly import Destination, make_worker
 from otelog._attributes import AttributeBuilder
 from otelog._capture import Gate
 from otelog._config import resolve_processor
-from otelog._handoff import LOOK_AGAIN, Route
-from otelog._lane import BatchTally, LaneContext, LaneMaker
+from otelog._handoff import LOOK_AGAIN
+from otelog._lane import LaneContext, LaneMaker
 from otelog._record import COLUMNS
-from otelog.processor import Destination, make_worker
+from otelog._route import Route
+from otelog._tally import BatchTally
 from tests.pipelines import ExporterForTests, make_logger
 from tools.waiting import wait_until
 

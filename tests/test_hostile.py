@@ -19,7 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import otelog
-from otelog import providers
+from otelog._configured import CONFIGURED
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, configured, fields_of, to_python
 from tests.corpus import HOSTILE
@@ -91,7 +91,7 @@ def log_extra(value: Any) -> None:
 
 
 def emit_through_sdk(record: Callable[[], LogRecord]) -> None:
-    processor = providers._configured.processor
+    processor = CONFIGURED.processor
     assert processor is not None
     try:
         whole = ReadWriteLogRecord(record(), Resource.get_empty(), InstrumentationScope("sdk"))

@@ -21,7 +21,8 @@ BEGIN = """
 import ctypes, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from tests.forks import Own
-from otelog._transport import Transport, TransportSettings
+from otelog._exchange import TransportSettings
+from otelog._transport import Transport
 from otelog.sinks._folder import LogFolder
 from otelog.sinks._settings import FileSettings, check_settings
 

@@ -30,7 +30,8 @@ from opentelemetry.sdk.resources import Resource
 
 import otelog
 from otelog import _direct
-from otelog._capture import Gate, converting, current_span_context, own_threads
+from otelog._capture import Gate, current_span_context
+from otelog._own_threads import converting, own_threads
 from otelog._queue import _waiting
 from otelog._quiet import quiet_turn
 from otelog._record import SLOT_BYTES

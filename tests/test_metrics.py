@@ -26,13 +26,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import otel_attributes
 from opentelemetry.semconv._incubating.metrics import otel_metrics
 
+from otelog._assembly import Destination, make_worker
 from otelog._attributes import AttributeBuilder
 from otelog._config import resolve_processor
 from otelog._ledger import ExporterCounts, Ledger, Stats
 from otelog._metrics import publish
 from otelog.exporter import OTLPLogExporter
 from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor, Destination, make_worker
+from otelog.processor import BatchLogRecordProcessor
 from otelog.testing import OTLPServer, Reply
 from tests.metrics_server import HANG, MetricsServer
 from tools.waiting import wait_until

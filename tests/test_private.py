@@ -39,7 +39,8 @@ from opentelemetry.sdk._logs import LoggerProvider
 module, name = {module!r}, {name!r}
 __import__(module)
 assert not hasattr(sys.modules[module], name), "it is still there"
-from otelog import _meter_provider, providers
+from otelog import _meter_provider
+from otelog._providers import find_processor
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._quiet import quiet
 assert _meter_provider.is_missing()
@@ -52,7 +53,7 @@ with trace.get_tracer("tests").start_as_current_span("outer") as span:
     logging.getLogger("standard").error("with a place", extra={{"wanted": ids}}, stack_info=True)
     otelog.get_logger("facade").info("%s", object, wanted=ids)
 # A foreign handler, made before there was a provider, is passed over: its records have come already.
-assert providers._find_processor(early) is providers._find_processor(_logs.get_logger_provider()) is not None
+assert find_processor(early) is find_processor(_logs.get_logger_provider()) is not None
 try:
     from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 except ImportError:

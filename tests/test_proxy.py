@@ -19,9 +19,9 @@ import requests.utils
 import trustme
 
 from otelog._config import find_proxy, resolve
+from otelog._exchange import TransportFailure, TransportSettings
 from otelog._opening import open_transport
 from otelog._proxy import choose_proxy, hide_credentials, parse_proxy
-from otelog._transport import TransportFailure, TransportSettings
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 from tests.proxy_server import ProxyServer

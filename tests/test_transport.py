@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelog._transport import MAX_ANSWER_BYTES, Answer, Transport, TransportFailure, TransportSettings
+from otelog._exchange import MAX_ANSWER_BYTES, Answer, TransportFailure, TransportSettings
+from otelog._transport import Transport
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer, Reply
 from tools.loopback import find_free_ports

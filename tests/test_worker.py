@@ -17,17 +17,17 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from otelog import BatchLogRecordProcessor, Stats
+from otelog._assembly import Destination, make_worker
 from otelog._attributes import AttributeBuilder
 from otelog._carrier import Carrier
 from otelog._config import resolve_processor
-from otelog._lane import BatchTally
 from otelog._ledger import Ledger
-from otelog._queue import RecordQueue, default_queue_bytes
+from otelog._queue import RecordQueue
 from otelog._record import COLUMNS, Source
 from otelog._stop import Latch, Stop
+from otelog._tally import BatchTally
 from otelog._values import DEFAULT_LIMITS
 from otelog._worker import Worker
-from otelog.processor import Destination, make_worker
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
 from tools.waiting import wait_until
 
@@ -436,7 +436,7 @@ class Unprintable(Exception):
 @pytest.mark.parametrize("error", [ValueError("broken"), Unprintable(), SystemExit(), MemoryError()], ids=type)
 def test_a_lane_that_raises_loses_the_rest_of_that_batch_and_no_other(error):
     lane = CrashingLane(error)
-    queue = RecordQueue(100, default_queue_bytes(100))
+    queue = RecordQueue(100, 64 * 1024 * 1024)
     ledger = Ledger()
     worker = Worker(
         queue, ledger, Carrier(lane, ledger), max_export_batch_size=10, schedule_delay=1000.0, limits=DEFAULT_LIMITS
@@ -468,7 +468,7 @@ def test_a_tally_that_is_closed_before_the_lane_makes_its_own_is_not_settled_twi
             released.wait(SOON * 2)
             super().deliver(rows, ledger, stop, hold)
 
-    queue = RecordQueue(100, default_queue_bytes(100))
+    queue = RecordQueue(100, 64 * 1024 * 1024)
     lane = LateLane(ValueError())
     ledger = Ledger()
     worker = Worker(
@@ -595,7 +595,7 @@ class BusyStore:
 
 def test_the_queue_never_holds_more_than_it_may_while_the_worker_takes():
     """A slot must not come back before its record has left."""
-    queue = RecordQueue(8, default_queue_bytes(8))
+    queue = RecordQueue(8, 64 * 1024 * 1024)
     lane = CrashingLane(ValueError())
     most: list[int] = []
 

@@ -50,7 +50,7 @@ class Application:
 
     @property
     def unaccounted(self) -> int:
-        """Created records that no other figure has; below zero if the others have more. Source: DESIGN section 2."""
+        """Created records that no other figure has; below zero if the others have more."""
         known = sum(self.refused.values()) + sum(self.removed.values()) + sum(self.dropped.values())
         return self.created - known - self.filtered - self.exported - self.pending
 

@@ -17,7 +17,7 @@ from otelog._config_file import json_schema, load
 from otelog._option_kinds import LEVEL, Entry
 from otelog._options import EXPORTERS, OPTIONS, Option
 from otelog._proxy import hide_credentials
-from otelog._values import hide_secrets
+from otelog._shown_text import hide_secrets
 from otelog.cli.readable import safe, safe_lines
 from otelog.exceptions import ConfigurationError
 

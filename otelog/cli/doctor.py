@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from otelog._config import resolve
+from otelog._configured import settings_in_force
 from otelog.cli.application import check_target, load_application, set_up
 from otelog.cli.doctor_screen import show_report
 from otelog.cli.readable import to_json
@@ -20,7 +21,7 @@ from otelog.doctor import Area, Finding, Report
 from otelog.doctor._examination import examine_application, examine_endpoints, examine_process, examine_settings
 from otelog.doctor._settings import refuse_settings
 from otelog.exceptions import ConfigurationError
-from otelog.providers import settings_in_force, shutdown
+from otelog.providers import shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -68,7 +68,7 @@ class Figures:
     def unaccounted(self) -> int:
         """Created records that no other figure has; 0 unless the ledger is wrong.
 
-        Source: DESIGN section 2, the two identities, added up for one exporter.
+        The two identities of `otelog.Stats` and `otelog.ExporterStats`, added up for one exporter.
         """
         known = sum(self.refused.values()) + sum(self.removed.values()) + sum(self.dropped.values())
         return self.created - known - self.exported - self.pending

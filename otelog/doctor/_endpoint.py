@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from otelog._answer import read_error_message, read_partial_success
 from otelog._config import ExporterSettings, find_usable_proxy
 from otelog._delivery import Sender
+from otelog._exchange import Answer, TransportFailure
 from otelog._options import GRPC
 from otelog._proxy import parse_proxy
 from otelog._quiet import quiet
-from otelog._transport import Answer, TransportFailure
 from otelog.doctor._canary import make_request
 from otelog.doctor._findings import Area, Finding, make_area
 from otelog.doctor._probes import Port, speaks_http2_alone, speaks_tls

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import flask
 
+from otelog._configured import is_configured
 from otelog._diagnostics import warn
 from otelog.exceptions import ConfigurationError
 from otelog.flask.health import health_app, watch_exports
@@ -15,7 +16,7 @@ from otelog.flask.options import FlaskSettings, resolve
 from otelog.flask.server_lines import drop_doubled_exceptions, silence_request_lines
 from otelog.flask.spans import instrument
 from otelog.flask.trace_ids import accept_offers
-from otelog.providers import configure, is_configured
+from otelog.providers import configure
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

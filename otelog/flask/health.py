@@ -12,8 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from otelog._configured import is_configured, is_running, wants_handler
 from otelog.flask.errors import is_bridge
-from otelog.providers import add_observer, is_configured, is_running, stats, wants_handler
+from otelog.providers import add_observer, stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,6 +10,7 @@ import flask
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import format_trace_id
 
+from otelog._configured import is_configured
 from otelog._diagnostics import warn
 from otelog._values import safe_str
 from otelog.flask.access import AccessLog, find_path
@@ -20,7 +21,7 @@ from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
 from otelog.flask.server_lines import mark, mark_exception, unmark
 from otelog.flask.spans import end_span
 from otelog.flask.trace_ids import OFFERED, Offer
-from otelog.providers import ensure_handler, is_configured
+from otelog.providers import ensure_handler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

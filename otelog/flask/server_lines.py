@@ -98,14 +98,6 @@ def drop_doubled_exceptions() -> None:
         logging.getLogger(name).addFilter(_recorded_exceptions)
 
 
-def remove_filters() -> None:
-    """Take back what the two functions above have done."""
-    logging.getLogger(_WERKZEUG).removeFilter(_werkzeug_lines)
-    logging.getLogger(_GUNICORN_ACCESS).removeFilter(_gunicorn_lines)
-    for name in _ERROR_LOGGERS:
-        logging.getLogger(name).removeFilter(_recorded_exceptions)
-
-
 def mark(environ: dict[str, Any]) -> None:
     """Say that the server's line of this request is not wanted."""
     environ[_MARK] = True

@@ -13,8 +13,15 @@ from json.encoder import JSONEncoder, encode_basestring
 from types import CodeType
 from typing import Any
 
-from otelog._attributes import build_body, find_site
-from otelog._encode import MOST_CACHED_KEYS, MOST_CACHED_SITES, MOST_FIELDS, PAUSE_EVERY, gives_all_attributes
+from otelog._attributes import (
+    MOST_CACHED_KEYS,
+    MOST_CACHED_SITES,
+    MOST_FIELDS,
+    PAUSE_EVERY,
+    build_body,
+    find_site,
+    gives_all_attributes,
+)
 from otelog._lane import LaneContext
 from otelog._record import (
     COLUMNS,
@@ -27,8 +34,9 @@ from otelog._record import (
     next_time,
 )
 from otelog._severity import severity_range
+from otelog._shown_text import HIDDEN
 from otelog._threads import find_thread_name
-from otelog._values import HIDDEN, MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
+from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
 
 LINE_KEYS = (
     "timestamp",

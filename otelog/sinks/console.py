@@ -14,23 +14,16 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._delivery import StopSignal
+from otelog._breather import Breather, make_pause
 from otelog._diagnostics import warn
 from otelog._fork import watch
-from otelog._lane import (
-    CONVERT_AT_ONCE,
-    BatchTally,
-    Breather,
-    LaneContext,
-    LaneMaker,
-    OnExchange,
-    make_pause,
-    open_tally,
-)
+from otelog._lane import CONVERT_AT_ONCE, LaneContext, LaneMaker
 from otelog._ledger import Ledger
+from otelog._metrics import OnExchange
 from otelog._record import COLUMNS
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
+from otelog._tally import BatchTally, open_tally
 from otelog._threads import Lock
 from otelog._values import safe_str
 from otelog.exceptions import ConfigurationError
@@ -112,7 +105,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
         self,
         lines: Sequence[bytes],
         deadline: float,
-        stop: StopSignal,
+        stop: Stop,
         pause: Callable[[], object],
         on_written: Callable[[int], object],
     ) -> bool:
@@ -203,7 +196,7 @@ class ConsoleLane:
         self._context = context
         self._renderer = LineRenderer(context)
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
         count = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)

@@ -12,16 +12,18 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 
 from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._delivery import StopSignal
+from otelog._breather import make_pause
 from otelog._diagnostics import warn
 from otelog._fork import watch
-from otelog._lane import BatchTally, LaneContext, LaneMaker, OnExchange, make_pause, open_tally
+from otelog._lane import LaneContext, LaneMaker
 from otelog._ledger import ExporterCounts, ExporterStats, Ledger
+from otelog._metrics import OnExchange
 from otelog._queue import is_urgent
 from otelog._record import COLUMNS
 from otelog._retry import Backoff
 from otelog._sdk import RowMaker
 from otelog._stop import Stop
+from otelog._tally import BatchTally, open_tally
 from otelog._threads import Lock
 from otelog.sinks._folder import LineTooLargeError, LogFolder, WriteError
 from otelog.sinks._line import LineRenderer
@@ -194,7 +196,7 @@ class FileLane:
         self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         self._sorter = _Sorter(exporter.settings)
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._lane.Lane`."""
         sources = rows[1::COLUMNS]
         tally = open_tally(rows, ledger, self.name)
@@ -209,7 +211,7 @@ class FileLane:
         if self.on_exchange is not None:
             self.on_exchange(time.monotonic() - began, None, reason or ("encode_error" if lost else None))
 
-    def _write(self, parts: list[_Part], size: int, tally: BatchTally, stop: StopSignal, deadline: float) -> str | None:
+    def _write(self, parts: list[_Part], size: int, tally: BatchTally, stop: Stop, deadline: float) -> str | None:
         """Write the parts until nothing is left or the time is over; returns why something was lost."""
         attempt = 0
         refused: list[int] = []

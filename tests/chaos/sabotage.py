@@ -20,14 +20,14 @@ def sabotage(kind: str) -> None:
 
 def _on_each_encoding(change: Any) -> None:
     """Change what goes out, once, after the books are made."""
-    from otelog import _transport
+    from otelog._exchange import Exchanges
 
-    send = _transport.Exchanges.send
+    send = Exchanges.send
 
     def changed(self: Any, body: bytes, **keywords: Any) -> None:
         send(self, change(body), **keywords)
 
-    _transport.Exchanges.send = changed  # type: ignore[method-assign]
+    Exchanges.send = changed  # type: ignore[method-assign]
 
 
 def _decode(body: bytes) -> Any:

@@ -1513,9 +1513,9 @@ def _say_all_again() -> None:
 
 
 def _last_options() -> Options:
-    from otelog import providers
+    from otelog._configured import settings_in_force
 
-    settings = providers.settings_in_force()
+    settings = settings_in_force()
     assert settings is not None
     return {
         "endpoint": settings.base_endpoint,
@@ -1552,8 +1552,10 @@ for _name in (
     "otelog._access_context",
     "otelog._attachment",
     "otelog._capture",
+    "otelog._configured",
     "otelog._consoles",
     "otelog._direct",
+    "otelog._own_threads",
     "otelog._state",
     "otelog.handler",
     "otelog.logger",

@@ -13,7 +13,6 @@ pytest.importorskip("opentelemetry.instrumentation.flask")
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter  # noqa: E402
 
 import otelog  # noqa: E402
-from otelog.flask.server_lines import remove_filters  # noqa: E402
 from otelog.providers import reset  # noqa: E402
 from otelog.testing import CapturedLogs, capture_logs  # noqa: E402
 
@@ -23,6 +22,9 @@ except ImportError:
     ThreadingInstrumentor = None
 
 
+SERVER_LOGGERS = ("werkzeug", "gunicorn.access", "gunicorn.error", "waitress")
+
+
 @pytest.fixture(autouse=True)
 def restored_process() -> Iterator[None]:
     """Take back what is global: the pipeline, the filters on servers' loggers, the instrumentation of threads."""
@@ -30,7 +32,8 @@ def restored_process() -> Iterator[None]:
     level, handlers = werkzeug.level, list(werkzeug.handlers)
     yield
     reset()
-    remove_filters()
+    for name in SERVER_LOGGERS:
+        logging.getLogger(name).filters.clear()
     werkzeug.setLevel(level)
     werkzeug.handlers[:] = handlers
     if ThreadingInstrumentor is not None and ThreadingInstrumentor().is_instrumented_by_opentelemetry:

@@ -16,8 +16,9 @@ from opentelemetry.sdk.resources import Resource
 from otelog import BatchLogRecordProcessor
 from otelog._attributes import AttributeBuilder
 from otelog._encode import Encoder
-from otelog._lane import BatchTally, LaneContext, LaneMaker, row_severity_ranges
+from otelog._lane import LaneContext, LaneMaker
 from otelog._record import COLUMNS
+from otelog._tally import BatchTally, row_severity_ranges
 from otelog.sinks._line import LINE_KEYS, LineRenderer
 from tests.pipelines import running
 
