@@ -145,11 +145,9 @@ class TransportSettings:
             raise ConfigurationError("client_key_file is set without client_certificate_file; both are needed")
         if self.proxy is not None:
             try:
-                proxy = parse_proxy(self.proxy)
+                parse_proxy(self.proxy)
             except ValueError as error:
-                raise ConfigurationError(f"proxy: {error}; it must be http://[user:password@]host:port") from None
-            if proxy.secure and self.endpoint.lower().startswith("https:"):
-                raise ConfigurationError("proxy: one that is spoken to by https:// cannot lead to an https:// endpoint")
+                raise ConfigurationError(f"proxy: {error}; it must be http(s)://[user:password@]host:port") from None
         object.__setattr__(self, "headers", dict(self.headers))
         for name, value in [*self.headers.items(), ("user-agent", self.user_agent)]:
             _check_header(name, value)
@@ -332,8 +330,11 @@ class Transport(Exchanges):
             self._url = f"http://{authority}{self._path}"
             if self._proxy.authorization is not None:
                 self._headers["Proxy-Authorization"] = self._proxy.authorization
-        self._uses_tls = self._secure or (self._proxy is not None and self._proxy.secure)
-        self._context = self._make_context() if self._uses_tls else None
+        self._context = make_context(settings) if self._secure else None
+        self._proxy_context = None
+        if self._proxy is not None and self._proxy.secure:
+            # To whom nobody has to prove who we are.
+            self._proxy_context = _tls.make_context(settings.certificate_file, None, None)
         self._connection: DeadlineConnection | None = None
         self._answered = False
         """Whether this server has ever answered."""
@@ -356,8 +357,7 @@ class Transport(Exchanges):
         sent = False
         with self._failures(lambda: sent):
             content = self._compress(body)
-            connection = self._get_connection()
-            connection.start_exchange(exchange_left)
+            connection = self._get_connection(exchange_left)
             try:
                 connection.request("POST", self._url, content, self._headers)
                 sent = True
@@ -400,33 +400,19 @@ class Transport(Exchanges):
             except OSError:
                 return
 
-    def _get_connection(self) -> DeadlineConnection:
-        if self._connection is not None and not self._connection.is_usable():
-            self._connection.close()
-        if self._connection is None or self._connection.sock is None:
-            self._renew_context()
+    def _get_connection(self, exchange_left: Callable[[], float]) -> DeadlineConnection:
         if self._connection is None:
             # Late, because importing TLS and HTTP takes longer than all of otelog. All of it is the standard library's,
             # where no package imports its own modules while it is imported itself. Two threads that import one which
             # does, from its two ends, are torn apart by Python: one is left with half a module, maybe the application.
             factory: type[DeadlineConnection] = load_module("otelog._connection").DeadlineConnection
-            self._connection = factory(self._host, self._port, context=self._context, proxy=self._proxy)
+            self._connection = factory(
+                self._host, self._port, context=self._context, proxy=self._proxy, proxy_context=self._proxy_context
+            )
+        self._connection.start_exchange(exchange_left)
+        if not self._connection.is_usable():
+            self._connection.close()
         return self._connection
-
-    def _make_context(self) -> ssl.SSLContext:
-        if self._secure:
-            return make_context(self._settings)
-        # For the proxy alone, to whom nobody has to prove who we are.
-        return _tls.make_context(self._settings.certificate_file, None, None)
-
-    def _renew_context(self) -> None:
-        """Make the context again if gevent has put its own sockets in place since: the old one cannot wrap them."""
-        if self._context is not None:
-            import ssl
-
-            if type(self._context) is not ssl.SSLContext:
-                self._context = self._make_context()
-                self._connection = None
 
     def _read_answer(self, connection: DeadlineConnection) -> Answer:
         response = connection.getresponse()
@@ -455,15 +441,18 @@ class Transport(Exchanges):
         # Imported with the connection; where that has failed, for want of a descriptor say, this would fail as well.
         http: Any = sys.modules.get("http.client")
         cause: BaseException = error
+        tls_peer = "proxy" if self._context is None else "server"
         while cause.__cause__ is not None:
+            if getattr(cause, "of_proxy", False):
+                tls_peer = "proxy"
             cause = cause.__cause__
         retryable = True
         said = str(cause) or type(cause).__name__
         refused_by_proxy = getattr(cause, "proxy_status", None)
         if refused_by_proxy is not None:
             retryable, sent = refused_by_proxy in _PROXY_MAY_RECOVER, False
-        elif self._uses_tls and _is_tls_error(cause):
-            refusal = _explain_tls(cause)
+        elif (self._context or self._proxy_context) and _is_tls_error(cause):
+            refusal = _explain_tls(cause, tls_peer)
             if refusal:
                 said, retryable, sent = refusal, False, False
         elif isinstance(cause, TimeoutError):
@@ -472,7 +461,7 @@ class Transport(Exchanges):
             said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
         elif not isinstance(cause, (OSError, *([http.HTTPException] if http else ()))):
             said, retryable = f"{type(cause).__name__}: {said}", False
-        if self._secure and retryable and not self._answered and _is_hang_up(cause):
+        if self._secure and tls_peer == "server" and retryable and not self._answered and _is_hang_up(cause):
             # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.
             said = f"{said}; {CLIENT_FILES_HINT}"
         if self._proxy is not None and refused_by_proxy is None and not sent:
@@ -600,17 +589,20 @@ def _is_hang_up(cause: BaseException) -> bool:
     return isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError))
 
 
-def _explain_tls(cause: BaseException) -> str | None:
-    """Say why no further attempt can succeed; None if one can."""
+def _explain_tls(cause: BaseException, peer: str) -> str | None:
+    """Say why no further attempt can succeed with this peer, "server" or "proxy"; None if one can."""
     code = getattr(cause, "verify_code", None)
     if code is not None:
-        said = f"the server's certificate was refused: {getattr(cause, 'verify_message', cause)}"
+        said = f"the {peer}'s certificate was refused: {getattr(cause, 'verify_message', cause)}"
         if code in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
-            return f"{said}; the endpoint's host must be a name that the certificate holds"
+            owner = "endpoint" if peer == "server" else peer
+            return f"{said}; the {owner}'s host must be a name that the certificate holds"
         return f"{said}; set certificate_file to the authority that signed it"
     reason = getattr(cause, "reason", None) or ""
     if reason in _NOT_TLS:
-        return "the server does not speak TLS here; use http:// or another port"
+        return f"the {peer} does not speak TLS here; use http:// or another port"
     if "ALERT" in reason and any(word in reason for word in _REFUSED_BY_SERVER):
-        return f"the server refused our side of TLS ({reason}); check client_certificate_file and client_key_file"
+        said = f"the {peer} refused our side of TLS ({reason})"
+        # A proxy is shown no certificate.
+        return f"{said}; check client_certificate_file and client_key_file" if peer == "server" else said
     return None

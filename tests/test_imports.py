@@ -39,6 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_contexts",
             "_once",
             "_tls",
+            "_tls_stream",
             "_preface",
             "_replacing",
         }
