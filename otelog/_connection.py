@@ -48,8 +48,8 @@ class ProxyRefusalError(OSError):
         self.proxy_status = status
 
 
-class ProxyTlsError(OSError):
-    """TLS to a proxy, not to the endpoint, could not be set up; the cause is an `ssl.SSLError`."""
+class OnTheWayError(OSError):
+    """It failed between us and a proxy, not with the endpoint; the cause says what."""
 
     of_proxy = True
 
@@ -262,8 +262,8 @@ class DeadlineConnection(HTTPConnection):
                 line.secure(self._proxy_context, _name_of(proxy.host))
             if self._context is not None:
                 self._open_tunnel(line, proxy)
-        except ssl.SSLError as error:
-            raise ProxyTlsError(str(error)) from error
+        except OSError as error:
+            raise OnTheWayError(str(error)) from error
 
     def _open_tunnel(self, line: Line, proxy: Proxy) -> None:
         target = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -441,10 +441,10 @@ class Transport(Exchanges):
         # Imported with the connection; where that has failed, for want of a descriptor say, this would fail as well.
         http: Any = sys.modules.get("http.client")
         cause: BaseException = error
-        tls_peer = "proxy" if self._context is None else "server"
+        peer = "proxy" if self._context is None else "server"
         while cause.__cause__ is not None:
             if getattr(cause, "of_proxy", False):
-                tls_peer = "proxy"
+                peer = "proxy"
             cause = cause.__cause__
         retryable = True
         said = str(cause) or type(cause).__name__
@@ -452,7 +452,7 @@ class Transport(Exchanges):
         if refused_by_proxy is not None:
             retryable, sent = refused_by_proxy in _PROXY_MAY_RECOVER, False
         elif (self._context or self._proxy_context) and _is_tls_error(cause):
-            refusal = _explain_tls(cause, tls_peer)
+            refusal = _explain_tls(cause, peer)
             if refusal:
                 said, retryable, sent = refusal, False, False
         elif isinstance(cause, TimeoutError):
@@ -461,7 +461,7 @@ class Transport(Exchanges):
             said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
         elif not isinstance(cause, (OSError, *([http.HTTPException] if http else ()))):
             said, retryable = f"{type(cause).__name__}: {said}", False
-        if self._secure and tls_peer == "server" and retryable and not self._answered and _is_hang_up(cause):
+        if self._secure and peer == "server" and retryable and not self._answered and _is_hang_up(cause):
             # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.
             said = f"{said}; {CLIENT_FILES_HINT}"
         if self._proxy is not None and refused_by_proxy is None and not sent:
