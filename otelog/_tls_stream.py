@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 __all__ = ["Stream", "TlsStream"]
 
@@ -69,10 +69,11 @@ class TlsStream:
         """See `Stream`."""
         try:
             # What TLS has to say itself goes out with what is sent next: a failure of that must not cost the bytes.
-            return self._run(self._tls.read, len(buffer), buffer)
+            count: int = self._run(cast("Callable[..., int]", self._tls.read), len(buffer), buffer)
         except ssl.SSLEOFError:
             # An end without TLS's own goodbye is usual; HTTP knows whether an answer is whole.
             return 0
+        return count
 
     def has_input(self) -> bool:
         """See `Stream`. What TLS sends for itself is taken in: tickets may come at any time, and are no answer.
