@@ -575,10 +575,9 @@ def find_proxy(proxy: str | None, endpoint: str, protocol: str, environ: Mapping
         secure = parse_proxy(url).secure
     except ValueError as error:
         raise ConfigurationError(f"{source}: the proxy's URL is ignored: {error}") from None
-    if secure and (protocol == GRPC or endpoint.lower().startswith("https:")):
+    if secure and protocol == GRPC:
         raise ConfigurationError(
-            f"{source}: a proxy that is itself spoken to by https:// is ignored: it can only be used for http:// "
-            "endpoints, and not by gRPC"
+            f"{source}: a proxy that is itself spoken to by https:// is ignored: gRPC cannot use it"
         )
     return url
 

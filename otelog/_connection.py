@@ -19,6 +19,7 @@ from typing import TypeVar, cast
 from otelog._inherited import Identity, identify, is_open, opening
 from otelog._proxy import Proxy
 from otelog._threads import find_native, look_up
+from otelog._tls_stream import Stream, TlsStream
 
 POLL_INTERVAL = 0.1
 """Seconds after which a wait asks again how much time is left: a shutdown may have shortened it."""
@@ -47,8 +48,14 @@ class ProxyRefusalError(OSError):
         self.proxy_status = status
 
 
+class OnTheWayError(OSError):
+    """It failed between us and a proxy, not with the endpoint; the cause says what."""
+
+    of_proxy = True
+
+
 class DeadlineSocket:
-    """The part of a socket that `http.client` uses, with every wait cut at the exchange's deadline."""
+    """A socket with every wait cut at the exchange's deadline."""
 
     def __init__(self, sock: socket.socket, time_left: TimeLeft) -> None:
         self._socket = sock
@@ -69,28 +76,23 @@ class DeadlineSocket:
                 if error.errno is not None:
                     raise
 
-    def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """Put TLS on top of the connected socket."""
-        with opening.lock:
-            self._socket = context.wrap_socket(
-                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
-        self.bound(self._socket.do_handshake)
-
-    def sendall(self, data: bytes) -> None:
-        """Send everything. After a short wait TLS wants the very same bytes again, and gets them."""
+    def sendall(self, data: bytes | memoryview) -> None:
+        """Send everything."""
         rest = memoryview(data)
         while rest:
             rest = rest[self.bound(self._socket.send, rest) :]
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a reader for one answer. The socket stays open for it even if the connection lets go."""
-        held = self._socket.makefile("rb", buffering=0)
-        return io.BufferedReader(_DeadlineReader(self, self._socket, held))
+    def receive_into(self, buffer: memoryview) -> int:
+        """Wait for bytes; returns how many, 0 at the end."""
+        return self.bound(self._socket.recv_into, buffer)
 
     def has_input(self) -> bool:
         """Whether something can be read, or the other side has hung up."""
         return _is_ready(self._socket, write=False, timeout=0.0)
+
+    def hold(self) -> io.RawIOBase:
+        """Keep the socket open, even if it is closed, until what this returns is closed."""
+        return self._socket.makefile("rb", buffering=0)
 
     def is_ours(self) -> bool:
         """Whether the descriptor still is this socket: an application may have closed it, and have another by now."""
@@ -115,17 +117,46 @@ class DeadlineSocket:
         self._socket.detach()
 
 
-class _DeadlineReader(io.RawIOBase):
-    def __init__(self, deadline: DeadlineSocket, sock: socket.socket, held: io.RawIOBase) -> None:
-        self._deadline = deadline
-        self._socket = sock
+class Line:
+    """What `http.client` takes for a socket: a socket that is connected, with TLS on top as often as it is wanted."""
+
+    def __init__(self, bounded: DeadlineSocket) -> None:
+        self._bounded = bounded
+        self._stream: Stream = bounded
+
+    def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
+        """Put TLS on top."""
+        stream = TlsStream(self._stream, context, server_hostname)
+        stream.shake_hands()
+        self._stream = stream
+
+    def sendall(self, data: bytes) -> None:
+        """Send everything."""
+        self._stream.sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a reader for one answer. The socket stays open for it even if the connection lets go."""
+        return io.BufferedReader(_Reader(self._stream, self._bounded.hold()))
+
+    def has_input(self) -> bool:
+        """Whether something can be read, or the other side has hung up."""
+        return self._stream.has_input()
+
+    def close(self) -> None:
+        """Let the socket go; it is closed when no reader has it any more."""
+        self._bounded.close()
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, stream: Stream, held: io.RawIOBase) -> None:
+        self._stream = stream
         self._held = held
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: object) -> int:
-        return self._deadline.bound(self._socket.recv_into, buffer)
+        return self._stream.receive_into(cast("memoryview", buffer))
 
     def close(self) -> None:
         if not self.closed:
@@ -142,16 +173,26 @@ class DeadlineConnection(HTTPConnection):
     Args:
         host: Name or address, without brackets.
         port: TCP port.
-        context: For TLS; None: plain HTTP, to the proxy as well.
-        proxy: Connected to instead. With TLS it opens a tunnel, unless it is the one that speaks TLS.
+        context: For TLS to the host; None: plain HTTP.
+        proxy: Connected to instead. With TLS to the host it opens a tunnel.
+        proxy_context: For TLS to the proxy; None: plain HTTP.
     """
 
-    def __init__(self, host: str, port: int, *, context: ssl.SSLContext | None, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        context: ssl.SSLContext | None,
+        proxy: Proxy | None = None,
+        proxy_context: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(host, port)
         # As bytes, for which the look-up needs no codec.
         self._address = (host.encode("ascii"), port) if proxy is None else (proxy.host.encode("ascii"), proxy.port)
         self._context = context
         self._proxy = proxy
+        self._proxy_context = proxy_context
         self._time_left: TimeLeft = lambda: 0.0
         self._bounded: DeadlineSocket | None = None
         """The socket, also while it is connecting."""
@@ -159,13 +200,18 @@ class DeadlineConnection(HTTPConnection):
     def start_exchange(self, time_left: TimeLeft) -> None:
         """Set the deadline of the next request and its answer."""
         self._time_left = time_left
-        if self.sock is not None:
-            cast("DeadlineSocket", self.sock).time_left = time_left
+        if self._bounded is not None:
+            self._bounded.time_left = time_left
 
     def is_usable(self) -> bool:
-        """Whether the next request can go over it: a server that has something to say between two has hung up."""
-        sock = cast("DeadlineSocket | None", self.sock)
-        return sock is not None and sock.is_ours() and not sock.has_input()
+        """Whether the next request can go over it: a server that has something to say between two has hung up.
+
+        To be asked within the next exchange: TLS may have to take in what it sends for itself.
+        """
+        line = cast("Line | None", self.sock)
+        if line is None or self._bounded is None:
+            return False
+        return self._bounded.is_ours() and not line.has_input()
 
     def abandon(self) -> None:
         """Give up what a fork has copied. An answer's reader may be locked by a thread that only the parent has."""
@@ -188,10 +234,8 @@ class DeadlineConnection(HTTPConnection):
             family, kind, protocol, _, address = addresses[-untried]
             share = _require_time(self._time_left) / untried
             with opening.lock:
-                # gevent's would wait in a hub of its own. For TLS there is no other: where gevent has patched before
-                # `ssl` was imported, even the standard library's SSLSocket is one of gevent's.
-                make_socket = find_native("socket", "socket") if self._context is None else socket.socket
-                sock = make_socket(family, kind, protocol)
+                # gevent's would wait in a hub of its own.
+                sock = find_native("socket", "socket")(family, kind, protocol)
                 bounded = self._bounded = DeadlineSocket(sock, self._time_left)
             try:
                 self._reach(sock, address, share)
@@ -202,26 +246,32 @@ class DeadlineConnection(HTTPConnection):
                     raise
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            line = Line(bounded)
+            if self._proxy is not None:
+                self._pass_proxy(line, self._proxy)
             if self._context is not None:
-                name = self.host
-                if self._proxy is not None and self._proxy.secure:
-                    name = self._proxy.host
-                elif self._proxy is not None:
-                    self._open_tunnel(bounded, self._proxy)
-                # The dot that ends a full name for the look-up is in no certificate.
-                bounded.secure(self._context, name.rstrip("."))
+                line.secure(self._context, _name_of(self.host))
         except BaseException:
             bounded.close()
             raise
-        self.sock = cast("socket.socket", bounded)
+        self.sock = cast("socket.socket", line)
 
-    def _open_tunnel(self, bounded: DeadlineSocket, proxy: Proxy) -> None:
+    def _pass_proxy(self, line: Line, proxy: Proxy) -> None:
+        try:
+            if self._proxy_context is not None:
+                line.secure(self._proxy_context, _name_of(proxy.host))
+            if self._context is not None:
+                self._open_tunnel(line, proxy)
+        except OSError as error:
+            raise OnTheWayError(str(error)) from error
+
+    def _open_tunnel(self, line: Line, proxy: Proxy) -> None:
         target = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if proxy.authorization is not None:
             lines.append(f"Proxy-Authorization: {proxy.authorization}")
-        bounded.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii"))
-        answer = HTTPResponse(cast("socket.socket", bounded), method="CONNECT")
+        line.sendall("".join(f"{one}\r\n" for one in (*lines, "")).encode("ascii"))
+        answer = HTTPResponse(cast("socket.socket", line), method="CONNECT")
         try:
             answer.begin()
             if not 200 <= answer.status < 300:
@@ -250,6 +300,11 @@ class DeadlineConnection(HTTPConnection):
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
+
+
+def _name_of(host: str) -> str:
+    # The dot that ends a full name for the look-up is in no certificate.
+    return host.rstrip(".")
 
 
 def _require_time(time_left: TimeLeft) -> float:

@@ -116,11 +116,9 @@ class TransportSettings:
             raise ConfigurationError("client_key_file is set without client_certificate_file; both are needed")
         if self.proxy is not None:
             try:
-                proxy = parse_proxy(self.proxy)
+                parse_proxy(self.proxy)
             except ValueError as error:
-                raise ConfigurationError(f"proxy: {error}; it must be http://[user:password@]host:port") from None
-            if proxy.secure and self.endpoint.lower().startswith("https:"):
-                raise ConfigurationError("proxy: one that is spoken to by https:// cannot lead to an https:// endpoint")
+                raise ConfigurationError(f"proxy: {error}; it must be http(s)://[user:password@]host:port") from None
         object.__setattr__(self, "headers", dict(self.headers))
         for name, value in [*self.headers.items(), ("user-agent", self.user_agent)]:
             _check_header(name, value)

@@ -126,7 +126,8 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         PROXY,
         None,
         "An HTTP proxy on the way to the Collector, with user and password if it wants them; else what `HTTPS_PROXY`, "
-        "`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `none`: no proxy, whatever they say.",
+        "`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `none`: no proxy, whatever they say. One of `https://` is "
+        "itself spoken to by TLS, and trusted as the Collector is (`certificate_file`); `protocol=grpc` cannot use it.",
         secret=True,
     ),
     Option(

@@ -75,17 +75,20 @@ def is_hang_up(cause: BaseException) -> bool:
     return isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError))
 
 
-def explain_tls(cause: BaseException) -> str | None:
-    """Say why no further attempt can succeed; None if one can."""
+def explain_tls(cause: BaseException, peer: str) -> str | None:
+    """Say why no further attempt can succeed with this peer, "server" or "proxy"; None if one can."""
     code = getattr(cause, "verify_code", None)
     if code is not None:
-        said = f"the server's certificate was refused: {getattr(cause, 'verify_message', cause)}"
+        said = f"the {peer}'s certificate was refused: {getattr(cause, 'verify_message', cause)}"
         if code in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
-            return f"{said}; the endpoint's host must be a name that the certificate holds"
+            owner = "endpoint" if peer == "server" else peer
+            return f"{said}; the {owner}'s host must be a name that the certificate holds"
         return f"{said}; set certificate_file to the authority that signed it"
     reason = getattr(cause, "reason", None) or ""
     if reason in _NOT_TLS:
-        return "the server does not speak TLS here; use http:// or another port"
+        return f"the {peer} does not speak TLS here; use http:// or another port"
     if "ALERT" in reason and any(word in reason for word in _REFUSED_BY_SERVER):
-        return f"the server refused our side of TLS ({reason}); check client_certificate_file and client_key_file"
+        said = f"the {peer} refused our side of TLS ({reason})"
+        # A proxy is shown no certificate.
+        return f"{said}; check client_certificate_file and client_key_file" if peer == "server" else said
     return None

@@ -71,8 +71,11 @@ class Transport(Exchanges):
             self._url = f"http://{authority}{self._path}"
             if self._proxy.authorization is not None:
                 self._headers["Proxy-Authorization"] = self._proxy.authorization
-        self._uses_tls = self._secure or (self._proxy is not None and self._proxy.secure)
-        self._context = self._make_context() if self._uses_tls else None
+        self._context = make_context(settings) if self._secure else None
+        self._proxy_context = None
+        if self._proxy is not None and self._proxy.secure:
+            # To whom nobody has to prove who we are.
+            self._proxy_context = _tls.make_context(settings.certificate_file, None, None)
         self._connection: DeadlineConnection | None = None
         self._answered = False
         """Whether this server has ever answered."""
@@ -95,8 +98,7 @@ class Transport(Exchanges):
         sent = False
         with self._failures(lambda: sent):
             content = self._compress(body)
-            connection = self._get_connection()
-            connection.start_exchange(exchange_left)
+            connection = self._get_connection(exchange_left)
             try:
                 connection.request("POST", self._url, content, self._headers)
                 sent = True
@@ -139,33 +141,19 @@ class Transport(Exchanges):
             except OSError:
                 return
 
-    def _get_connection(self) -> DeadlineConnection:
-        if self._connection is not None and not self._connection.is_usable():
-            self._connection.close()
-        if self._connection is None or self._connection.sock is None:
-            self._renew_context()
+    def _get_connection(self, exchange_left: Callable[[], float]) -> DeadlineConnection:
         if self._connection is None:
             # Late, because importing TLS and HTTP takes longer than all of otelog. All of it is the standard library's,
             # where no package imports its own modules while it is imported itself. Two threads that import one which
             # does, from its two ends, are torn apart by Python: one is left with half a module, maybe the application.
             factory: type[DeadlineConnection] = load_module("otelog._connection").DeadlineConnection
-            self._connection = factory(self._host, self._port, context=self._context, proxy=self._proxy)
+            self._connection = factory(
+                self._host, self._port, context=self._context, proxy=self._proxy, proxy_context=self._proxy_context
+            )
+        self._connection.start_exchange(exchange_left)
+        if not self._connection.is_usable():
+            self._connection.close()
         return self._connection
-
-    def _make_context(self) -> ssl.SSLContext:
-        if self._secure:
-            return make_context(self._settings)
-        # For the proxy alone, to whom nobody has to prove who we are.
-        return _tls.make_context(self._settings.certificate_file, None, None)
-
-    def _renew_context(self) -> None:
-        """Make the context again if gevent has put its own sockets in place since: the old one cannot wrap them."""
-        if self._context is not None:
-            import ssl
-
-            if type(self._context) is not ssl.SSLContext:
-                self._context = self._make_context()
-                self._connection = None
 
     def _read_answer(self, connection: DeadlineConnection) -> Answer:
         response = connection.getresponse()
@@ -194,15 +182,18 @@ class Transport(Exchanges):
         # Imported with the connection; where that has failed, for want of a descriptor say, this would fail as well.
         http: Any = sys.modules.get("http.client")
         cause: BaseException = error
+        peer = "proxy" if self._context is None else "server"
         while cause.__cause__ is not None:
+            if getattr(cause, "of_proxy", False):
+                peer = "proxy"
             cause = cause.__cause__
         retryable = True
         said = str(cause) or type(cause).__name__
         refused_by_proxy = getattr(cause, "proxy_status", None)
         if refused_by_proxy is not None:
             retryable, sent = refused_by_proxy in _PROXY_MAY_RECOVER, False
-        elif self._uses_tls and is_tls_error(cause):
-            refusal = explain_tls(cause)
+        elif (self._context or self._proxy_context) and is_tls_error(cause):
+            refusal = explain_tls(cause, peer)
             if refusal:
                 said, retryable, sent = refusal, False, False
         elif isinstance(cause, TimeoutError):
@@ -211,7 +202,7 @@ class Transport(Exchanges):
             said = "the answer is not HTTP/1.1; is this a gRPC port (4317)? OTLP over HTTP usually has 4318"
         elif not isinstance(cause, (OSError, *([http.HTTPException] if http else ()))):
             said, retryable = f"{type(cause).__name__}: {said}", False
-        if self._secure and retryable and not self._answered and is_hang_up(cause):
+        if self._secure and peer == "server" and retryable and not self._answered and is_hang_up(cause):
             # By TLS 1.3 a server reads the client's certificate when our side is through with the handshake.
             said = f"{said}; {CLIENT_FILES_HINT}"
         if self._proxy is not None and refused_by_proxy is None and not sent:

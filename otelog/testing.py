@@ -418,8 +418,9 @@ class OTLPServer:
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, name="otlp-server", daemon=True)
         with self._changed:
+            # Whoever closes the server meanwhile can only wait for a thread that has begun.
+            thread.start()
             self._threads.append(thread)
-        thread.start()
 
     def _accept(self) -> None:
         with selectors.DefaultSelector() as selector:

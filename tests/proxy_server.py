@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import ssl
 import threading
@@ -98,7 +99,6 @@ class ProxyServer:
             host, _, port = target.rpartition(":")
             server = self._connect(host.strip("[]"), int(port))
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            self._start(self._pump, server, client)
             self._pump(client, server)
             return False
         authority, _, path = target.removeprefix("http://").partition("/")
@@ -119,11 +119,14 @@ class ProxyServer:
         self._sockets.append(server)
         return server
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while piece := source.recv(_PIECE):
-                target.sendall(piece)
-        for one in (source, target):
+    def _pump(self, client: socket.socket, server: socket.socket) -> None:
+        # One thread for both ways: no two may use the same TLS at a time.
+        with suppress(OSError), selectors.DefaultSelector() as selector:
+            for source, target in ((client, server), (server, client)):
+                selector.register(source, selectors.EVENT_READ, target)
+            while all(_pass_on(key.fileobj, key.data) for key, _ in selector.select()):
+                pass
+        for one in (client, server):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
@@ -140,3 +143,13 @@ class ProxyServer:
             one.close()
         for thread in self._threads:
             thread.join()
+
+
+def _pass_on(source: object, target: socket.socket) -> bool:
+    """Returns whether there is more to come."""
+    assert isinstance(source, socket.socket)
+    piece = source.recv(_PIECE)
+    target.sendall(piece)
+    while isinstance(source, ssl.SSLSocket) and source.pending():
+        target.sendall(source.recv(_PIECE))
+    return bool(piece)

@@ -10,7 +10,9 @@ import ssl
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trustme
@@ -19,6 +21,7 @@ from otelog.testing import OTLPServer, Reply
 from tests.grpc_server import GrpcServer
 from tests.grpc_server import Reply as GrpcReply
 from tests.metrics_server import MetricsServer
+from tests.proxy_server import ProxyServer
 from tools.waiting import wait_until
 
 # Not imported here: that alone changes what otelog does.
@@ -79,6 +82,22 @@ assert otelog.stats().exported == 60, otelog.stats()
 """
 
 
+class Tls(NamedTuple):
+    """A server's side of TLS for 127.0.0.1, and the file of who signed its certificate."""
+
+    context: ssl.SSLContext
+    authority_file: str
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Tls:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return Tls(context, str(tmp_path / "authority.pem"))
+
+
 def run(server: OTLPServer | GrpcServer, *lines: str, says: str = "") -> None:
     code = "\n".join(["import os, sys", *lines])
     done = subprocess.run(
@@ -125,23 +144,25 @@ assert entered <= {own_id()}, entered
 """
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "https by a proxy of https"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_no_thread_of_ours_is_ever_in_a_hub(order: str) -> None:
+def test_no_thread_of_ours_is_ever_in_a_hub(order: str, scheme: str, tls: Tls) -> None:
     """One that is there when the interpreter ends crashes the process: greenlet cannot leave it any more."""
-    prompt = [line.replace("600_000)", "20, max_export_batch_size=10)") for line in ORDERS[order]]
-    with OTLPServer([Reply(delay=0.05)] * 3) as server:
-        run(server, *prompt, WATCHED, WORK, WAITED)
+    options = "20, max_export_batch_size=10"
+    with ExitStack() as stack:
+        if scheme != "http":
+            options += f", certificate_file={tls.authority_file!r}"
+        if "proxy" in scheme:
+            options += f", proxy={stack.enter_context(ProxyServer(tls=tls.context)).url!r}"
+        server = stack.enter_context(OTLPServer([Reply(delay=0.05)] * 3, tls=None if scheme == "http" else tls.context))
+        run(server, *[line.replace("600_000)", f"{options})") for line in ORDERS[order]], WATCHED, WORK, WAITED)
         assert names(server) == expected("first")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_records_arrive_over_tls(order: str, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    certificate = f"600_000, certificate_file={str(tmp_path / 'authority.pem')!r})"
-    with OTLPServer(tls=context) as server:
+def test_records_arrive_over_tls(order: str, tls: Tls) -> None:
+    certificate = f"600_000, certificate_file={tls.authority_file!r})"
+    with OTLPServer(tls=tls.context) as server:
         run(server, *[line.replace("600_000)", certificate) for line in ORDERS[order]], WORK, FLUSHED)
         assert names(server) == expected("first")
 

@@ -42,6 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_contexts",
             "_once",
             "_tls",
+            "_tls_stream",
             "_preface",
             "_replacing",
         }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import socket
+import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
@@ -38,6 +40,18 @@ def post(
 def server() -> Iterator[OTLPServer]:
     with OTLPServer() as one:
         yield one
+
+
+def test_it_can_be_closed_while_connections_come_in() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            with ExitStack() as stack, OTLPServer() as server:
+                for _ in range(5):
+                    stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_records_are_decoded_and_kept(server: OTLPServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -23,7 +24,7 @@ from otelog._exchange import TransportFailure, TransportSettings
 from otelog._opening import open_transport
 from otelog._proxy import choose_proxy, hide_credentials, parse_proxy
 from otelog.exceptions import ConfigurationError
-from otelog.testing import OTLPServer
+from otelog.testing import OTLPServer, Reply
 from tests.proxy_server import ProxyServer
 from tools.loopback import find_free_ports
 
@@ -102,11 +103,28 @@ def test_the_proxy_is_told_who_we_are_and_the_server_is_not(server: OTLPServer, 
     assert "proxy-authorization" not in {name.lower() for name in request.headers}
 
 
-def test_a_proxy_that_speaks_tls_itself_leads_to_a_plain_server(tls: ssl.SSLContext, authority_file: str) -> None:
-    with OTLPServer() as server, ProxyServer(tls=tls) as proxy:
-        assert post(server.logs_endpoint, with_credentials(proxy), authority_file) == [200]
-        assert proxy.asked[0].headers["proxy-authorization"] == AUTHORIZATION
-    assert [request.body for request in server.requests] == [BODY]
+def test_a_proxy_that_speaks_tls_itself_leads_to_any_server(
+    server: OTLPServer, tls: ssl.SSLContext, authority_file: str
+) -> None:
+    with ProxyServer(tls=tls) as proxy:
+        assert post(server.logs_endpoint, with_credentials(proxy), authority_file, times=2) == [200, 200]
+        assert {asked.headers["proxy-authorization"] for asked in proxy.asked} == {AUTHORIZATION}
+        secure = server.endpoint.startswith("https:")
+        assert [asked.line.partition(" ")[0] for asked in proxy.asked] == (["CONNECT"] if secure else ["POST"] * 2)
+    assert [request.body for request in server.requests] == [BODY, BODY]
+    if secure:
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("body", [os.urandom(5_000_000), b""], ids=["large", "empty"])
+def test_any_body_goes_through_tls_inside_of_tls(body: bytes, tls: ssl.SSLContext, authority_file: str) -> None:
+    with OTLPServer([Reply(body=bytes(200_000))], tls=tls) as server, ProxyServer(tls=tls) as proxy:
+        settings = TransportSettings(
+            endpoint=server.logs_endpoint, proxy=proxy.url, certificate_file=authority_file, compression="none"
+        )
+        with closing(open_transport(settings)) as transport:
+            assert transport.post(body, timeout=60.0).body == bytes(200_000)
+    assert [request.body for request in server.requests] == [body]
 
 
 def test_the_servers_certificate_is_checked_behind_the_proxy(tls: ssl.SSLContext, tmp_path: Path) -> None:
@@ -117,14 +135,73 @@ def test_the_servers_certificate_is_checked_behind_the_proxy(tls: ssl.SSLContext
     assert "authority that signed it" in failure.detail and not failure.retryable
 
 
+@pytest.mark.parametrize(
+    ("name", "trusted", "said"),
+    [
+        ("127.0.0.1", False, "the proxy's certificate was refused: .*; set certificate_file to the authority"),
+        ("elsewhere.example", True, "the proxy's certificate was refused: .*; the proxy's host must be a name"),
+    ],
+)
+def test_the_proxys_certificate_is_checked_too(
+    name: str, trusted: bool, said: str, server: OTLPServer, authority: trustme.CA, authority_file: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (authority if trusted else trustme.CA()).issue_cert(name).configure_cert(context)
+    with ProxyServer(tls=context) as proxy:
+        failure = fail(server.logs_endpoint, with_credentials(proxy), authority_file)
+        assert proxy.asked == []
+    assert re.search(said, failure.detail)
+    assert (failure.retryable, failure.outcome_unknown) == (False, False)
+    assert server.connections == 0
+
+
+def test_a_proxy_without_tls_is_named(server: OTLPServer, authority_file: str) -> None:
+    with OTLPServer() as plain:
+        url = plain.endpoint.replace("http://", f"https://{CREDENTIALS}@")
+        failure = fail(server.logs_endpoint, url, authority_file)
+    assert "the proxy does not speak TLS here" in failure.detail
+    assert (failure.retryable, failure.outcome_unknown) == (False, False)
+    assert server.connections == 0
+
+
+def test_only_the_server_is_shown_who_we_are(
+    authority: trustme.CA, authority_file: str, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    pair = authority.issue_cert("client.example").private_key_and_cert_chain_pem
+    pair.write_to_path(str(tmp_path / "client.pem"))
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(asking)
+    authority.configure_trust(asking)
+    asking.verify_mode = ssl.CERT_REQUIRED
+
+    def post_by(proxy: ProxyServer, server: OTLPServer) -> int:
+        settings = TransportSettings(
+            endpoint=server.logs_endpoint,
+            proxy=proxy.url,
+            certificate_file=authority_file,
+            client_certificate_file=str(tmp_path / "client.pem"),
+        )
+        with closing(open_transport(settings)) as transport:
+            return transport.post(BODY).status
+
+    with OTLPServer(tls=asking) as server:
+        with ProxyServer(tls=tls) as proxy:
+            assert post_by(proxy, server) == 200
+        with ProxyServer(tls=asking) as proxy, pytest.raises(TransportFailure) as caught:
+            post_by(proxy, server)
+        assert "client_certificate_file" not in caught.value.detail
+
+
 # --- how it fails
 
 
+@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize(("status", "retryable"), [(407, False), (403, False), (429, True), (502, True), (503, True)])
 def test_a_proxy_that_opens_no_tunnel_says_why(
-    status: int, retryable: bool, tls: ssl.SSLContext, authority_file: str
+    status: int, retryable: bool, secure: bool, tls: ssl.SSLContext, authority_file: str
 ) -> None:
-    with OTLPServer(tls=tls) as server, ProxyServer(status=status, reason="No\x1b[31m tunnel") as proxy:
+    refusing = ProxyServer(status=status, reason="No\x1b[31m tunnel", tls=tls if secure else None)
+    with OTLPServer(tls=tls) as server, refusing as proxy:
         failure = fail(server.logs_endpoint, with_credentials(proxy), authority_file)
         assert f"the proxy {proxy.url} answered {status} No?[31m tunnel" in failure.detail
         assert (failure.retryable, failure.outcome_unknown) == (retryable, False)
@@ -136,11 +213,12 @@ def test_what_a_proxy_answers_to_a_plain_request_is_the_answer(authority_file: s
         assert post(server.logs_endpoint, with_credentials(proxy), authority_file, times=2) == [407, 407]
 
 
+@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("pace", [None, 0.01])
 def test_the_exchanges_time_holds_for_the_proxy_too(
-    pace: float | None, server: OTLPServer, authority_file: str
+    pace: float | None, secure: bool, server: OTLPServer, tls: ssl.SSLContext, authority_file: str
 ) -> None:
-    with ProxyServer(hang=pace is None, pace=pace) as proxy:
+    with ProxyServer(hang=pace is None, pace=pace, tls=tls if secure else None) as proxy:
         began = time.monotonic()
         failure = fail(server.logs_endpoint, with_credentials(proxy), authority_file, timeout=SOON)
         assert SOON * 0.9 <= time.monotonic() - began < LATE
@@ -314,13 +392,13 @@ def test_a_proxy_that_cannot_be_used_is_an_error_where_it_was_given_and_a_warnin
         assert settings.proxy is None
 
 
-def test_a_proxy_of_tls_is_refused_for_tls() -> None:
-    https = {"endpoint": "https://collector"}
+def test_a_proxy_of_tls_is_refused_for_grpc() -> None:
+    grpc = {"endpoint": "https://collector:4317", "protocol": "grpc"}
     with pytest.raises(ConfigurationError, match="proxy"):
-        resolve({**https, "proxy": "https://proxy"}, {})
-    (warning,) = resolve(https, {"OTELOG_PROXY": "https://user:secret@proxy"}).warnings
+        resolve({**grpc, "proxy": "https://proxy"}, {})
+    (warning,) = resolve(grpc, {"OTELOG_PROXY": "https://user:secret@proxy"}).warnings
     assert "OTELOG_PROXY" in warning and "secret" not in warning
-    (warning,) = resolve(https, {"HTTPS_PROXY": "https://user:secret@proxy"}).warnings
+    (warning,) = resolve(grpc, {"HTTPS_PROXY": "https://user:secret@proxy"}).warnings
     assert "HTTPS_PROXY" in warning and "secret" not in warning
 
 
@@ -361,10 +439,13 @@ def run_program(options: dict[str, object], **environ: str) -> subprocess.Comple
     )
 
 
-def test_logs_and_metrics_go_through_the_environments_proxy(server: OTLPServer, authority_file: str) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_logs_and_metrics_go_through_the_environments_proxy(
+    secure: bool, server: OTLPServer, tls: ssl.SSLContext, authority_file: str
+) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     options = {"endpoint": server.endpoint, "certificate_file": authority_file}
-    with ProxyServer() as proxy:
+    with ProxyServer(tls=tls if secure else None) as proxy:
         variable = "HTTPS_PROXY" if server.endpoint.startswith("https:") else "HTTP_PROXY"
         done = run_program(options, **{variable: with_credentials(proxy)})
         assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

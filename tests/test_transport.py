@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import select
+import shutil
 import socket
 import ssl
 import struct
@@ -15,7 +16,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from otelog._transport import Transport
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer, Reply
 from tools.loopback import find_free_ports
+from tools.waiting import wait_until
 
 BODY = b"twelve bytes" * 100
 SOON = 0.3
@@ -59,6 +62,11 @@ def transport_to(endpoint: str, **options: object) -> Iterator[Transport]:
         yield transport
     finally:
         transport.close()
+
+
+def secure_transport_to(endpoint: str, authority_file: str) -> AbstractContextManager[Transport]:
+    url = endpoint.replace("http:", "https:")
+    return transport_to(url, certificate_file=authority_file, compression="none")
 
 
 @contextmanager
@@ -370,14 +378,22 @@ def test_a_failure_is_known_by_its_status_even_if_its_body_is_not(server: OTLPSe
     assert server.fired[fault] == 1
 
 
-def test_an_answer_that_comes_before_the_request_is_read_is_found() -> None:
-    def refuse_early(connection: socket.socket) -> None:
-        connection.recv(100)
-        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+@pytest.mark.parametrize("secure", [False, True])
+def test_an_answer_that_comes_before_the_request_is_read_is_found(
+    secure: bool, authority: trustme.CA, authority_file: str
+) -> None:
+    context = secure_context(authority.issue_cert("127.0.0.1"))
 
-    with peer(refuse_early) as endpoint, transport_to(endpoint, compression="none") as transport:
-        assert transport.post(bytes(30_000_000)).status == 413
+    def refuse_early(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) if secure else connection as ready:
+            ready.recv(100)
+            ready.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            ready.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+
+    with peer(refuse_early) as endpoint:
+        url = endpoint.replace("http:", "https:") if secure else endpoint
+        with transport_to(url, certificate_file=authority_file, compression="none") as transport:
+            assert transport.post(bytes(30_000_000)).status == 413
 
 
 # --- failures
@@ -648,6 +664,118 @@ def test_a_server_without_tls_is_named(server: OTLPServer) -> None:
         failure = fail(transport)
     assert not failure.retryable
     assert "http://" in failure.detail
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_a_success_over_tls_that_ends_too_early_is_none(
+    goodbye: bool, authority: trustme.CA, authority_file: str
+) -> None:
+    context = secure_context(authority.issue_cert("127.0.0.1"))
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcde")
+            if goodbye:
+                with suppress(ssl.SSLError):
+                    # It is not answered.
+                    secured.unwrap()
+
+    with peer(talk) as endpoint, secure_transport_to(endpoint, authority_file) as transport:
+        failure = fail(transport, b"")
+        assert (failure.retryable, failure.outcome_unknown) == (True, True)
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384, 1_000_000])
+def test_an_answer_of_any_size_is_read_over_tls(size: int, authority: trustme.CA, authority_file: str) -> None:
+    body = os.urandom(size)
+    with OTLPServer([Reply(body=body)] * 2, tls=secure_context(authority.issue_cert("127.0.0.1"))) as server:
+        with transport_to(server.logs_endpoint, certificate_file=authority_file) as transport:
+            assert [transport.post(BODY).body for _ in range(2)] == [body] * 2
+        assert server.connections == 1
+
+
+def test_half_an_answer_over_tls_ends_with_its_connection(authority: trustme.CA, authority_file: str) -> None:
+    script = [Reply(status=503, fault="endless_body", pace=0)]
+    with OTLPServer(script, tls=secure_context(authority.issue_cert("127.0.0.1"))) as server:
+        with transport_to(server.logs_endpoint, certificate_file=authority_file) as transport:
+            assert [transport.post(BODY).status for _ in range(2)] == [503, 200]
+        assert server.connections == 2
+
+
+def test_an_answer_that_nobody_asked_for_ends_the_connection(authority: trustme.CA, authority_file: str) -> None:
+    """Even if it came in one piece with the one that was asked for, and waits inside of TLS."""
+    context = secure_context(authority.issue_cert("127.0.0.1"))
+    answers = [b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status for status in (200, 400)]
+
+    def talk(connection: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+
+        def wait_for(operation: Callable[[], object]) -> None:
+            while True:
+                try:
+                    operation()
+                    return
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(65536))
+
+        wait_for(tls.do_handshake)
+        wait_for(lambda: tls.read(65536))
+        for answer in answers:
+            tls.write(answer)
+        connection.sendall(outgoing.read())
+        connection.recv(65536)
+
+    with peer(talk) as endpoint, secure_transport_to(endpoint, authority_file) as transport:
+        assert transport.post(b"").status == 200
+        # To a listener that takes no second connection.
+        assert not fail(transport, timeout=SOON).outcome_unknown
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="only this server can be told to say something in between")
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_what_tls_says_for_itself_between_two_answers_ends_no_connection(
+    version: str, authority: trustme.CA, authority_file: str, tmp_path: Path
+) -> None:
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    (port,) = find_free_ports(1)
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-naccept", "1", version]
+    heard = tmp_path / "heard"
+
+    def hears(words: bytes) -> bool:
+        return words in heard.read_bytes()
+
+    with (
+        heard.open("wb") as output,
+        subprocess.Popen(
+            [*command, "-cert", str(tmp_path / "server.pem")], stdin=subprocess.PIPE, stdout=output, stderr=output
+        ) as process,
+    ):
+        assert process.stdin is not None
+        try:
+            wait_until(partial(hears, b"ACCEPT"))
+            with transport_to(f"https://127.0.0.1:{port}/", certificate_file=authority_file, compression="none") as one:
+                for number in range(3):
+                    statuses: list[int] = []
+                    body = b"request %d" % number
+
+                    def post(body: bytes = body, statuses: list[int] = statuses) -> None:
+                        statuses.append(one.post(body, timeout=20.0).status)
+
+                    thread = threading.Thread(target=post)
+                    thread.start()
+                    wait_until(partial(hears, body))
+                    os.write(process.stdin.fileno(), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    thread.join()
+                    assert statuses == [200]
+                    if version == "-tls1_3":
+                        # Another key, and the client is to take one, too.
+                        os.write(process.stdin.fileno(), b"K\n")
+                        wait_until(lambda: one._connection._bounded.has_input())  # type: ignore[union-attr]
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")

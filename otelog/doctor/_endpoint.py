@@ -46,6 +46,11 @@ _UNKNOWN = _Cause("", "no_answer", "is this an OTLP endpoint? see the server's o
 _UNCERTAIN = ("no_answer", "client_certificate", "http_port", "grpc_port")
 # What the transports say, from the most particular to the most general.
 _CAUSES = (
+    _Cause(
+        "the proxy's host must be|the proxy (does not speak|refused our side of) TLS",
+        "proxy",
+        "correct the proxy's URL: https:// is for a port that speaks TLS, by a name that the proxy's certificate holds",
+    ),
     _Cause("does not speak TLS here", "not_tls", "use http://, or the port that speaks TLS"),
     _Cause("must be a name that the certificate holds", "wrong_name", "use a host that the server's certificate names"),
     _Cause("certificate was refused: .*expired", "certificate_expired", "renew the server's certificate"),

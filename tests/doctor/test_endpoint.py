@@ -362,6 +362,17 @@ def test_a_proxy_that_wants_a_password_before_a_plain_endpoint_is_told(server: O
     assert finding.code == "endpoint.proxy_unauthorized"
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_whose_tls_is_not_as_its_url_says_is_told(
+    secure: bool, server: OTLPServer, authority: trustme.CA, authority_file: str
+) -> None:
+    with serve_tls(authority, "elsewhere.example") if secure else OTLPServer() as other:
+        proxy = other.endpoint.replace("http:", "https:")
+        _, (finding,) = examine(server.endpoint, proxy=proxy, certificate_file=authority_file)
+    assert finding.code == "endpoint.proxy"
+    assert "certificate holds" in finding.advice
+
+
 def test_a_proxy_that_is_not_there_is_told(server: OTLPServer) -> None:
     _, (finding,) = examine(server.endpoint, proxy=f"http://127.0.0.1:{find_free_ports(1)[0]}")
     assert finding.code == "endpoint.proxy"
