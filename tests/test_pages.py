@@ -1,0 +1,225 @@
+"""The pages for those who change otelog: what they link to and name is there, and they stay short."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tools.run_tests import OTHER_VERSIONS, STEPS
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "otelog"
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("*.md"))}
+ARCHITECTURE, CONTRIBUTING = PAGES["ARCHITECTURE.md"], PAGES["CONTRIBUTING.md"]
+FOR_CHANGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
+MOST_BYTES = {"ARCHITECTURE.md": 8_000, "CONTRIBUTING.md": 5_000}
+
+# Attributes, metrics and a file's name that begin as the package's names do.
+NOT_PYTHON = {"otelog.truncated", "otelog.log", "otelog.yaml"}
+# Whom the pages refer to. The project's own address is in pyproject.toml alone, once there is one.
+OTHER_SITES = ("https://keepachangelog.com/", "https://semver.org/")
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+_DOTTED = re.compile(r"(?<![\w./-])otelog(?:\.[A-Za-z_]\w*)+")
+_PATH = re.compile(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.py\b")
+_OWN_PATH = re.compile(r"(?<![\w./-])(?:otelog|tests|tools|benchmarks)/[\w/-]+\.py\b")
+_FOLDER = re.compile(r"(?:[\w-]+/)+")
+_NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\)|=.*)?")
+
+
+def find_links(page: str) -> list[tuple[str, str]]:
+    """Page and target of each link, without those in code."""
+    return [(page, target) for target in _LINK.findall(re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL))]
+
+
+def find_anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub and GitLab make them."""
+    headings = re.findall(r"^#+ (.+?)\s*$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+LINKS = [link for page in PAGES for link in find_links(page)]
+
+
+@pytest.mark.parametrize(("page", "target"), [link for link in LINKS if "://" not in link[1]])
+def test_a_relative_link_leads_to_a_file_and_an_anchor_that_are_there(page: str, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    file = ROOT / path if path else ROOT / page
+    assert file.exists()
+    if anchor:
+        assert anchor in find_anchors(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("page", "target"), [link for link in LINKS if "://" in link[1]])
+def test_an_absolute_link_leads_to_somebody_else(page: str, target: str) -> None:
+    assert target.startswith(OTHER_SITES), "the project's own address is in pyproject.toml only"
+
+
+@pytest.mark.parametrize("page", MOST_BYTES)
+def test_a_page_stays_short(page: str) -> None:
+    assert len(PAGES[page].encode()) <= MOST_BYTES[page]
+
+
+# What is named is there.
+
+
+def find_module(dotted: str) -> Path | None:
+    """The file of a module of otelog's, which is not imported: what it needs may not be installed."""
+    base = ROOT.joinpath(*dotted.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def is_bound(nodes: list[ast.stmt], name: str) -> bool:
+    """Whether one of these statements defines, imports or assigns this name."""
+    for node in nodes:
+        if isinstance(node, (ast.If, ast.Try)):
+            if is_bound([*node.body, *node.orelse], name):
+                return True
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if node.name == name:
+                return True
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            if any((alias.asname or alias.name) == name for alias in node.names):
+                return True
+        elif any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node)):
+            return True
+    return False
+
+
+def exists(dotted: str) -> bool:
+    """Whether a name is a module of otelog's, or is in one."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        file = find_module(".".join(parts[:end]))
+        if file is not None:
+            nodes = ast.parse(file.read_text(encoding="utf-8")).body
+            return end == len(parts) or is_bound(nodes, parts[end])
+    return False
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        (page, name)
+        for page, text in PAGES.items()
+        # The changelog tells of what was.
+        if page != "CHANGELOG.md"
+        for name in sorted(set(_DOTTED.findall(text)) - NOT_PYTHON)
+    ],
+)
+def test_a_name_of_otelogs_is_there(page: str, name: str) -> None:
+    assert exists(name)
+
+
+def test_a_name_that_is_not_there_is_found_out() -> None:
+    assert exists("otelog.exceptions.ConfigurationError")
+    assert not exists("otelog.exceptions.ConfigurationErrors")
+    assert not exists("otelog.exception")
+
+
+@pytest.mark.parametrize(
+    ("page", "path"),
+    [
+        (page, path)
+        for page, text in PAGES.items()
+        if page != "CHANGELOG.md"
+        for path in sorted(set((_PATH if page in FOR_CHANGES else _OWN_PATH).findall(text)))
+    ],
+)
+def test_a_source_file_that_is_named_is_there(page: str, path: str) -> None:
+    # The table of patches names them without their folder.
+    assert any((folder / path).is_file() for folder in (ROOT, PACKAGE, PACKAGE / "_patches"))
+
+
+@pytest.mark.parametrize(
+    ("page", "folder"),
+    [(page, one) for page in FOR_CHANGES for one in sorted(set(_CODE.findall(PAGES[page]))) if _FOLDER.fullmatch(one)],
+)
+def test_a_folder_that_is_named_is_there(page: str, folder: str) -> None:
+    assert (ROOT / folder).is_dir() or (PACKAGE / folder).is_dir()
+
+
+@cache
+def list_words() -> frozenset[str]:
+    """All names in the package's code, and the words that it has as values; nothing from comments and docstrings."""
+    words: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        words.add(path.parent.name if path.stem == "__init__" else path.stem)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for field in ("name", "id", "attr", "arg", "asname", "module", "value"):
+                word = getattr(node, field, None)
+                if isinstance(word, str):
+                    words.update(word.split(".") if field != "value" else [word])
+    return frozenset(words | {"__init__"})
+
+
+@pytest.mark.parametrize(
+    "name", sorted({found[1] for code in _CODE.findall(ARCHITECTURE) if (found := _NAME.fullmatch(code))})
+)
+def test_a_name_in_the_architecture_is_in_the_code(name: str) -> None:
+    if not name.endswith(".py"):
+        assert set(name.split(".")) <= list_words()
+
+
+# What is listed is all that there is.
+
+
+def read_table(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of ARCHITECTURE.md, without its head."""
+    section = ARCHITECTURE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip().strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows[1:]]
+
+
+def test_the_floors_are_those_that_are_held() -> None:
+    # The row above all others is the top of the house.
+    floors = importlib.import_module("tools.house").FLOORS
+    told = {int(floor): set(_CODE.findall(rooms)) for floor, rooms, _ in read_table("Floors")}
+    assert told == {number: set(rooms) for number, rooms in enumerate(floors, 1)}
+
+
+def test_every_patch_is_listed() -> None:
+    told = {path for row in read_table("Other libraries' insides") for path in _PATH.findall(row[0])}
+    assert told == {path.name for path in (PACKAGE / "_patches").glob("*.py")} - {"__init__.py"}
+
+
+def test_the_reasons_are_those_that_are_counted() -> None:
+    counters = importlib.import_module("otelog._ledger.counters")
+    told = {_CODE.findall(name)[0]: set(_CODE.findall(reasons)) for name, reasons in read_table("The ledger")}
+    assert set(told) == {"REFUSED_REASONS", "REMOVED_REASONS", "DROPPED_REASONS", "BESIDE_COUNTS"}
+    for name, reasons in told.items():
+        assert reasons == set(getattr(counters, name))
+
+
+def test_every_step_of_the_tests_is_listed() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", CONTRIBUTING, re.MULTILINE)
+    assert rows == list(STEPS)
+    assert set(re.findall(r"ONLY=(\w+)", CONTRIBUTING)) <= set(STEPS)
+
+
+@pytest.mark.parametrize("page", FOR_CHANGES)
+def test_every_make_target_that_is_named_exists(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", PAGES[page], re.MULTILINE)) <= targets
+
+
+def test_the_pythons_that_are_said_to_be_tested_are() -> None:
+    classifiers = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert tuple(classifiers) == OTHER_VERSIONS
+    assert f"Python {classifiers[0]} to {classifiers[-1]} are tested" in CONTRIBUTING
+
+
+def test_the_hooks_run_the_ruff_of_this_project() -> None:
+    yaml = importlib.import_module("yaml")
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [one["repo"] for one in config["repos"]] == ["local"]
+    for hook in config["repos"][0]["hooks"]:
+        assert hook["language"] == "system"
+        assert hook["entry"].startswith(".venv/bin/python -m ruff ")
