@@ -16,8 +16,8 @@ help: ## Show what there is to make
 demo: $(VENV)/.demo ## Run a small shop that logs through otelog, and reconcile every record at the end
 	@$(VENV)/bin/otelog demo $(ARGS)
 
-test: $(VENV)/.test ## Lint, types, all tests, a real Collector, and the other Pythons found here
-	@$(PY) tools/run_tests.py
+test: $(VENV)/.test ## Lint, types, all tests, a real Collector, and the other Pythons found here; ONLY="unit" for some of it
+	@$(PY) tools/run_tests.py $(addprefix --only ,$(ONLY))
 
 lint: $(VENV)/.test ## Check style and types
 	@$(PY) tools/run_tests.py --only lint

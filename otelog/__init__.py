@@ -1,14 +1,14 @@
 """An OpenTelemetry logs bridge: every record is delivered, waiting, or counted as lost with a reason."""
 
-from otelog._ledger import ExporterStats, Stats
-from otelog._track import Operation, track
-from otelog._version import __version__
+from otelog._capture.facade import Logger, bound
+from otelog._capture.handler import LoggingHandler
+from otelog._capture.track import Operation, track
+from otelog._ledger.counters import ExporterStats, Stats
+from otelog._otlp.exporter import OTLPLogExporter
+from otelog._pipeline.processor import BatchLogRecordProcessor
+from otelog._runtime.version import __version__
+from otelog._setup.configure import configure, flush, get_logger, shutdown, stats
 from otelog.exceptions import ConfigurationError, OtelogError
-from otelog.exporter import OTLPLogExporter
-from otelog.handler import LoggingHandler
-from otelog.logger import Logger, bound
-from otelog.processor import BatchLogRecordProcessor
-from otelog.providers import configure, flush, get_logger, shutdown, stats
 
 __all__ = [
     "BatchLogRecordProcessor",
@@ -29,3 +29,7 @@ __all__ = [
     "stats",
     "track",
 ]
+
+# In pickles, messages and the strings of `dictConfig` they are what users import.
+for _class in (BatchLogRecordProcessor, Logger, LoggingHandler, OTLPLogExporter):
+    _class.__module__ = __name__

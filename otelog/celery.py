@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import signals
 
-from otelog._fork import end_all
+from otelog._runtime.lifetime import end_all
 
 __all__ = ["CeleryInstrumentor", "connect", "disconnect"]
 

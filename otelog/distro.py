@@ -15,11 +15,11 @@ from typing import Any
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.distro import BaseDistro
 
-from otelog._config import choose_configurator, read_chosen_setup, wants_log_correlation
-from otelog._diagnostics import warn
-from otelog._django_setup import after_setup
+from otelog._config.resolve import choose_configurator, read_chosen_setup, wants_log_correlation
+from otelog._patches.django_settings import after_setup
 from otelog._private.opentelemetry import find_sdk_configurator
-from otelog.providers import configure, ensure_handler, keep_last_resort, shield_loggers
+from otelog._runtime.diagnostics import warn
+from otelog._setup.configure import configure, ensure_handler, keep_last_resort, shield_loggers
 
 __all__ = ["OtelogConfigurator", "OtelogDistro"]
 
@@ -149,7 +149,7 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             if entry_point.name == "flask":
                 import flask
 
-                from otelog._flask_teardown import keep_context
+                from otelog._patches.flask_teardown import keep_context
 
                 keep_context(flask.Flask)
                 _outlive_modules(flask.logging.default_handler)

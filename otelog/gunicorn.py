@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelog._config import has_metrics_folder
+from otelog._config.resolve import has_metrics_folder
 
 __all__ = ["child_exit"]
 

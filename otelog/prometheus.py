@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.registry import Collector
 
-from otelog._fork_gate import ForkGate
-from otelog._ledger import BESIDE_COUNTS, DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
-from otelog.providers import add_observer
+from otelog._ledger.counters import BESIDE_COUNTS, DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
+from otelog._runtime.fork_gate import ForkGate
+from otelog._setup.configure import add_observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -29,16 +29,16 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, Readable
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
-from otelog._assembly import Destination, make_worker
-from otelog._attributes import AttributeBuilder
-from otelog._config import resolve_processor
-from otelog._configured import is_configured
+from otelog._capture.active_pipeline import GATE
+from otelog._capture.handler import LoggingHandler
+from otelog._config.resolve import resolve_processor
+from otelog._pipeline.assembly import Destination, make_worker
 from otelog._private.opentelemetry import processors_of, remove_processor, swap_logger_provider
-from otelog._sdk import RowMaker
-from otelog._severity import level_number
-from otelog._state import GATE
-from otelog.handler import LoggingHandler
-from otelog.providers import ensure_handler
+from otelog._record.attributes import AttributeBuilder
+from otelog._record.sdk import RowMaker
+from otelog._record.severity import level_number
+from otelog._setup.configure import ensure_handler
+from otelog._setup.state import is_configured
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -12,7 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 
 import otelog
-from otelog import providers
+from otelog._setup import configure
 from otelog.testing import OTLPServer
 
 SDK_RENEWS_RESOURCES = hasattr(LoggerProvider, "_update_resource")
@@ -33,7 +33,7 @@ def configured(**options: Any) -> Iterator[OTLPServer]:
             otelog.configure(**{**defaults, **options})
             yield server
         finally:
-            providers.reset()
+            configure.reset()
 
 
 def flush_records(server: OTLPServer) -> list[LogRecord]:

@@ -12,7 +12,7 @@ import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from otelog._opening import METRICS_METHOD
+from otelog._otlp.open import METRICS_METHOD
 
 LATEST = 20.0
 """Seconds after which a call that hangs is answered all the same."""

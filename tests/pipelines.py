@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from otelog import BatchLogRecordProcessor, Stats
-from otelog.logger import Logger
+from otelog._capture.facade import Logger
 from tools.waiting import wait_until
 
 OPEN_SECONDS = 20.0

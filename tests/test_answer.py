@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from otelog._answer import MAX_MESSAGE_CHARS, read_error_message, read_partial_success
+from otelog._otlp.answer import MAX_MESSAGE_CHARS, read_error_message, read_partial_success
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 

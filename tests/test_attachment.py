@@ -22,7 +22,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 import otelog
-from otelog import providers
+from otelog._setup import configure as configure_module
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, flush_records
 from tools.waiting import wait_until
@@ -339,7 +339,7 @@ def test_a_foreign_handler_with_a_provider_of_its_own_is_nobodys_business(server
 
 
 def test_shielded_loggers_are_not_disabled_as_existing_ones(server: OTLPServer) -> None:
-    providers.shield_loggers()
+    configure_module.shield_loggers()
     late = logging.getLogger("made after the shield")
     logging.config.dictConfig({"version": 1, "root": {"level": "DEBUG"}})
     assert (late.disabled, logging.getLogger("library").disabled) == (True, False)
@@ -446,7 +446,7 @@ def test_flask_and_logging_itself_write_to_the_console_as_without_otelog(last_re
 
 def test_reset_twice_and_configure_again_leaves_one_handler() -> None:
     with configured():
-        providers.reset()
+        configure_module.reset()
     with configured() as server:
         say("shop")
         assert bodies(flush_records(server)) == ["from shop"]

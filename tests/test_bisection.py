@@ -11,7 +11,8 @@ import pytest
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 import otelog
-from otelog import BatchLogRecordProcessor, providers
+from otelog import BatchLogRecordProcessor
+from otelog._setup import configure
 from tests.pipelines import check_identity, make_logger, running
 
 
@@ -111,4 +112,4 @@ def test_configure_has_the_option_and_several_exporters_each_their_own_search() 
         }
         assert sorted(one.kept) == sorted(other.kept) == sorted(good(20, {7}))
     finally:
-        providers.reset()
+        configure.reset()

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from otelog import _config, _options
-from otelog._config import resolve, resolve_exporter, resolve_processor
-from otelog._option_kinds import Entry
+from otelog._config import resolve as resolve_module
+from otelog._config import table as table_module
+from otelog._config.kinds import Entry
+from otelog._config.resolve import resolve, resolve_exporter, resolve_processor
 from otelog.exceptions import ConfigurationError, OtelogError
 
 
@@ -165,7 +166,7 @@ CASES: dict[str, Case] = {
     "console_format": Case("json", "Readable", "readable", ("xml", "", 3), ("xml",)),
     "console_level": Case("error", "WARNING", 30, ("loud", True, 1.5), ("loud",), resolved=40),
 }
-OPTIONS = {option.name: option for option in _options.OPTIONS}
+OPTIONS = {option.name: option for option in table_module.OPTIONS}
 COMPANIONS: dict[str, dict[str, object]] = {
     "client_key_file": {"client_certificate_file": "c.pem"},
     "replace_console_handler": {"exporters": ["console"]},
@@ -208,7 +209,7 @@ def get_value(settings: object, name: str) -> Any:
 
 def test_every_option_has_a_case_and_a_field() -> None:
     keywords = {name for name, option in OPTIONS.items() if not option.environment_only}
-    fields = set(_config.Settings._fields)
+    fields = set(resolve_module.Settings._fields)
     # A file's own tests are in test_config_file.py.
     assert set(CASES) == keywords - {"config_file"}
     assert fields - {"warnings", "base_endpoint", "base_protocol"} == set(OPTIONS)
@@ -336,7 +337,7 @@ def test_a_bad_variable_is_a_warning_and_the_default(name: str, bad: str) -> Non
     assert OPTIONS[name].allowed in warning
 
 
-@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.kind is _options.FLAG])
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.kind is table_module.FLAG])
 @pytest.mark.parametrize(
     ("text", "value", "warned"), [("TRUE", True, 0), ("False", False, 0), ("1", False, 1), ("yes", False, 1)]
 )
@@ -685,7 +686,7 @@ def test_the_processor_has_the_sdks_defaults() -> None:
     assert settings.reserve_for_errors == 0.0
 
 
-@pytest.mark.parametrize("name", [option.name for option in _options.PROCESSOR_OPTIONS])
+@pytest.mark.parametrize("name", [option.name for option in table_module.PROCESSOR_OPTIONS])
 def test_the_processor_reads_the_same_keywords_and_variables(name: str) -> None:
     case = CASES[name]
     assert getattr(resolve_processor({name: case.keyword}, {}), name) == case.resolved
@@ -698,7 +699,7 @@ def test_the_processor_reads_the_queues_variable() -> None:
     assert resolve_processor({}, {"OTEL_BLRP_MAX_QUEUE_SIZE": "4000"}).max_queue_size == 4000
 
 
-@pytest.mark.parametrize("name", [option.name for option in _options.EXPORTER_OPTIONS if option.name != "endpoint"])
+@pytest.mark.parametrize("name", [option.name for option in table_module.EXPORTER_OPTIONS if option.name != "endpoint"])
 def test_the_exporter_reads_the_same_keywords_and_variables(name: str) -> None:
     case, companions = CASES[name], COMPANIONS.get(name, {})
     assert getattr(resolve_exporter({name: case.keyword, **companions}, {}), name) == case.resolved
@@ -737,11 +738,11 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_the_table_has_one_row_an_option_and_all_variables() -> None:
-    head, rule, *rows = _options.markdown_table().splitlines()
+    head, rule, *rows = table_module.markdown_table().splitlines()
     assert head == "| option | environment | default | allowed | what it does |"
     assert rule == "|---|---|---|---|---|"
     assert len(rows) == len(OPTIONS)
-    for row, option in zip(rows, _options.OPTIONS, strict=True):
+    for row, option in zip(rows, table_module.OPTIONS, strict=True):
         cells = [cell.strip() for cell in row.strip("|").split(" | ")]
         assert len(cells) == 5
         assert cells[0] == ("(environment only)" if option.environment_only else f"`{option.name}`")
@@ -750,7 +751,7 @@ def test_the_table_has_one_row_an_option_and_all_variables() -> None:
 
 
 def test_the_table_shows_defaults_as_a_user_would_write_them() -> None:
-    table = _options.markdown_table()
+    table = table_module.markdown_table()
     for shown in (
         "| `INFO` |",
         "| `67108864` (64 MiB) |",
@@ -766,11 +767,11 @@ def test_the_table_shows_defaults_as_a_user_would_write_them() -> None:
 def test_type_checkers_see_every_option_that_is_a_keyword() -> None:
     from otelog.typing import ConfigureOptions
 
-    keywords = [option.name for option in _options.OPTIONS if not option.environment_only]
+    keywords = [option.name for option in table_module.OPTIONS if not option.environment_only]
     assert list(ConfigureOptions.__annotations__) == keywords
 
 
 def test_the_resource_that_is_told_needs_what_else_the_environment_says() -> None:
     environ = {"OTELOG_EXPORTERS": "console", "OTEL_SERVICE_NAME": "env", "OTEL_RESOURCE_ATTRIBUTES": "team=env"}
-    told = _config.resolve_told_resource({"replace_console_handler": True, "service_version": "1.2"}, environ)
+    told = resolve_module.resolve_told_resource({"replace_console_handler": True, "service_version": "1.2"}, environ)
     assert told == {"service.version": "1.2"}

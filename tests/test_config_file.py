@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import otelog
-from otelog import _options, providers
-from otelog._config import explain, resolve
-from otelog._config_file import MAX_FILE_BYTES, ConfigFileError, json_schema, load
-from otelog._option_kinds import Entry
+from otelog._config.file import MAX_FILE_BYTES, ConfigFileError, json_schema, load
+from otelog._config.kinds import Entry
+from otelog._config.resolve import explain, resolve, table
+from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies
@@ -61,13 +61,13 @@ def mistakes_of(path: str) -> list[tuple[int, str, str]]:
 
 def test_every_option_but_those_that_cannot_may_stand_in_a_file() -> None:
     kept_out = {name for name, option in OPTIONS.items() if not option.in_file}
-    providers = {
+    configure = {
         "traces_exporter",
         "metrics_exporter",
         "metric_export_interval_millis",
         "metric_export_timeout_millis",
     }
-    assert kept_out == {"config_file", "exporter", "sdk_disabled"} | providers
+    assert kept_out == {"config_file", "exporter", "sdk_disabled"} | configure
     assert set(json_schema()["properties"]) == set(IN_FILE) <= set(CASES)
 
 
@@ -363,8 +363,8 @@ def test_configure_reads_it(write: Any) -> None:
             assert otelog.flush()
             assert bodies(server.records) == ["configured", "goes on"]
         finally:
-            providers.reset()
+            configure.reset()
 
 
 def test_the_options_table_in_the_readme_says_how_a_file_is_given() -> None:
-    assert "| `config_file` | `OTELOG_CONFIG_FILE` |" in _options.markdown_table()
+    assert "| `config_file` | `OTELOG_CONFIG_FILE` |" in table.markdown_table()

@@ -21,7 +21,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
 import otelog
-from otelog._configured import is_configured
+from otelog._setup.state import is_configured
 from otelog.testing import OTLPServer, capture_logs
 from tests.arrivals import SDK_RENEWS_RESOURCES, bodies, configured, flush_record, flush_records, to_dict, to_python
 

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
-from otelog import _diagnostics
-from otelog._delivery import MOST_HALVINGS, Delivery
-from otelog._exchange import Answer, TransportFailure, TransportSettings
-from otelog._retry import Backoff
-from otelog._transport import Transport
+from otelog._otlp.delivery import MOST_HALVINGS, Delivery
+from otelog._otlp.exchange import Answer, TransportFailure, TransportSettings
+from otelog._otlp.http import Transport
+from otelog._runtime import diagnostics
+from otelog._runtime.retry import Backoff
 from otelog.testing import OTLPServer, Reply
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
@@ -199,7 +199,7 @@ def deliver(
 
 @pytest.fixture(autouse=True)
 def fresh_diagnostics() -> None:
-    _diagnostics._last_said.clear()
+    diagnostics._last_said.clear()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
 import otelog
-from otelog import providers
+from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured
@@ -128,7 +128,7 @@ def test_the_plain_console_handler_is_replaced_by_option_and_put_back(capsys: py
             assert handler in root.handlers
         with configured(exporters=["console"], replace_console_handler=True):
             assert handler not in root.handlers
-            providers.reset()
+            configure.reset()
             assert handler in root.handlers
     finally:
         root.removeHandler(handler)

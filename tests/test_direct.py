@@ -15,7 +15,8 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.trace import TracerProvider
 
 import otelog
-from otelog import _direct, providers
+from otelog._patches import log_calls
+from otelog._setup import configure
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, flush_record, flush_records
 from tests.pipelines import ExporterForTests
@@ -242,7 +243,7 @@ def test_another_handler_gets_its_record_with_the_right_place(server: OTLPServer
         1,
     )
     assert two.stack_info is not None
-    assert _direct.__file__ not in two.stack_info
+    assert log_calls.__file__ not in two.stack_info
     assert two.stack_info.rstrip().endswith('log.info("two", stack_info=True)')
     assert (two_and_a_half.lineno, two_and_a_half.funcName) == (second, "outer")
     assert (three.name, failed.funcName, failed.exc_info is not None) == ("shop.orders.deep", "fail", True)
@@ -438,7 +439,7 @@ def test_another_librarys_function_is_left_alone(monkeypatch: pytest.MonkeyPatch
             assert bodies(flush_records(server)) == ["by theirs"]
     with configured(), monkeypatch.context() as patch:
         patch.setattr(logging.Logger, "_log", theirs)
-        providers.reset()
+        configure.reset()
         assert logging.Logger._log is theirs
         assert function.__code__ is standard
     assert logging.Logger._log is function
@@ -466,8 +467,8 @@ def test_what_logging_runs_is_found_out_by_names_that_are_there() -> None:
     # Private names of the standard library; a Python that has others must not lose the short way unnoticed.
     with configured():
         assert logging.Logger._log.__code__.co_consts != logging.LoggerAdapter._log.__code__.co_consts
-        assert _direct.take in logging.Logger._log.__code__.co_consts
+        assert log_calls.take in logging.Logger._log.__code__.co_consts
     assert threading.get_ident() in threading._active  # type: ignore[attr-defined]
     assert len(log.__dict__) == 9 and "manager" in log.__dict__
     assert logging._srcfile == logging.__file__
-    assert type(_direct._methods) is dict
+    assert type(log_calls._methods) is dict

@@ -14,10 +14,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from otelog._attributes import MOST_CACHED_KEYS, PAUSE_EVERY, AttributeBuilder
-from otelog._encode import MOST_KNOWN_VALUES, Encoder, encode_value, varint
-from otelog._record import CodeSite, Source, SpanIds, Special
-from otelog._values import Limits
+from otelog._otlp.encode import MOST_KNOWN_VALUES, Encoder, encode_value, varint
+from otelog._record.attributes import MOST_CACHED_KEYS, PAUSE_EVERY, AttributeBuilder
+from otelog._record.row import CodeSite, Source, SpanIds, Special
+from otelog._record.values import Limits
 
 
 def find_frame() -> Any:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from otelog._end_time import EndTime
+from otelog._runtime.end_time import EndTime
 
 SPENT = 0.05
 

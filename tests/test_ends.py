@@ -242,7 +242,7 @@ def test_children_of_multiprocessing_end_once(tmp_path: Path) -> None:
     script = """
     import multiprocessing
     def work():
-        from otelog.providers import add_observer
+        from otelog._setup.configure import add_observer
         add_observer(lambda ledger, last: last and os.write(1, b"end\\n"))
         log.info("child:0")
     configure(schedule_delay_millis=60_000)
@@ -434,7 +434,9 @@ def test_a_module_that_is_loaded_again_knows_what_is_in_place(tmp_path: Path) ->
     import importlib
     configure(handle_sigterm=True, schedule_delay_millis=60_000)
     places = os._exit, signal.signal
-    for name in ("_end_time", "_fork", "_ends", "_configured", "providers"):
+    for name in (
+        "_runtime.end_time", "_runtime.lifetime", "_patches.process_ends", "_setup.state", "_setup.configure"
+    ):
         importlib.reload(sys.modules[f"otelog.{name}"])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     log.info("a:0")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelog._config import resolve, resolve_exporter
+from otelog._config.resolve import resolve, resolve_exporter
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 

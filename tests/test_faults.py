@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import otelog
-from otelog import providers
-from otelog._ledger import BESIDE_COUNTS
+from otelog._ledger.counters import BESIDE_COUNTS
+from otelog._setup import configure
 from otelog.testing import OTLPServer, Reply
 from tests.arrivals import bodies
 from tools.loopback import find_free_ports
@@ -36,7 +36,7 @@ def pipeline(endpoint: str, **options: Any) -> Iterator[None]:
             otelog.configure(**{"endpoint": endpoint, "service_name": "faults", **defaults, **options})
             yield
         finally:
-            providers.reset()
+            configure.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import otelog
-from otelog import ConfigurationError, _diagnostics
-from otelog._config import resolve, resolve_exporter
-from otelog._exchange import TransportSettings
-from otelog._option_kinds import Entry
-from otelog._shown_text import hide_secrets, show_hidden
+from otelog import ConfigurationError
+from otelog._config.kinds import Entry
+from otelog._config.resolve import resolve, resolve_exporter
+from otelog._otlp.exchange import TransportSettings
+from otelog._runtime import diagnostics
+from otelog._runtime.shown_text import hide_secrets, show_hidden
 from otelog.cli.commands import otelog as command
 from otelog.cli.screen import show_ledgers, show_records, show_services
 from otelog.doctor import Finding
@@ -66,7 +67,7 @@ def test_secrets_of_urls_are_hidden_and_nothing_else_is(text: str, shown: str) -
 
 
 def test_a_diagnostic_shows_neither(capfd: pytest.CaptureFixture[str]) -> None:
-    _diagnostics.warn("foreign text", f"{EVIL}\nhttp://u:{SECRET}@c/?k={SECRET}", interval=0)
+    diagnostics.warn("foreign text", f"{EVIL}\nhttp://u:{SECRET}@c/?k={SECRET}", interval=0)
     (line,) = capfd.readouterr().err.splitlines()
     assert not RAW.search(line)
     assert SECRET not in line
@@ -131,7 +132,7 @@ def test_a_failed_delivery_is_told_of_without_secrets(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What another test has made it say is not kept back here.
-    monkeypatch.setattr(_diagnostics, "_last_said", {})
+    monkeypatch.setattr(diagnostics, "_last_said", {})
     with OTLPServer([Reply(status=400, headers={"Content-Type": "text/plain"}, body=EVIL.encode())]) as server:
         exporter = otelog.OTLPLogExporter(endpoint=f"{server.endpoint}/v1/logs?token={SECRET}")
         processor = otelog.BatchLogRecordProcessor(exporter)

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otelog
-from otelog._capture import BOUND_KEY
+from otelog._capture.port import BOUND_KEY
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, fields_of, flush_records, to_python
 

@@ -22,11 +22,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otelog
-from otelog import BatchLogRecordProcessor, OTLPLogExporter, _grpc, providers
-from otelog._answer import read_retry_delay
-from otelog._exchange import TransportFailure, TransportSettings
-from otelog._grpc import GrpcTransport
-from otelog._opening import LOGS_METHOD
+from otelog import BatchLogRecordProcessor, OTLPLogExporter
+from otelog._otlp import grpc as grpc_module
+from otelog._otlp.answer import read_retry_delay
+from otelog._otlp.exchange import TransportFailure, TransportSettings
+from otelog._otlp.grpc import GrpcTransport
+from otelog._otlp.open import LOGS_METHOD
+from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
 from tests.grpc_server import GrpcServer, Reply
 from tests.pipelines import make_logger, running
@@ -101,7 +103,7 @@ def pipeline(endpoint: str, **options: Any) -> Iterator[None]:
         otelog.configure(**{"endpoint": endpoint, "protocol": "grpc", "service_name": "grpc", **defaults, **options})
         yield
     finally:
-        providers.reset()
+        configure.reset()
 
 
 @pytest.fixture(autouse=True)
@@ -536,13 +538,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_the_librarys_insides_are_as_they_are_known() -> None:
-    # Where they are not, forks wait longer, and children inherit more: see otelog/_grpc.py.
+    # Where they are not, forks wait longer, and children inherit more: see otelog/_otlp/grpc.py.
     channel = grpc.insecure_channel("localhost:1")
     try:
         assert channel._call_state.managed_calls == 0
         assert not channel._channel.check_connectivity_state(False)
-        if os.path.isdir(_grpc._TASKS):
-            assert _grpc._is_up()
+        if os.path.isdir(grpc_module._TASKS):
+            assert grpc_module._is_up()
     finally:
         channel.close()
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import otelog
-from otelog.handler import find_fields
+from otelog._capture.handler import find_fields
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, bodies, configured, fields_of, flush_record, flush_records, to_python
 

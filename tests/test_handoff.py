@@ -13,15 +13,15 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 
 from otelog import BatchLogRecordProcessor, Stats
-from otelog._assembly import Destination, make_worker
-from otelog._attributes import AttributeBuilder
-from otelog._capture import Gate
-from otelog._config import resolve_processor
-from otelog._handoff import LOOK_AGAIN
-from otelog._lane import LaneContext, LaneMaker
-from otelog._record import COLUMNS
-from otelog._route import Route
-from otelog._tally import BatchTally
+from otelog._capture.port import Gate
+from otelog._config.resolve import resolve_processor
+from otelog._ledger.tally import BatchTally
+from otelog._pipeline.assembly import Destination, make_worker
+from otelog._pipeline.batch_export import LaneContext, LaneMaker
+from otelog._pipeline.exporter_queue import LOOK_AGAIN
+from otelog._pipeline.route import Route
+from otelog._record.attributes import AttributeBuilder
+from otelog._record.row import COLUMNS
 from tests.pipelines import ExporterForTests, make_logger
 from tools.waiting import wait_until
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import otelog
-from otelog._configured import CONFIGURED
+from otelog._setup.state import CONFIGURED
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, configured, fields_of, to_python
 from tests.corpus import HOSTILE

@@ -21,8 +21,8 @@ BEGIN = """
 import ctypes, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from tests.forks import Own
-from otelog._exchange import TransportSettings
-from otelog._transport import Transport
+from otelog._otlp.exchange import TransportSettings
+from otelog._otlp.http import Transport
 from otelog.sinks._folder import LogFolder
 from otelog.sinks._settings import FileSettings, check_settings
 
@@ -172,7 +172,7 @@ def test_a_signal_handler_may_fork_in_the_middle_of_what_a_fork_waits_for() -> N
         """
 import os, signal, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
-from otelog._fork_gate import ForkGate
+from otelog._runtime.fork_gate import ForkGate
 gate = ForkGate(60.0)
 children = []
 signal.signal(signal.SIGUSR1, lambda *_: children.append(os.fork()))

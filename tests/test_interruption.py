@@ -29,16 +29,16 @@ from opentelemetry.sdk._logs import ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 
 import otelog
-from otelog import _direct
-from otelog._capture import Gate, current_span_context
-from otelog._own_threads import converting, own_threads
-from otelog._queue import _waiting
-from otelog._quiet import quiet_turn
-from otelog._record import SLOT_BYTES
-from otelog._sdk import RowMaker
-from otelog._threads import RLock, get_ident
-from otelog.handler import LoggingHandler
-from otelog.logger import Logger
+from otelog._capture.facade import Logger
+from otelog._capture.handler import LoggingHandler
+from otelog._capture.port import Gate, current_span_context
+from otelog._capture.queue import _waiting
+from otelog._patches import log_calls
+from otelog._record.row import SLOT_BYTES
+from otelog._record.sdk import RowMaker
+from otelog._runtime.own_threads import converting, own_threads
+from otelog._runtime.quiet import quiet_turn
+from otelog._runtime.threads import RLock, get_ident
 from tests.test_queue import Side
 
 CALLS = frozenset(
@@ -226,8 +226,8 @@ def standard_handler_slow(side: Side) -> Way:
 
 def standard_direct(side: Side) -> Way:
     logger = make_standard_logger(side)
-    _direct.install()
-    return Way(side, lambda: logger.info("paid %s", 1, extra={"amount": 2.5}), _direct.uninstall)
+    log_calls.install()
+    return Way(side, lambda: logger.info("paid %s", 1, extra={"amount": 2.5}), log_calls.uninstall)
 
 
 def sdk_record(side: Side) -> Way:

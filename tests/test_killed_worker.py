@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from otelog import BatchLogRecordProcessor, OTLPLogExporter, Stats
-from otelog._own_threads import own_threads
+from otelog._runtime.own_threads import own_threads
 from otelog.testing import OTLPServer
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
 from tools.waiting import wait_until

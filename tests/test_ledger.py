@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, AtomicCounter, Ledger
-from otelog._severity import SEVERITY_RANGES
+from otelog._ledger.counters import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, AtomicCounter, Ledger
+from otelog._record.severity import SEVERITY_RANGES
 from tests.ledger_load import run_load, switch_interval
 from tests.pipelines import check_identity
 from tools.waiting import wait_until

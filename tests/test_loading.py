@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otelog._loading import load_module
+from otelog._runtime.late_import import load_module
 from otelog.testing import OTLPServer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -41,7 +41,7 @@ def test_a_fork_waits_for_an_import(tmp_path: Path) -> None:
     )
     program = (
         "import os, threading\n"
-        "from otelog._loading import load_module\n"
+        "from otelog._runtime.late_import import load_module\n"
         "begun = threading.Event()\n"
         "thread = threading.Thread(target=load_module, args=('slow',))\n"
         "thread.start()\n"
@@ -59,20 +59,20 @@ def test_a_fork_does_not_wait_for_ever_and_both_sides_go_on_importing(tmp_path: 
     (tmp_path / "stuck.py").write_text("import __main__\n__main__.begun.set()\n__main__.over.wait()\n")
     program = (
         "import os, threading\n"
-        "from otelog import _loading\n"
-        "_loading._gate.patience = 0.05\n"
+        "from otelog._runtime import late_import\n"
+        "late_import._gate.patience = 0.05\n"
         "begun, over = threading.Event(), threading.Event()\n"
-        "thread = threading.Thread(target=_loading.load_module, args=('stuck',))\n"
+        "thread = threading.Thread(target=late_import.load_module, args=('stuck',))\n"
         "thread.start()\n"
         "begun.wait()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    _loading.load_module('colorsys')\n"
+        "    late_import.load_module('colorsys')\n"
         "    os._exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
         "over.set()\n"
         "thread.join()\n"
-        "_loading.load_module('colorsys')\n"
+        "late_import.load_module('colorsys')\n"
         "for _ in range(2):\n"
         "    child = os.fork()\n"
         "    if child == 0: os._exit(0)\n"
@@ -95,7 +95,7 @@ logging.getLogger("x").warning("hello")
 assert otelog.flush(30.0)
 late = {name.partition(".")[0] for name in set(sys.modules) - before}
 assert "http" in late, late
-print(late - sys.stdlib_module_names, {"otelog._connection"} - before)
+print(late - sys.stdlib_module_names, {"otelog._otlp.connection"} - before)
 """
     with OTLPServer() as server:
-        assert run(program, Path(), ENDPOINT=server.endpoint) == "{'otelog'} {'otelog._connection'}\n"
+        assert run(program, Path(), ENDPOINT=server.endpoint) == "{'otelog'} {'otelog._otlp.connection'}\n"

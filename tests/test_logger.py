@@ -311,7 +311,7 @@ def test_the_users_own_exception_attribute_wins(server: OTLPServer) -> None:
 def test_stack_info_is_the_callers_stack(server: OTLPServer) -> None:
     log.info("x", stack_info=True)
     stack = attributes_of(flush_record(server))["code.stacktrace"]
-    assert 'log.info("x", stack_info=True)' in stack and "otelog/logger.py" not in stack
+    assert 'log.info("x", stack_info=True)' in stack and "otelog/_capture/facade.py" not in stack
 
 
 # Fields from further away.

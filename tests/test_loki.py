@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelog._loki_http import TooLargeError, TooManyEntriesError
-from otelog._loki_pages import FIRST_ENTRIES, Pages
 from otelog.exceptions import ConfigurationError
 from otelog.loki import Entry, LokiClient, LokiError
+from otelog.loki._http import TooLargeError, TooManyEntriesError
+from otelog.loki._pages import FIRST_ENTRIES, Pages
 from tests.loki_double import LokiDouble, page
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until

@@ -15,8 +15,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otelog._encode import Encoder
-from otelog._loki_form import (
+from otelog._otlp.encode import Encoder
+from otelog._otlp.exporter import is_loki
+from otelog._otlp.loki_form import (
     MOST_BYTES,
     MOST_ENTRIES,
     build_line,
@@ -28,8 +29,7 @@ from otelog._loki_form import (
     surround,
     value_text,
 )
-from otelog._record import SdkPart, Source, SpanIds, Special
-from otelog.exporter import is_loki
+from otelog._record.row import SdkPart, Source, SpanIds, Special
 from tests.stack.odd_sender import NAMES, VALUES
 
 ALONE = surround({}, {})

@@ -26,14 +26,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import otel_attributes
 from opentelemetry.semconv._incubating.metrics import otel_metrics
 
-from otelog._assembly import Destination, make_worker
-from otelog._attributes import AttributeBuilder
-from otelog._config import resolve_processor
-from otelog._ledger import ExporterCounts, Ledger, Stats
-from otelog._metrics import publish
-from otelog.exporter import OTLPLogExporter
-from otelog.logger import Logger
-from otelog.processor import BatchLogRecordProcessor
+from otelog._capture.facade import Logger
+from otelog._config.resolve import resolve_processor
+from otelog._ledger.counters import ExporterCounts, Ledger, Stats
+from otelog._ledger.otel_metrics import publish
+from otelog._otlp.exporter import OTLPLogExporter
+from otelog._pipeline.assembly import Destination, make_worker
+from otelog._pipeline.processor import BatchLogRecordProcessor
+from otelog._record.attributes import AttributeBuilder
 from otelog.testing import OTLPServer, Reply
 from tests.metrics_server import HANG, MetricsServer
 from tools.waiting import wait_until
@@ -224,7 +224,7 @@ def test_refusals_and_losses_are_told_by_severity_range(metrics: Metrics) -> Non
     assert metrics.total("otelog.log.refused", reason="queue_full", otelog__severity="info") == 2
     assert metrics.total("otelog.log.refused", reason="queue_full", otelog__severity="error") == 1
     dropped = metrics.points("otelog.log.dropped")
-    assert [(a["reason"], a["otelog.severity"], a["otelog.exporter"], p.value) for a, p in dropped] == [
+    assert [(a["reason"], a["otelog.severity"], a["otelog._otlp.exporter"], p.value) for a, p in dropped] == [
         ("export_failed", "info", "Refuser", 4)
     ]
     opened.processor.shutdown()
@@ -496,7 +496,7 @@ def waits_for_us():
 deadline = time.monotonic() + 30
 while not waits_for_us():
     assert time.monotonic() < deadline
-assert "otelog._otlp_metrics" not in sys.modules
+assert "otelog._setup.metric_sender" not in sys.modules
 
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
@@ -639,7 +639,7 @@ import json, os
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
-from otelog.logger import Logger
+from otelog._capture.facade import Logger
 reader = InMemoryMetricReader()
 processor = otelog.BatchLogRecordProcessor(InMemoryLogRecordExporter(), meter_provider=MeterProvider([reader]))
 log = Logger("x", processor.gate)

@@ -25,7 +25,7 @@ from opentelemetry.instrumentation.logging.handler import LoggingHandler as Fore
 from opentelemetry.sdk.trace import TracerProvider
 
 import otelog
-from otelog import _once
+from otelog._capture import once as once_module
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, flush_records
 from tests.pipelines import ExporterForTests, running
@@ -625,7 +625,7 @@ def test_a_listener_that_is_quicker_leaves_the_record_to_the_call_which_has_the_
 
 def test_what_was_forgotten_is_still_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # More is held than is remembered: then it counts who brings it.
-    count = 2 * _once.MOST_REMEMBERED + 1000
+    count = 2 * once_module.MOST_REMEMBERED + 1000
     with configured_alone(max_queue_size=2 * count) as server:
         bringing = buffer(10**6)
         next(bringing)
@@ -659,11 +659,11 @@ def test_threads_that_log_at_once_lose_and_double_nothing() -> None:
 
 
 def test_nothing_is_kept_alive_and_memory_is_bounded() -> None:
-    once = _once.Once()
+    once = once_module.Once()
     once.watch()
-    for number in range(5 * _once.MOST_REMEMBERED):
+    for number in range(5 * once_module.MOST_REMEMBERED):
         once.remember(logging.makeLogRecord({"lineno": number}))
-    assert len(once._young) + len(once._old) <= 2 * _once.MOST_REMEMBERED
+    assert len(once._young) + len(once._old) <= 2 * once_module.MOST_REMEMBERED
     record = logging.makeLogRecord({})
     before = sys.getrefcount(record)
     once.remember(record)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import otelog
-from otelog.logger import Logger
+from otelog._capture.facade import Logger
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, fields_of, flush_record, flush_records
 from tests.pipelines import ExporterForTests, make_logger, running

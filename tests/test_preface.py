@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from otelog._preface import compile_with_question
+from otelog._patches.call_preface import compile_with_question
 
 SOURCE = '''\
 import sys

@@ -40,9 +40,9 @@ module, name = {module!r}, {name!r}
 __import__(module)
 assert not hasattr(sys.modules[module], name), "it is still there"
 from otelog import _meter_provider
-from otelog._providers import find_processor
+from otelog._setup.providers import find_processor
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
-from otelog._quiet import quiet
+from otelog._runtime.quiet import quiet
 assert _meter_provider.is_missing()
 otelog.configure(endpoint=sys.argv[1])
 from opentelemetry.sdk.trace import TracerProvider

@@ -343,10 +343,10 @@ def test_an_exporter_may_keep_and_change_the_list_it_is_given():
 
 
 def test_a_record_that_cannot_be_made_readable_is_lost_alone(exporter):
-    from otelog._lane import ForeignLane
-    from otelog._ledger import Ledger
-    from otelog._record import Source
-    from otelog._stop import Stop
+    from otelog._ledger.counters import Ledger
+    from otelog._pipeline.batch_export import ForeignLane
+    from otelog._record.row import Source
+    from otelog._runtime.waiting import Stop
 
     def make(rows: list[Any]) -> list[Any]:
         bodies = rows[3::9]

@@ -13,8 +13,8 @@ import pytest
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordExporter, LogRecordExportResult
 
 import otelog
-from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Stats
-from otelog.providers import reset
+from otelog._ledger.counters import DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Stats
+from otelog._setup.configure import reset
 
 prometheus_client = pytest.importorskip("prometheus_client")
 prometheus = pytest.importorskip("otelog.prometheus")

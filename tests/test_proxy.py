@@ -19,10 +19,10 @@ import pytest
 import requests.utils
 import trustme
 
-from otelog._config import find_proxy, resolve
-from otelog._exchange import TransportFailure, TransportSettings
-from otelog._opening import open_transport
-from otelog._proxy import choose_proxy, hide_credentials, parse_proxy
+from otelog._config.proxy import choose_proxy, hide_credentials, parse_proxy
+from otelog._config.resolve import find_proxy, resolve
+from otelog._otlp.exchange import TransportFailure, TransportSettings
+from otelog._otlp.open import open_transport
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer, Reply
 from tests.proxy_server import ProxyServer

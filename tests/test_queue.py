@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelog import ConfigurationError
-from otelog._capture import Port
-from otelog._ledger import Ledger
-from otelog._own_threads import own_threads
-from otelog._queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, RecordQueue, _waiting
-from otelog._record import Source
+from otelog._capture.port import Port
+from otelog._capture.queue import COLUMNS, SLOT_BYTES, UNIT_BYTES, RecordQueue, _waiting
+from otelog._ledger.counters import Ledger
+from otelog._record.row import Source
+from otelog._runtime.own_threads import own_threads
 from tools.waiting import wait_until
 
 INFO = Source("tests", 9, "INFO")

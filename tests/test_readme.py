@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from otelog._config_file import load
+from otelog._config.file import load
 from otelog.testing import OTLPServer
 
 ROOT = Path(__file__).resolve().parent.parent

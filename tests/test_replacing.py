@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from otelog._replacing import find_original, is_ours, keep, mark
+from otelog._runtime.replacing import find_original, is_ours, keep, mark
 
 
 def original() -> str:

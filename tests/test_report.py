@@ -9,8 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from otelog._ledger import Ledger
-from otelog._report import describe_losses, list_losses
+from otelog._ledger.counters import Ledger
+from otelog._ledger.report import describe_losses, list_losses
 from otelog.testing import OTLPServer, Reply
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def test_the_first_loss_is_told_at_once_and_further_ones_later() -> None:
 
 def test_what_was_kept_back_is_in_the_next_warning() -> None:
     _, lines = run("""
-        import otelog._report as report
+        import otelog._ledger.report as report
         report.INTERVAL = 0.0
         otelog.configure(exporter=Refuser(), handle_exit=False)
         lose(3)

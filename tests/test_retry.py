@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelog._retry import Backoff, is_retryable_status, parse_http_date, parse_retry_after
+from otelog._runtime.retry import Backoff, is_retryable_status, parse_http_date, parse_retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelog._severity import SEVERITY_RANGES, level_number, severity_number, severity_range
+from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number, severity_range
 from otelog.exceptions import ConfigurationError
 
 

@@ -54,8 +54,8 @@ def test_a_first_export_without_descriptors_is_tried_again(worker: str) -> None:
 FAILS_ONCE = """
 import otelog
 from otelog import BatchLogRecordProcessor
-from otelog._lane import ForeignLane, LaneMaker
-from otelog.logger import Logger
+from otelog._pipeline.batch_export import ForeignLane, LaneMaker
+from otelog._capture.facade import Logger
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from tests.chaos.trouble import no_threads
 

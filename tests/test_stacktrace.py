@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otelog import _stacktrace
-from otelog._stacktrace import (
+from otelog._record import stacktrace as stacktrace_module
+from otelog._record.stacktrace import (
     HEAD_FRAMES,
     MAX_CHAIN_LINKS,
     MAX_EXCEPTIONS,
@@ -532,8 +532,8 @@ def test_the_text_of_a_frame_is_bounded(tmp_path: Any) -> None:
 def test_what_is_remembered_is_bounded() -> None:
     code = plain.__code__
     for offset in range(MAX_REMEMBERED_FRAMES + 10):
-        _stacktrace._describe_frame(code, -offset - 2, False)
-        assert len(_stacktrace._remembered_frames) <= MAX_REMEMBERED_FRAMES
+        stacktrace_module._describe_frame(code, -offset - 2, False)
+        assert len(stacktrace_module._remembered_frames) <= MAX_REMEMBERED_FRAMES
 
 
 def test_equal_code_of_two_files_is_told_apart() -> None:

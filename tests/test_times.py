@@ -17,8 +17,8 @@ from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 
 import otelog
-from otelog import providers
-from otelog._record import MOST_TIME_NS, find_times
+from otelog._record.row import MOST_TIME_NS, find_times
+from otelog._setup import configure
 from otelog.testing import OTLPServer
 from tests.pipelines import ExporterForTests
 
@@ -44,7 +44,7 @@ def test_other_times_are_as_they_were() -> None:
 @pytest.fixture(autouse=True)
 def reset() -> Iterator[None]:
     yield
-    providers.reset()
+    configure.reset()
 
 
 def log_record(created: Any, message: str) -> logging.LogRecord:

@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from otelog._exchange import MAX_ANSWER_BYTES, Answer, TransportFailure, TransportSettings
-from otelog._transport import Transport
+from otelog._otlp.exchange import MAX_ANSWER_BYTES, Answer, TransportFailure, TransportSettings
+from otelog._otlp.http import Transport
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer, Reply
 from tools.loopback import find_free_ports
@@ -215,7 +215,7 @@ def test_a_forked_child_has_a_connection_of_its_own(secure: bool, authority: tru
     with OTLPServer(tls=context) as server:
         program = (
             "import os, sys\n"
-            "from otelog._transport import *\n"
+            "from otelog._otlp.http import *\n"
             "t = Transport(TransportSettings(endpoint=sys.argv[1], certificate_file=sys.argv[2]))\n"
             "t.post(b'before')\n"
             "child = os.fork()\n"
@@ -246,7 +246,7 @@ def test_a_child_forked_in_the_middle_of_an_exchange_can_send(reply: Reply, step
         program = (
             "import os, sys, threading, warnings\n"
             "warnings.simplefilter('ignore', DeprecationWarning)\n"
-            "from otelog._transport import *\n"
+            "from otelog._otlp.http import *\n"
             "t = Transport(TransportSettings(endpoint=sys.argv[1]))\n"
             "steps, over = [], threading.Event()\n"
             "def time_left():\n"
@@ -920,7 +920,7 @@ def test_an_encrypted_key_is_refused_without_asking_for_its_password(tmp_path: P
 def test_zstd_without_its_library_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['zstandard'] = None\n"
-        "from otelog._transport import *\n"
+        "from otelog._otlp.http import *\n"
         "from otelog.exceptions import ConfigurationError\n"
         "try: Transport(TransportSettings(endpoint='http://host/', compression='zstd'))\n"
         "except ConfigurationError as error: print(error)\n"
@@ -932,7 +932,7 @@ def test_zstd_without_its_library_says_what_to_install() -> None:
 def test_http_and_tls_are_not_imported_before_the_first_request() -> None:
     program = (
         "import sys\n"
-        "from otelog._transport import *\n"
+        "from otelog._otlp.http import *\n"
         "Transport(TransportSettings(endpoint='http://host/'))\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('http', 'email', 'ssl', 'urllib3')])\n"
     )

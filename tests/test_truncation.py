@@ -16,12 +16,12 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
 import otelog
-from otelog import providers
-from otelog._attributes import AttributeBuilder
-from otelog._encode import Encoder
-from otelog._record import Source
-from otelog._truncation import truncate_record
-from otelog._values import Limits
+from otelog._otlp.encode import Encoder
+from otelog._otlp.truncation import truncate_record
+from otelog._record.attributes import AttributeBuilder
+from otelog._record.row import Source
+from otelog._record.values import Limits
+from otelog._setup import configure
 from otelog.testing import OTLPServer, Reply
 from tests.grpc_server import GrpcServer
 
@@ -179,7 +179,7 @@ def test_any_record_is_cut_to_any_limit_or_not_at_all(body: Any, fields: dict[st
 @pytest.fixture(autouse=True)
 def reset() -> Iterator[None]:
     yield
-    providers.reset()
+    configure.reset()
 
 
 @pytest.fixture

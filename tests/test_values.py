@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelog._values import (
+from otelog._record.values import (
     CYCLE,
     EMPTY_KEY,
     LEFT_OUT_KEY,

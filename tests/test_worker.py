@@ -17,17 +17,17 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from otelog import BatchLogRecordProcessor, Stats
-from otelog._assembly import Destination, make_worker
-from otelog._attributes import AttributeBuilder
-from otelog._carrier import Carrier
-from otelog._config import resolve_processor
-from otelog._ledger import Ledger
-from otelog._queue import RecordQueue
-from otelog._record import COLUMNS, Source
-from otelog._stop import Latch, Stop
-from otelog._tally import BatchTally
-from otelog._values import DEFAULT_LIMITS
-from otelog._worker import Worker
+from otelog._capture.queue import RecordQueue
+from otelog._config.resolve import resolve_processor
+from otelog._ledger.counters import Ledger
+from otelog._ledger.tally import BatchTally
+from otelog._pipeline.assembly import Destination, make_worker
+from otelog._pipeline.export_step import Carrier
+from otelog._pipeline.worker import Worker
+from otelog._record.attributes import AttributeBuilder
+from otelog._record.row import COLUMNS, Source
+from otelog._record.values import DEFAULT_LIMITS
+from otelog._runtime.waiting import Latch, Stop
 from tests.pipelines import ExporterForTests, check_identity, hold_export, make_logger, running
 from tools.waiting import wait_until
 

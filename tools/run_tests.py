@@ -1,6 +1,7 @@
-"""Runs lint, types, unit tests with coverage, unit tests on other Pythons, and tests against the real servers.
+"""Runs lint, types, unit tests here and on other Pythons, one with coverage, and tests against the real servers.
 
-All steps run, also after a failure. The last line sums up: "N passed, N failed". Run by `make test`, from .venv.
+All steps run, also after a failure; a test that kills its process is named, and costs no other test's result. The last
+line sums up: "N passed, N failed". Run by `make test`, from .venv; `make test ONLY="lint unit"` runs some steps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,12 +44,14 @@ LOADS = (
     "tests/test_context.py",
     "tests/chaos",
 )
-# With a tracer of their own.
+# With a tracer of their own, or about how long something takes.
 TRACED = ("tests/test_interruption.py",)
+# Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
+WORKERS = ("--numprocesses=4", "--dist=loadgroup")
+# Of the package's lines and branches, by the unit tests that run on other Pythons, too.
+COVERED_BY = "3.12"
+LEAST_COVERAGE = 85
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
-MOST_REPEATED = 5
-"""Failed tests of a step that run once more, alone, before the step counts as failed."""
-
 STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")
 # Run by `make soak`: what the index has today must not decide whether a change of ours is right.
 NEWEST = "newest-sdk"
@@ -64,7 +68,7 @@ CORE = (
 OLDEST_SDK = ("opentelemetry-api==1.39.*", "opentelemetry-sdk==1.39.*", "opentelemetry-proto==1.39.*")
 CORE_EXTRAS = "zstd,metrics,config"
 # The tests' own needs there; the extra "test" ties OpenTelemetry's releases to more than the SDK.
-CORE_NEEDS = ("hypothesis", "pytest", "trustme")
+CORE_NEEDS = ("hypothesis", "pytest", "pytest-xdist", "trustme")
 NEWEST_SDK = ("opentelemetry-proto", "opentelemetry-instrumentation-logging")
 # What OpenTelemetry's releases pin themselves, each in its own way.
 TIED_TO_SDK = ("opentelemetry-", "protobuf==", "googleapis-common-protos==", "wrapt==")
@@ -79,15 +83,13 @@ class Tally:
     passed: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
-    unsteady: list[str] = field(default_factory=list)
-    """Tests that failed among the others, and passed alone: each is a fault, of the test or of otelog."""
 
-    def add(self, name: str, passed: int, failed: int, seconds: float) -> None:
+    def add(self, name: str, passed: int, failed: int, seconds: float, which: Sequence[str] = ()) -> None:
         """Count one step and say how it went."""
         self.passed += passed
         self.failed += failed
         if failed:
-            self.failures.append(name)
+            self.failures += [f"{name}: {one}" for one in which] or [name]
         say(f"{name}: {passed} passed, {failed} failed in {seconds:.0f} s")
 
 
@@ -116,19 +118,6 @@ def run_pytest(tally: Tally, name: str, command: list[str], *, apart: bool = Fal
     """
     say(f"{name} ...")
     started = time.monotonic()
-    passed, failed, which = _run_once(command, environ, apart)
-    # None is named by a run that has crashed.
-    if 0 < len(which) <= MOST_REPEATED:
-        say(f"{name}: these failed, and run once more, alone: {' '.join(which)}")
-        python = command[: command.index("pytest") + 1]
-        passed_now, failed, _ = _run_once([*python, *which], environ, apart)
-        passed += passed_now
-        tally.unsteady += which if not failed else []
-    tally.add(name, passed, failed, time.monotonic() - started)
-
-
-def _run_once(command: list[str], environ: dict[str, str], apart: bool) -> tuple[int, int, list[str]]:
-    """Returns how many tests passed and failed, and which failed."""
     with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
         report = Path(folder) / "report.xml"
         done = subprocess.run(
@@ -144,7 +133,7 @@ def _run_once(command: list[str], environ: dict[str, str], apart: bool) -> tuple
         sys.stdout.buffer.write(done.stdout)
         sys.stdout.flush()
     # A crash or an empty run leaves no failed test behind; it must not look like success.
-    return passed, failed or int(done.returncode != 0), which
+    tally.add(name, passed, failed or int(done.returncode != 0), time.monotonic() - started, which)
 
 
 def read_report(report: Path) -> tuple[int, int, list[str]]:
@@ -172,31 +161,8 @@ def lint(tally: Tally) -> None:
 
 
 def unit(tally: Tally) -> None:
-    """Run the unit tests, and beside them most of them again for the report of branch coverage."""
-    # They wait more than they compute.
-    with ThreadPoolExecutor(1) as pool:
-        report = pool.submit(measure_coverage)
-        run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", *_without(APART + LOADS)])
-        print(report.result(), flush=True)
-
-
-def measure_coverage() -> str:
-    """Run most of the unit tests with coverage; returns its report.
-
-    It decides nothing: a tracer changes what some tests look at (signals, exits, timing).
-    """
-    with tempfile.TemporaryDirectory(prefix="otelog-coverage-") as folder:
-        environ = {**os.environ, "COVERAGE_FILE": f"{folder}/data"}
-        quiet = ["-m", "pytest", "--quiet", *_without(("tests/cli", *APART, *LOADS, *TRACED))]
-        text = ""
-        for arguments in (["run", *quiet], ["combine", "--quiet"], ["report"]):
-            command = ["nice", sys.executable, "-m", "coverage", *arguments]
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                done = subprocess.run(
-                    command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=900, check=False
-                )
-                text = done.stdout
-    return text
+    """Run the unit tests."""
+    run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", *WORKERS, *_without(APART + LOADS)])
 
 
 def _without(paths: tuple[str, ...]) -> list[str]:
@@ -301,13 +267,24 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
     """Run the unit tests on the other Pythons."""
     if not interpreters:
         say("no other Python of 3.10 to 3.13 was found")
-    # Two at a time, and the oldest SDK after them: they wait more than they compute.
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(len(interpreters) + 1) as pool:
         for version, interpreter in interpreters.items():
-            command = [str(interpreter), "-m", "pytest", *(f"--ignore={folder}" for folder in MAIN_VERSION_ONLY)]
-            name = f"unit tests on Python {version}"
-            pool.submit(run_pytest, tally, name, command, apart=True, OTELOG_TESTS_BRIEF="1")
+            pool.submit(run_on, tally, version, interpreter)
         pool.submit(oldest_sdk, tally)
+
+
+def run_on(tally: Tally, version: str, interpreter: Path) -> None:
+    """Run the unit tests on another Python, and see there what they cover."""
+    name = f"unit tests on Python {version}"
+    command = [str(interpreter), "-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
+    if version != COVERED_BY:
+        run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
+        return
+    covering = ["--cov=otelog", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}"]
+    untraced = [path for path in (*LOADS, *TRACED) if path not in MAIN_VERSION_ONLY]
+    covered = _without((*MAIN_VERSION_ONLY, *untraced))
+    run_pytest(tally, f"{name}, with coverage", [*command, *covered, *covering], apart=True, OTELOG_TESTS_BRIEF="1")
+    run_pytest(tally, f"{name}, the others", [*command, *untraced], apart=True, OTELOG_TESTS_BRIEF="1")
 
 
 def oldest_sdk(tally: Tally) -> None:
@@ -367,8 +344,6 @@ def main() -> int:
             tally.add("building the servers' programs", 0, 1, 0.0)
     if "stack" in steps:
         stack(tally)
-    for name in tally.unsteady:
-        say(f"unsteady, passed only alone: {name}")
     for name in tally.failures:
         say(f"failed: {name}")
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)

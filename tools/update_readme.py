@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from otelog._options import markdown_table
+from otelog._config.table import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

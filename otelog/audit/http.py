@@ -8,7 +8,7 @@ from typing import Any
 
 import urllib3
 
-from otelog._shown_text import hide_secrets
+from otelog._runtime.shown_text import hide_secrets
 from otelog.exceptions import OtelogError
 
 MAX_BODY_BYTES = 256 * 1024 * 1024

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from otelog._ledger import BESIDE_COUNTS
+from otelog._ledger.counters import BESIDE_COUNTS
 from otelog.audit.books import Application, Books, Collector, Exporter, Loki, add_up
 from otelog.audit.counters import Key, Numbers, Series, sort_labels
 from otelog.audit.exposition import parse

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
-from otelog.providers import configure, keep_last_resort
+from otelog._setup.configure import configure, keep_last_resort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

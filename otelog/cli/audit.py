@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from otelog._shown_text import hide_secrets
+from otelog._runtime.shown_text import hide_secrets
 from otelog.audit.checks import Hop, Verdict, find_worst, narrow, reconcile
 from otelog.audit.reading import Reader, Reading, Sources
 from otelog.cli.audit_screen import list_services, show_audit, to_json

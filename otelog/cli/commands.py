@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from otelog import __version__
-from otelog._shown_text import hide_secrets
+from otelog._runtime.shown_text import hide_secrets
 
 # name: (module, attribute, extra that holds what the module imports)
 _COMMANDS = {

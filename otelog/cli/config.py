@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from otelog._config import explain
-from otelog._config_file import json_schema, load
-from otelog._option_kinds import LEVEL, Entry
-from otelog._options import EXPORTERS, OPTIONS, Option
-from otelog._proxy import hide_credentials
-from otelog._shown_text import hide_secrets
+from otelog._config.file import json_schema, load
+from otelog._config.kinds import LEVEL, Entry
+from otelog._config.proxy import hide_credentials
+from otelog._config.resolve import explain
+from otelog._config.table import EXPORTERS, OPTIONS, Option
+from otelog._runtime.shown_text import hide_secrets
 from otelog.cli.readable import safe, safe_lines
 from otelog.exceptions import ConfigurationError
 

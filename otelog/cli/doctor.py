@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from otelog._config import resolve
-from otelog._configured import settings_in_force
+from otelog._config.resolve import resolve
+from otelog._setup.configure import shutdown
+from otelog._setup.state import settings_in_force
 from otelog.cli.application import check_target, load_application, set_up
 from otelog.cli.doctor_screen import show_report
 from otelog.cli.readable import to_json
@@ -21,7 +22,6 @@ from otelog.doctor import Area, Finding, Report
 from otelog.doctor._examination import examine_application, examine_endpoints, examine_process, examine_settings
 from otelog.doctor._settings import refuse_settings
 from otelog.exceptions import ConfigurationError
-from otelog.providers import shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from otelog._severity import SEVERITY_RANGES, level_number, severity_number
+from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number
 from otelog.exceptions import ConfigurationError
 
 Record = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otelog._severity import severity_range
+from otelog._record.severity import severity_range
 from otelog.cli.bounds import DEFAULT_BOUNDS, MAX_NAME_LENGTH, Bounds, check_text_length
 from otelog.sinks._line import build_line, find_module, level_name
 

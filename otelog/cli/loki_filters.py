@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otelog._loki_form import is_odd, loki_name, odd_name
-from otelog._severity import severity_range
+from otelog._otlp.loki_form import is_odd, loki_name, odd_name
+from otelog._record.severity import severity_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +127,6 @@ def _where(field: str, wanted: str) -> str:
 
 
 def _quote(text: str) -> str:
-    from otelog._loki_pages import quote
+    from otelog.loki._pages import quote
 
     return quote(text)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from otelog._loki_form import NAMES_KEY, RESOURCE_NAMES_KEY, loki_name, odd_name
+from otelog._otlp.loki_form import NAMES_KEY, RESOURCE_NAMES_KEY, loki_name, odd_name
 from otelog.cli.lines import build_text
 
 if TYPE_CHECKING:

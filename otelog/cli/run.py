@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from opentelemetry.instrumentation import auto_instrumentation
 
-from otelog._config import explain
+from otelog._config.resolve import explain
 from otelog.exceptions import ConfigurationError
 
 _OWN_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("LOGS", "METRICS", "TRACES"))

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from otelog._severity import severity_range
+from otelog._record.severity import severity_range
 from otelog.cli.filters import severity_of
 from otelog.cli.readable import fields_of, safe
 

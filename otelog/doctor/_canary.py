@@ -9,10 +9,10 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 
-from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._encode import Encoder
-from otelog._record import Source, Special
-from otelog._severity import severity_number
+from otelog._otlp.encode import Encoder
+from otelog._record.attributes import DEFAULT_ATTRIBUTES
+from otelog._record.row import Source, Special
+from otelog._record.severity import severity_number
 
 EVENT_NAME = "otelog.doctor.canary"
 SCOPE = "otelog.doctor"

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from otelog._answer import read_error_message, read_partial_success
-from otelog._config import ExporterSettings, find_usable_proxy
-from otelog._delivery import Sender
-from otelog._exchange import Answer, TransportFailure
-from otelog._options import GRPC
-from otelog._proxy import parse_proxy
-from otelog._quiet import quiet
+from otelog._config.proxy import parse_proxy
+from otelog._config.resolve import ExporterSettings, find_usable_proxy
+from otelog._config.table import GRPC
+from otelog._otlp.answer import read_error_message, read_partial_success
+from otelog._otlp.delivery import Sender
+from otelog._otlp.exchange import Answer, TransportFailure
+from otelog._otlp.exporter import OTLPLogExporter
+from otelog._runtime.quiet import quiet
 from otelog.doctor._canary import make_request
 from otelog.doctor._findings import Area, Finding, make_area
 from otelog.doctor._probes import Port, speaks_http2_alone, speaks_tls
 from otelog.doctor._settings import is_loopback
 from otelog.exceptions import ConfigurationError
-from otelog.exporter import OTLPLogExporter
 
 _START_HERE = (
     "start a Collector: `otelog stack up`, or `otelog dev`; else set endpoint (OTEL_EXPORTER_OTLP_ENDPOINT): in a "

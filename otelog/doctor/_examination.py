@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from otelog._config import ExporterSettings, Settings, list_variables, resolve
-from otelog._configured import settings_in_force
+from otelog._config.resolve import ExporterSettings, Settings, list_variables, resolve
+from otelog._setup.configure import stats
+from otelog._setup.state import settings_in_force
 from otelog.doctor._doubles import check_handlers
 from otelog.doctor._endpoint import check_endpoints
 from otelog.doctor._findings import Area, Finding, Report, make_area
@@ -18,7 +19,6 @@ from otelog.doctor._providers import check_providers, look_at_providers
 from otelog.doctor._settings import check_settings, list_targets, refuse_settings
 from otelog.doctor._ways import find_listeners
 from otelog.exceptions import ConfigurationError
-from otelog.providers import stats
 
 
 def examine(*, canary: bool = True, timeout: float = 5.0) -> Report:

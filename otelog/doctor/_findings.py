@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from otelog._shown_text import hide_secrets
+from otelog._runtime.shown_text import hide_secrets
 
 Severity = Literal["error", "warning", "note"]
 

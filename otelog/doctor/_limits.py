@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from otelog._ledger import Stats
+from otelog._ledger.counters import Stats
 from otelog.doctor._findings import Area, Finding, make_area
 
 NEARLY_FULL = 0.8

@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry import _logs, metrics, trace
 
-from otelog._config import Settings
+from otelog._config.resolve import Settings
 from otelog.doctor._findings import Area, Finding, make_area
 from otelog.doctor._ways import leads_to_otelog
 

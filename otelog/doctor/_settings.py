@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from otelog._config import DECLARATIVE, LOGS_PATH, ExporterSettings, Settings
-from otelog._destinations import resolve_otlp
-from otelog._options import CONSOLE_OPTIONS, FILE_OPTIONS, GRPC, OPTIONS
+from otelog._config.resolve import DECLARATIVE, LOGS_PATH, ExporterSettings, Settings
+from otelog._config.table import CONSOLE_OPTIONS, FILE_OPTIONS, GRPC, OPTIONS
+from otelog._setup.destinations import resolve_otlp
 from otelog.doctor._findings import Area, Finding, list_names, make_area
 from otelog.exceptions import ConfigurationError
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from opentelemetry._logs import get_logger_provider
 
-from otelog._capture import Gate
+from otelog._capture.active_pipeline import GATE
+from otelog._capture.handler import LoggingHandler
+from otelog._capture.port import Gate
+from otelog._pipeline.processor import BatchLogRecordProcessor
 from otelog._private.opentelemetry import is_unset_logger_provider, processors_of
-from otelog._state import GATE
-from otelog.handler import LoggingHandler
-from otelog.processor import BatchLogRecordProcessor
 
 # The SDK's class and that of the instrumentation have one name, and importing either may warn or fail.
 _FOREIGN_NAME, _FOREIGN_PACKAGE = "LoggingHandler", "opentelemetry"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from otelog.providers import get_logger
+from otelog._setup.configure import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import flask
 
-from otelog._attachment import is_foreign
-from otelog._state import GATE
-from otelog._values import type_names
-from otelog.handler import LoggingHandler, way_of
-from otelog.providers import get_logger
+from otelog._capture.active_pipeline import GATE
+from otelog._capture.handler import LoggingHandler, way_of
+from otelog._patches.handlers import is_foreign
+from otelog._record.values import type_names
+from otelog._setup.configure import get_logger
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.context import attach, get_current, set_value
 from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, set_span_in_context
 
-from otelog._capture import BOUND_KEY, BoundFields
+from otelog._capture.port import BOUND_KEY, BoundFields
 from otelog.flask.request_ids import clean_trace_id, parse_trace_id
 
 REQUEST_ID_FIELD = "request.id"

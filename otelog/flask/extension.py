@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import flask
 
-from otelog._configured import is_configured
-from otelog._diagnostics import warn
+from otelog._runtime.diagnostics import warn
+from otelog._setup.configure import configure
+from otelog._setup.state import is_configured
 from otelog.exceptions import ConfigurationError
 from otelog.flask.health import health_app, watch_exports
 from otelog.flask.metrics_view import metrics_app, publish_ledger
@@ -16,7 +17,6 @@ from otelog.flask.options import FlaskSettings, resolve
 from otelog.flask.server_lines import drop_doubled_exceptions, silence_request_lines
 from otelog.flask.spans import instrument
 from otelog.flask.trace_ids import accept_offers
-from otelog.providers import configure
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

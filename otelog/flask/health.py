@@ -12,16 +12,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otelog._configured import is_configured, is_running, wants_handler
+from otelog._setup.configure import add_observer, stats
+from otelog._setup.state import is_configured, is_running, wants_handler
 from otelog.flask.errors import is_bridge
-from otelog.providers import add_observer, stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from otelog._ledger import Ledger
+    from otelog._ledger.counters import Ledger
 
 RECENT = 60.0
 """Seconds for which a loss counts as recent."""

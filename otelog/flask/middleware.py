@@ -10,9 +10,10 @@ import flask
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import format_trace_id
 
-from otelog._configured import is_configured
-from otelog._diagnostics import warn
-from otelog._values import safe_str
+from otelog._record.values import safe_str
+from otelog._runtime.diagnostics import warn
+from otelog._setup.configure import ensure_handler
+from otelog._setup.state import is_configured
 from otelog.flask.access import AccessLog, find_path
 from otelog.flask.body import Body, hook_file
 from otelog.flask.errors import is_logged_by_flask, name_type, record_exception
@@ -21,7 +22,6 @@ from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
 from otelog.flask.server_lines import mark, mark_exception, unmark
 from otelog.flask.spans import end_span
 from otelog.flask.trace_ids import OFFERED, Offer
-from otelog.providers import ensure_handler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from threading import get_ident
 from typing import Any
 
+from otelog._capture.handler import way_of
 from otelog.flask.errors import is_bridge, is_recorded
-from otelog.handler import way_of
 
 _MARK = "otelog.recorded"
 """In the WSGI environment: otelog has a record of the request, and the server shall have no line."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
-from otelog._diagnostics import warn
-from otelog._flask_teardown import keep_context
+from otelog._patches.flask_teardown import keep_context
+from otelog._runtime.diagnostics import warn
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import accumulate
 
-from otelog._diagnostics import warn
-from otelog._inherited import Identity, close_file, identify, is_open
-from otelog._threads import Lock
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.inherited import Identity, close_file, identify, is_open
+from otelog._runtime.threads import Lock
 from otelog.sinks._folder_lock import (
     FolderLock,
     identify_path,
@@ -166,7 +166,7 @@ class LogFolder:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), self.path)
 
     def restart_after_fork(self) -> None:
-        """Forget in a forked child what is the parent's, closed by `otelog._inherited`; open files anew when needed."""
+        """Forget in a forked child what is the parent's: `otelog._runtime.inherited` closes it; open when needed."""
         if self._pid != os.getpid():
             self._lives.clear()
             self._start()

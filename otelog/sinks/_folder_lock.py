@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from otelog._inherited import Identity, close_file, identify, is_open, open_file
-from otelog._threads import sleep
+from otelog._runtime.inherited import Identity, close_file, identify, is_open, open_file
+from otelog._runtime.threads import sleep
 
 LOCK_NAME = ".otelog.lock"
 FILE_MODE = 0o640

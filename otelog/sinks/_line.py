@@ -13,7 +13,8 @@ from json.encoder import JSONEncoder, encode_basestring
 from types import CodeType
 from typing import Any
 
-from otelog._attributes import (
+from otelog._pipeline.batch_export import LaneContext
+from otelog._record.attributes import (
     MOST_CACHED_KEYS,
     MOST_CACHED_SITES,
     MOST_FIELDS,
@@ -22,8 +23,7 @@ from otelog._attributes import (
     find_site,
     gives_all_attributes,
 )
-from otelog._lane import LaneContext
-from otelog._record import (
+from otelog._record.row import (
     COLUMNS,
     GIVEN_TIME_WINDOW_NS,
     OWN_CLOCK_WINDOW_NS,
@@ -33,10 +33,10 @@ from otelog._record import (
     find_times,
     next_time,
 )
-from otelog._severity import severity_range
-from otelog._shown_text import HIDDEN
-from otelog._threads import find_thread_name
-from otelog._values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
+from otelog._record.severity import severity_range
+from otelog._record.values import MAX_KEY_LENGTH, AnyValue, clean_text, to_any_value
+from otelog._runtime.shown_text import HIDDEN
+from otelog._runtime.threads import find_thread_name
 
 LINE_KEYS = (
     "timestamp",

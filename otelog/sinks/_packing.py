@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
-from otelog._diagnostics import warn
-from otelog._inherited import Identity, close_file, identify, open_file
-from otelog._loading import load_module
-from otelog._stop import Latch
-from otelog._threads import Thread, get_ident, join, start_thread
-from otelog._values import safe_str
+from otelog._record.values import safe_str
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.inherited import Identity, close_file, identify, open_file
+from otelog._runtime.late_import import load_module
+from otelog._runtime.threads import Thread, get_ident, join, start_thread
+from otelog._runtime.waiting import Latch
 from otelog.sinks._folder_lock import FILE_MODE, identify_path
 from otelog.sinks._retention import Retention, claim, group
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otelog._severity import SEVERITY_RANGES, level_number, severity_number, severity_range
-from otelog._shown_text import show_hidden
+from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number, severity_range
+from otelog._runtime.shown_text import show_hidden
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import EVENT_KEY, LINE_KEYS
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from otelog._diagnostics import warn
-from otelog._inherited import close_file, identify, open_file, opening
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.inherited import close_file, identify, open_file, opening
 from otelog.sinks._folder_lock import FolderLock, identify_path
 from otelog.sinks._names import LogName, parse_name, read_time
 from otelog.sinks._settings import FileSettings

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from otelog._loading import load_module
+from otelog._runtime.late_import import load_module
 from otelog.exceptions import ConfigurationError
 
 MIB = 1024 * 1024

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from otelog._threads import find_native, sleep
+from otelog._runtime.threads import find_native, sleep
 
 PIECE_BYTES = getattr(select, "PIPE_BUF", 512)
 """Bytes that are written at once: a pipe takes them whole, also between the writes of other processes."""

@@ -13,19 +13,19 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
-from otelog._attributes import DEFAULT_ATTRIBUTES
-from otelog._breather import Breather, make_pause
-from otelog._diagnostics import warn
-from otelog._fork import watch
-from otelog._lane import CONVERT_AT_ONCE, LaneContext, LaneMaker
-from otelog._ledger import Ledger
-from otelog._metrics import OnExchange
-from otelog._record import COLUMNS
-from otelog._sdk import RowMaker
-from otelog._stop import Stop
-from otelog._tally import BatchTally, open_tally
-from otelog._threads import Lock
-from otelog._values import safe_str
+from otelog._ledger.counters import Ledger
+from otelog._ledger.otel_metrics import OnExchange
+from otelog._ledger.tally import BatchTally, open_tally
+from otelog._pipeline.batch_export import CONVERT_AT_ONCE, LaneContext, LaneMaker
+from otelog._record.attributes import DEFAULT_ATTRIBUTES
+from otelog._record.row import COLUMNS
+from otelog._record.sdk import RowMaker
+from otelog._record.values import safe_str
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.lifetime import watch
+from otelog._runtime.lock_yield import Breather, make_pause
+from otelog._runtime.threads import Lock
+from otelog._runtime.waiting import Stop
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._readable import describe, find_painter
@@ -197,7 +197,7 @@ class ConsoleLane:
         self._renderer = LineRenderer(context)
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._lane.Lane`."""
+        """See `otelog._pipeline.batch_export.Lane`."""
         count = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)
         hold(tally)

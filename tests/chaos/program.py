@@ -345,7 +345,7 @@ class Program:
 
     def check_slots(self) -> None:
         """See that only records hold slots."""
-        from otelog._state import GATE
+        from otelog._capture.active_pipeline import GATE
 
         queues = {"main": GATE.configured.queue}
         if self.processor is not None:

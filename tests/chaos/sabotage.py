@@ -20,7 +20,7 @@ def sabotage(kind: str) -> None:
 
 def _on_each_encoding(change: Any) -> None:
     """Change what goes out, once, after the books are made."""
-    from otelog._exchange import Exchanges
+    from otelog._otlp.exchange import Exchanges
 
     send = Exchanges.send
 
@@ -58,7 +58,7 @@ def _twice() -> None:
 
 
 def _slot() -> None:
-    from otelog._queue import RecordQueue
+    from otelog._capture.queue import RecordQueue
 
     take = RecordQueue.take
     leaked: list[Any] = []
@@ -72,7 +72,7 @@ def _slot() -> None:
 
 
 def _raise() -> None:
-    from otelog.logger import Logger
+    from otelog._capture.facade import Logger
 
     event = Logger.event
 
@@ -92,6 +92,6 @@ def _say() -> None:
 def _hang() -> None:
     import threading
 
-    import otelog.providers
+    import otelog._setup.configure
 
-    otelog.providers.flush = otelog.shutdown = lambda timeout=5.0: threading.Event().wait()  # type: ignore[assignment,misc]
+    otelog._setup.configure.flush = otelog.shutdown = lambda timeout=5.0: threading.Event().wait()  # type: ignore[assignment,misc]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from otelog import _options
+from otelog._config import table
 from otelog.cli.commands import otelog
 
 
@@ -48,7 +48,7 @@ def test_what_does_not_fit_together_is_a_mistake_too(file: Path) -> None:
 def test_what_is_in_force_is_shown_with_where_it_comes_from(file: Path) -> None:
     out, error = run("show", OTELOG_CONFIG_FILE=str(file), OTEL_SERVICE_NAME="shop", OTELOG_BLOCK_TIMEOUT="soon")
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert set(lines) == {option.name for option in _options.OPTIONS}
+    assert set(lines) == {option.name for option in table.OPTIONS}
     assert lines["level"].split() == ["level", "DEBUG", f"{file}:1"]
     assert lines["headers"].split() == ["headers", "authorization=***", f"{file}:2"]
     assert lines["max_queue_size"].split() == ["max_queue_size", "500", "records", f"{file}:4"]

@@ -21,12 +21,12 @@ PARTS = {
     ("otelog.flask", "flask"),
     ("otelog.gunicorn", ""),
     ("otelog.loki", "loki"),
-    ("otelog._loki_tail", "loki"),
+    ("otelog.loki._tail", "loki"),
     ("otelog.prometheus", "prometheus"),
     ("otelog.sinks.console", "console"),
     ("otelog.sinks.files", ""),
-    ("otelog._connection", ""),
-    ("otelog._otlp_metrics", "metrics"),
+    ("otelog._otlp.connection", ""),
+    ("otelog._setup.metric_sender", "metrics"),
     *((module, extra) for module, _, extra in _COMMANDS.values()),
 }
 

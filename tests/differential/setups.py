@@ -1513,7 +1513,7 @@ def _say_all_again() -> None:
 
 
 def _last_options() -> Options:
-    from otelog._configured import settings_in_force
+    from otelog._setup.state import settings_in_force
 
     settings = settings_in_force()
     assert settings is not None
@@ -1549,25 +1549,25 @@ def _reload(module_name: str) -> Callable[[], Iterator[None]]:
 
 for _name in (
     "otelog",
-    "otelog._access_context",
-    "otelog._attachment",
-    "otelog._capture",
-    "otelog._configured",
-    "otelog._consoles",
-    "otelog._direct",
-    "otelog._own_threads",
-    "otelog._state",
-    "otelog.handler",
-    "otelog.logger",
-    "otelog.processor",
-    "otelog.providers",
+    "otelog._patches.access_lines",
+    "otelog._patches.handlers",
+    "otelog._capture.port",
+    "otelog._setup.state",
+    "otelog._patches.last_resort",
+    "otelog._patches.log_calls",
+    "otelog._runtime.own_threads",
+    "otelog._capture.active_pipeline",
+    "otelog._capture.handler",
+    "otelog._capture.facade",
+    "otelog._pipeline.processor",
+    "otelog._setup.configure",
 ):
     setup(arrives={"before": 1, "after": 1, "configured again": 2, "and again": 1})(_reload(_name))
 
 
 @setup(arrives={"plain": 1})
 def reload_before_it_is_configured() -> Iterator[None]:
-    for name in ("_direct", "_attachment", "handler", "logger", "providers"):
+    for name in ("_patches.log_calls", "_patches.handlers", "_capture.handler", "_capture.facade", "_setup.configure"):
         importlib.reload(importlib.import_module(f"otelog.{name}"))
     yield
 
@@ -1647,12 +1647,12 @@ def logging_itself_is_reloaded() -> None:
 
 @setup()
 def taken_back_and_configured_again() -> None:
-    from otelog import providers
+    from otelog._setup import configure
 
     options = _last_options()
     for _ in range(2):
         otelog.flush()
-        providers.reset()
+        configure.reset()
         log.warning("nobody is there")
         otelog.configure(**options)
         talk()

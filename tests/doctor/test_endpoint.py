@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from otelog._config import resolve
+from otelog._config.resolve import resolve
 from otelog.doctor import Finding
 from otelog.doctor._canary import EVENT_NAME
 from otelog.doctor._examination import examine_endpoints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelog._ledger import DROPPED_REASONS, REFUSED_REASONS, Ledger, Stats
+from otelog._ledger.counters import DROPPED_REASONS, REFUSED_REASONS, Ledger, Stats
 from otelog.doctor._limits import check_limits
 
 

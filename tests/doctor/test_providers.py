@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from otelog import BatchLogRecordProcessor
-from otelog._config import resolve
+from otelog._config.resolve import resolve
 from otelog.doctor._providers import Providers, check_providers
 
 SETTINGS = resolve({"service_name": "shop"}, {})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from otelog._config import list_variables, resolve
+from otelog._config.resolve import list_variables, resolve
 from otelog.doctor._packages import Packages, check_packages, look_at_packages
 from otelog.doctor._settings import check_settings, list_targets
 from otelog.exceptions import ConfigurationError

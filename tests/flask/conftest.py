@@ -13,7 +13,7 @@ pytest.importorskip("opentelemetry.instrumentation.flask")
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter  # noqa: E402
 
 import otelog  # noqa: E402
-from otelog.providers import reset  # noqa: E402
+from otelog._setup.configure import reset  # noqa: E402
 from otelog.testing import CapturedLogs, capture_logs  # noqa: E402
 
 try:

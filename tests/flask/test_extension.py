@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
 import otelog
-from otelog._configured import is_configured
+from otelog._setup.state import is_configured
 from otelog.flask import FlaskLogging
 from otelog.testing import CapturedLogs, OTLPServer
 from tests.flask.running import SECONDS, access_records, bodies, run_code

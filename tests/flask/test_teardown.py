@@ -11,7 +11,7 @@ from opentelemetry.context import get_current
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 
-from otelog._flask_teardown import keep_context
+from otelog._patches.flask_teardown import keep_context
 from otelog.testing import capture_logs
 
 TRACES = [f"{number:032x}" for number in (0xA1, 0xA2)]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs
 
-from otelog.providers import add_observer
+from otelog._setup.configure import add_observer
 
 if TYPE_CHECKING:
     from otelog import Stats
-    from otelog._ledger import Ledger
+    from otelog._ledger.counters import Ledger
 
 FOLDER = "SERVER_TESTS_FOLDER"
 

@@ -14,11 +14,11 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 
 from otelog import BatchLogRecordProcessor
-from otelog._attributes import AttributeBuilder
-from otelog._encode import Encoder
-from otelog._lane import LaneContext, LaneMaker
-from otelog._record import COLUMNS
-from otelog._tally import BatchTally, row_severity_ranges
+from otelog._ledger.tally import BatchTally, row_severity_ranges
+from otelog._otlp.encode import Encoder
+from otelog._pipeline.batch_export import LaneContext, LaneMaker
+from otelog._record.attributes import AttributeBuilder
+from otelog._record.row import COLUMNS
 from otelog.sinks._line import LINE_KEYS, LineRenderer
 from tests.pipelines import running
 

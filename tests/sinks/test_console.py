@@ -22,8 +22,9 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult, SimpleLogRecor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 import otelog
-from otelog import BatchLogRecordProcessor, _diagnostics
-from otelog._stop import Stop
+from otelog import BatchLogRecordProcessor
+from otelog._runtime import diagnostics
+from otelog._runtime.waiting import Stop
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._readable import describe, level_style, to_plain, to_text
 from otelog.sinks._stream import PIECE_BYTES
@@ -89,7 +90,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(_diagnostics, "_last_said", {})
+    monkeypatch.setattr(diagnostics, "_last_said", {})
 
 
 @contextmanager

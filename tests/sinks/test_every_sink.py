@@ -19,7 +19,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import otelog
-from otelog._severity import severity_range
+from otelog._record.severity import severity_range
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, configured, to_python
 from tests.corpus import HOSTILE

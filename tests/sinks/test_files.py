@@ -400,7 +400,7 @@ def run_without_privileges(folder: str, body: str) -> subprocess.CompletedProces
     script = f"""
 import json, os, sys
 from otelog import BatchLogRecordProcessor
-from otelog.logger import Logger
+from otelog._capture.facade import Logger
 from otelog.sinks.files import FileLogExporter
 os.chdir({folder!r})
 if os.geteuid() == 0:

@@ -24,10 +24,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import otelog
 from otelog import BatchLogRecordProcessor, LoggingHandler
-from otelog._attributes import MOST_CACHED_KEYS, PAUSE_EVERY
-from otelog._record import COLUMNS, Source, SpanIds, Special
-from otelog._shown_text import HIDDEN
-from otelog._values import Limits, to_any_value
+from otelog._record.attributes import MOST_CACHED_KEYS, PAUSE_EVERY
+from otelog._record.row import COLUMNS, Source, SpanIds, Special
+from otelog._record.values import Limits, to_any_value
+from otelog._runtime.shown_text import HIDDEN
 from otelog.sinks._line import LINE_KEYS, LineRenderer, build_line
 from tests.arrivals import attributes_of, configured, to_python
 from tests.corpus import HOSTILE

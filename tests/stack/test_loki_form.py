@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from otelog._loki_form import loki_name, odd_name
+from otelog._otlp.loki_form import loki_name, odd_name
 from otelog.cli.commands import otelog
 from otelog.loki import Entry, LokiClient
 from tests.stack.conftest import Collector, build, start_collector

@@ -1,0 +1,443 @@
+"""The books: what became of every record, exactly, under any number of threads.
+
+Callers count only what is refused, each with one atomic step of a C iterator. All other counters are written by
+whoever moves records (the worker, or the thread that shuts down) under `Ledger.moving`, which no caller of a log
+function takes. A reader takes no lock: it retries while the version changes under it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from operator import length_hint
+from types import MappingProxyType
+
+from otelog._record.severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
+from otelog._runtime.threads import RLock, get_ident, sleep
+
+REFUSED_REASONS = ("queue_full", "too_large", "already_shutdown", "reentrant")
+REMOVED_REASONS = ("filtered", "sampled", "deduplicated", "invalid")
+REMOVED_LOSSES = ("invalid",)
+DROPPED_REASONS = (
+    "encode_error",
+    "too_large",
+    "rejected",
+    "retry_exhausted",
+    "export_failed",
+    "handoff_full",
+    "shutdown_timeout",
+    "worker_crash",
+)
+
+BESIDE_COUNTS = {
+    "resent": "Log records in requests that were sent again.",
+    "outcome_unknown": "Log records in requests that were never answered.",
+    "truncated": "Log records that were cut to fit into a request, and delivered so.",
+}
+"""What is counted of each exporter beside the identity, and what it is."""
+
+_MANY = 2**62
+_READ_ATTEMPTS = 10_000
+
+
+class AtomicCounter:
+    """A counter that any thread, signal handler or ``__del__`` may raise by one, without a lock.
+
+    ``repeat`` counts down inside one C call, and tells how many are left through the length-hint protocol.
+    """
+
+    __slots__ = ("_left", "add")
+
+    def __init__(self) -> None:
+        self._left = repeat(None, _MANY)
+        self.add: Callable[[], None] = self._left.__next__
+
+    @property
+    def value(self) -> int:
+        """How often `add` was called."""
+        return _MANY - length_hint(self._left)
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterStats:
+    """What became of the records that were handed over to one exporter.
+
+    ``accepted = filtered + exported + sum(dropped.values()) + waiting + in_flight`` holds exactly; `filtered` are those
+    that the exporter's own level, loggers or filter have turned away, which is no loss. Beside it stand `resent`,
+    `outcome_unknown` and `truncated`: `BESIDE_COUNTS` says what they are.
+    """
+
+    accepted: int
+    filtered: int
+    exported: int
+    dropped: Mapping[str, int]
+    waiting: int
+    in_flight: int
+    resent: int
+    outcome_unknown: int
+    truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One consistent moment of the books; all numbers are records.
+
+    ``created = sum(refused.values()) + queued + sum(removed.values()) + accepted`` holds exactly, and for every
+    exporter the identity of `ExporterStats`. What follows `accepted` are sums over the exporters: with
+    one exporter that one's own figures; a record that two of several have lost counts twice in `dropped`.
+    """
+
+    created: int
+    refused: Mapping[str, int]
+    queued: int
+    removed: Mapping[str, int]
+    accepted: int
+    filtered: int
+    exported: int
+    dropped: Mapping[str, int]
+    waiting: int
+    in_flight: int
+    resent: int
+    outcome_unknown: int
+    truncated: int
+    exporters: Mapping[str, ExporterStats]
+    max_queued: int
+    queue_capacity: int
+    worker_restarts: int
+    missing_threads: tuple[str, ...] = ()
+    """Threads of the pipeline that cannot be started now: what they deliver waits for `otelog.flush`."""
+
+    @property
+    def lost(self) -> int:
+        """Records that were lost, whatever the reason: refused, removed because a callback raised, or dropped."""
+        removed = sum(self.removed[reason] for reason in REMOVED_LOSSES)
+        return sum(self.refused.values()) + removed + sum(self.dropped.values())
+
+
+class ExporterCounts:
+    """The counters of one exporter; written under `Ledger.moving` only."""
+
+    __slots__ = (
+        "accepted",
+        "dropped",
+        "dropped_by_severity",
+        "exported",
+        "filtered",
+        "in_flight",
+        "outcome_unknown",
+        "resent",
+        "truncated",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = self.filtered = self.exported = self.waiting = self.in_flight = 0
+        self.resent = self.outcome_unknown = self.truncated = 0
+        self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
+        self.dropped_by_severity: dict[tuple[str, str], int] = {}
+
+
+class Ledger:
+    """The books of one pipeline.
+
+    A queue is known by its `count`: it returns the queue's own length and how many records it has evicted so far, as
+    of one instant. There is one queue, but for the moment in which a pipeline replaces another.
+    """
+
+    def __init__(self) -> None:
+        # Replaced as a whole, never changed in place: readers go through them without a lock.
+        self._queues: tuple[Callable[[], tuple[int, int]], ...] = ()
+        self._closed_queues: tuple[Callable[[], tuple[int, int]], ...] = ()
+        self.queue_capacity = 0
+        self.moving = RLock()
+        """Held by whoever changes the counters below; never by a caller of a log function."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._refused = {
+            (reason, severity): AtomicCounter() for reason in REFUSED_REASONS for severity in SEVERITY_RANGES
+        }
+        self._evicted = {severity: AtomicCounter() for severity in SEVERITY_RANGES}
+        self.refuse_ordinary: dict[int, Callable[[], object]] = {}
+        """Counts one record below ERROR as refused because the queue was full, by severity number. Atomic."""
+        self.refuse_full = {
+            number: self._refused["queue_full", severity_range(number)].add for number in range(MOST_SEVERE + 1)
+        }
+        """The same for every severity number."""
+        self._missing: dict[str, Callable[[], None] | None] = {}
+        self._on_refusal: Callable[[], None] | None = None
+        self._choose_refusal()
+        self._version = 0
+        self._depth = 0
+        self._mover = 0
+        self._pid = os.getpid()
+        self._taken = 0
+        self._accepted = 0
+        self._removed = dict.fromkeys(REMOVED_REASONS, 0)
+        self._max_queued = 0
+        # Lengths that readers have seen, and that evictions may have undone: none may be told and then taken back.
+        self._peaks: list[int] = []
+        self.worker_restarts = 0
+        self.exporters: dict[str, ExporterCounts] = {}
+        self.created_by_sdk = AtomicCounter()
+        """Records that came through the SDK's Logger, which may count them itself."""
+
+    def open_queue(self, count: Callable[[], tuple[int, int]], capacity: int) -> None:
+        """Add a queue's records to the books."""
+        self.begin_move()
+        try:
+            self._queues += (count,)
+            self.queue_capacity = capacity
+        finally:
+            self.end_move()
+
+    def close_queue(self, count: Callable[[], tuple[int, int]]) -> None:
+        """Deliver no more from this queue; what it has evicted stays counted.
+
+        A caller that was cut off with a slot in its hand may still put its record in: it counts as refused.
+        """
+        self.begin_move()
+        try:
+            self._queues = tuple(one for one in self._queues if one != count)
+            self._closed_queues += (count,)
+        finally:
+            self.end_move()
+
+    def open_exporter(self, name: str) -> None:
+        """Add an exporter's counters to the books, unless they are there."""
+        self.begin_move()
+        try:
+            self.exporters = {**self.exporters, name: self.exporters.get(name) or ExporterCounts()}
+        finally:
+            self.end_move()
+
+    def restart_after_fork(self) -> None:
+        """Begin at zero in a forked child, once: what it inherited is the parent's to deliver."""
+        if self._pid == os.getpid():
+            # Two pipelines, of which one replaces the other, share these books.
+            return
+        names = list(self.exporters)
+        self.moving = RLock()
+        self._reset()
+        self._closed_queues = ()
+        self.exporters = {name: ExporterCounts() for name in names}
+
+    # Threads that cannot be started. Each is told by one thread at a time.
+
+    def miss_thread(self, name: str, on_refusal: Callable[[], None] | None = None) -> None:
+        """Tell of a thread that there is none.
+
+        Args:
+            name: The thread's.
+            on_refusal: Called at each refusal from now on, until the thread is found.
+        """
+        self._missing = {**self._missing, name: on_refusal}
+        self._choose_refusal()
+
+    def find_thread(self, name: str) -> None:
+        """Tell of a thread that it runs."""
+        if name in self._missing:
+            self._missing = {one: told for one, told in self._missing.items() if one != name}
+            self._choose_refusal()
+
+    def _choose_refusal(self) -> None:
+        self._on_refusal = next((told for told in self._missing.values() if told is not None), None)
+        ranges = {number: severity_range(number) for number in range(LEAST_URGENT)}
+        self.refuse_ordinary = {
+            number: self._refused["queue_full", severity].add
+            if self._on_refusal is None
+            else partial(self.refuse, "queue_full", severity)
+            for number, severity in ranges.items()
+        }
+
+    # Callers.
+
+    def refuse(self, reason: str, severity_range: str) -> None:
+        """Count one refused record. Atomic and free of locks."""
+        self._refused[reason, severity_range].add()
+        if self._on_refusal is not None:
+            self._on_refusal()
+
+    def note_evicted(self, severity_range: str) -> None:
+        """Tell the severity of a record that the queue has evicted (and has itself counted). Atomic."""
+        self._evicted[severity_range].add()
+
+    # Those who move records, under `moving`.
+
+    def begin_move(self) -> None:
+        """Make readers wait: what follows, up to `end_move`, is one step to them. Holds `moving`; may be nested."""
+        self.moving.acquire()
+        self._depth += 1
+        if self._depth == 1:
+            self._mover = get_ident()
+            self._version += 1
+
+    def end_move(self) -> None:
+        """Let readers go on."""
+        self._depth -= 1
+        if not self._depth:
+            self._version += 1
+            self._mover = 0
+        self.moving.release()
+
+    def is_moving(self) -> bool:
+        """Returns whether this thread is inside a move: a signal handler or a finalizer may be on top of one."""
+        return self._mover == get_ident()
+
+    def forget_move(self) -> None:
+        """Undo what an asynchronous exception has left of a move of this thread, after the thread has left it."""
+        self.moving.acquire()
+        self._depth = 0
+        self._mover = 0
+        self._version += self._version & 1
+        while self.moving._is_owned():
+            self.moving.release()
+
+    def take(self, count: int, queued_before: int) -> None:
+        """Count records that have just left the queue; inside a move."""
+        self._taken += count
+        seen = len(self._peaks)
+        self._max_queued = max(self._max_queued, queued_before, *self._peaks[:seen])
+        # A reader may have added one meanwhile.
+        del self._peaks[:seen]
+
+    def accept(self, count: int) -> None:
+        """Count taken records that are handed over to the exporters; inside a move, with `enter` for each of them."""
+        self._accepted += count
+
+    def enter(self, name: str, count: int, *, waiting: bool = False) -> None:
+        """Count records that are handed over to this exporter, which has them waiting or in flight; inside a move."""
+        counts = self.exporters[name]
+        counts.accepted += count
+        if waiting:
+            counts.waiting += count
+        else:
+            counts.in_flight += count
+
+    def begin(self, name: str, count: int) -> None:
+        """Count waiting records as in flight; inside a move."""
+        counts = self.exporters[name]
+        counts.waiting -= count
+        counts.in_flight += count
+
+    def remove(self, reason: str, count: int) -> None:
+        """Count taken records that go to no exporter; inside a move."""
+        self._removed[reason] += count
+
+    def settle(
+        self,
+        name: str,
+        exported: int,
+        dropped: Iterable[tuple[str, str]],
+        *,
+        filtered: int = 0,
+        waiting: bool = False,
+    ) -> None:
+        """Count records in flight (or waiting) that came to their end.
+
+        Args:
+            name: The exporter.
+            exported: How many were delivered.
+            dropped: The reason and the severity range of each that was lost.
+            filtered: How many the exporter did not want.
+            waiting: They have never been in flight.
+        """
+        counts = self.exporters[name]
+        self.begin_move()
+        try:
+            settled = exported + filtered
+            counts.exported += exported
+            counts.filtered += filtered
+            for key in dropped:
+                counts.dropped[key[0]] += 1
+                counts.dropped_by_severity[key] = counts.dropped_by_severity.get(key, 0) + 1
+                settled += 1
+            if waiting:
+                counts.waiting -= settled
+            else:
+                counts.in_flight -= settled
+        finally:
+            self.end_move()
+
+    # Readers.
+
+    def refused_by_severity(self) -> dict[tuple[str, str], int]:
+        """Returns the refused records by reason and severity range."""
+        counts = {key: counter.value for key, counter in self._refused.items()}
+        for severity, counter in self._evicted.items():
+            counts["queue_full", severity] += counter.value
+        return counts
+
+    def read(self) -> Stats:
+        """Take a consistent snapshot. Never blocks a log call; thread-safe, also from a signal handler."""
+        for attempt in range(_READ_ATTEMPTS):
+            version = self._version
+            if not version & 1:
+                stats = self._read_once()
+                if version == self._version:
+                    return self._with_peak(stats)
+            elif self.is_moving():
+                # A signal handler or a __del__ above this thread's own move: it cannot wait for itself.
+                break
+            sleep(0 if attempt < 100 else 0.0001)
+        return self._read_once()
+
+    def _with_peak(self, stats: Stats) -> Stats:
+        # Only a queue that has been full evicts, so there are few: they lie between its usable and its whole size.
+        if stats.refused["queue_full"] and stats.max_queued > max(self._max_queued, *self._peaks, 0):
+            self._peaks.append(stats.max_queued)
+        return stats
+
+    def _read_once(self) -> Stats:
+        queued = evicted = late = 0
+        for count in self._closed_queues:
+            length, lost = count()
+            late += length
+            evicted += lost
+        for count in self._queues:
+            length, lost = count()
+            queued += length
+            evicted += lost
+        refused = dict.fromkeys(REFUSED_REASONS, 0)
+        refused["queue_full"] = evicted
+        refused["already_shutdown"] = late
+        for (reason, _), counter in self._refused.items():
+            refused[reason] += counter.value
+        exporters = {
+            name: ExporterStats(
+                accepted=counts.accepted,
+                filtered=counts.filtered,
+                exported=counts.exported,
+                dropped=MappingProxyType(dict(counts.dropped)),
+                waiting=counts.waiting,
+                in_flight=counts.in_flight,
+                resent=counts.resent,
+                outcome_unknown=counts.outcome_unknown,
+                truncated=counts.truncated,
+            )
+            for name, counts in self.exporters.items()
+        }
+        sums = exporters.values()
+        return Stats(
+            created=sum(refused.values()) + queued + self._taken,
+            refused=MappingProxyType(refused),
+            queued=queued,
+            removed=MappingProxyType(dict(self._removed)),
+            accepted=self._accepted,
+            filtered=sum(one.filtered for one in sums),
+            exported=sum(one.exported for one in sums),
+            dropped=MappingProxyType({reason: sum(one.dropped[reason] for one in sums) for reason in DROPPED_REASONS}),
+            waiting=sum(one.waiting for one in sums),
+            in_flight=sum(one.in_flight for one in sums),
+            resent=sum(one.resent for one in sums),
+            outcome_unknown=sum(one.outcome_unknown for one in sums),
+            truncated=sum(one.truncated for one in sums),
+            exporters=MappingProxyType(exporters),
+            max_queued=max(queued, *self._peaks, self._max_queued),
+            queue_capacity=self.queue_capacity,
+            worker_restarts=self.worker_restarts,
+            missing_threads=tuple(self._missing),
+        )

@@ -1,0 +1,271 @@
+"""The OTLP exporter: encodes batches straight to bytes and delivers them over HTTP or gRPC."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+
+from otelog._config.resolve import ExporterSettings, find_usable_proxy, resolve_exporter
+from otelog._ledger.counters import ExporterCounts, ExporterStats, Ledger
+from otelog._ledger.otel_metrics import OnExchange
+from otelog._ledger.tally import BatchTally, open_tally
+from otelog._otlp.delivery import Delivery
+from otelog._otlp.encode import EncodedBatch, Encoder
+from otelog._otlp.exchange import TransportSettings
+from otelog._otlp.open import LOGS_METHOD, open_transport
+from otelog._pipeline.batch_export import LaneContext, LaneMaker
+from otelog._record.attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
+from otelog._record.sdk import RowMaker
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.lifetime import watch
+from otelog._runtime.lock_yield import make_pause
+from otelog._runtime.threads import Lock
+from otelog._runtime.version import USER_AGENT
+from otelog._runtime.waiting import Stop
+
+_OWN = "otlp"
+_LOKI = re.compile(r"(?:/loki)?/otlp/v1/logs/?")
+
+
+def is_loki(endpoint: str) -> bool:
+    """Returns whether an OTLP/HTTP endpoint is Loki's own, by its path."""
+    return _LOKI.fullmatch(urlsplit(endpoint).path) is not None
+
+
+class OTLPLogExporter(LogRecordExporter, LaneMaker):
+    """Exports log records over OTLP/HTTP with protobuf, or over OTLP/gRPC.
+
+    Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;
+    under any other processor it is an ordinary exporter.
+
+    To Loki itself (a path ``/otlp/v1/logs``, over HTTP) records go in the form that it can keep: see the README's "A
+    record in Loki".
+
+    Args:
+        endpoint: The full URL, ``http://localhost:4318/v1/logs`` by default; by gRPC ``http://localhost:4317``.
+        protocol: "http/protobuf" (default) or "grpc", which needs ``otelog[grpc]``.
+        headers: Sent with each request.
+        compression: "gzip" (default), "zstd" (not by gRPC) or "none".
+        timeout: Seconds for one request, 10 by default.
+        certificate_file: PEM file of the authorities to trust instead of the system's.
+        client_certificate_file: PEM file that proves who we are (mTLS).
+        client_key_file: PEM file of its key.
+        proxy: URL of an HTTP proxy; "none": no proxy, whatever ``HTTPS_PROXY`` and the like say.
+        max_request_bytes: Bound of a request before compression; a batch above it is split, a record above it cut.
+        export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
+        bisect_bad_request: Look for the records that a 400 is about, instead of losing the batch.
+
+    What is not given comes from ``OTEL_EXPORTER_OTLP_LOGS_*``, then ``OTEL_EXPORTER_OTLP_*``.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+
+    Thread safety: exports are serialised. Source: OTLP/HTTP, OTLP/gRPC.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        protocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        compression: str | None = None,
+        timeout: float | None = None,
+        certificate_file: str | None = None,
+        client_certificate_file: str | None = None,
+        client_key_file: str | None = None,
+        proxy: str | None = None,
+        max_request_bytes: int | None = None,
+        export_timeout: float = 30.0,
+        bisect_bad_request: bool = False,
+    ) -> None:
+        settings = resolve_exporter(
+            {
+                "endpoint": endpoint,
+                "protocol": protocol,
+                "headers": headers,
+                "compression": compression,
+                "timeout": timeout,
+                "certificate_file": certificate_file,
+                "client_certificate_file": client_certificate_file,
+                "client_key_file": client_key_file,
+                "proxy": proxy,
+                "max_request_bytes": max_request_bytes,
+            }
+        )
+        for warning in settings.warnings:
+            warn(f"config:{warning}", warning)
+        self._open(settings, export_timeout, bisect_bad_request)
+
+    @classmethod
+    def of_settings(cls, settings: ExporterSettings) -> OTLPLogExporter:
+        """Returns an exporter of settings that are complete: nothing more comes from the environment."""
+        exporter = cls.__new__(cls)
+        exporter._open(settings, export_timeout=30.0, bisect_bad_request=False)
+        return exporter
+
+    def _open(self, settings: ExporterSettings, export_timeout: float, bisect_bad_request: bool) -> None:
+        self.endpoint = settings.endpoint
+        self.protocol = settings.protocol
+        self.export_timeout = export_timeout
+        self._transport = open_transport(
+            TransportSettings(
+                endpoint=settings.endpoint,
+                headers=settings.headers,
+                compression=settings.compression,
+                timeout=settings.timeout,
+                certificate_file=settings.certificate_file,
+                client_certificate_file=settings.client_certificate_file,
+                client_key_file=settings.client_key_file,
+                proxy=find_usable_proxy(settings.proxy, settings.endpoint, settings.protocol),
+                user_agent=USER_AGENT,
+                grpc_method=LOGS_METHOD if settings.protocol == "grpc" else None,
+            )
+        )
+        self.delivery = Delivery(
+            self._transport,
+            max_request_bytes=settings.max_request_bytes,
+            timeout=settings.timeout,
+            bisect_bad_request=bisect_bad_request,
+        )
+        self._exporting = Lock()
+        self._encoder: Encoder | None = None
+        self._rows = RowMaker()
+        self._stop = Stop()
+        self._ledger = Ledger()
+        self._ledger.exporters[_OWN] = ExporterCounts()
+        watch(self)
+
+    lane_name = _OWN
+
+    def make_lane(self, context: LaneContext) -> OTLPLane:
+        """Return the way to this exporter for otelog's own processor."""
+        return OTLPLane(self, context)
+
+    def make_encoder(self, resource: Mapping[str, Any], schema_url: str, attributes: AttributeBuilder) -> Encoder:
+        """Return an encoder for the server that this exporter sends to."""
+        loki = self.protocol != "grpc" and is_loki(self.endpoint)
+        return Encoder(resource, schema_url, attributes, loki=loki, now=time.time_ns)
+
+    def stats(self) -> ExporterStats:
+        """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
+        return self._ledger.read().exporters[_OWN]
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Export a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
+        rows: list[Any] = []
+        for record in batch:
+            rows += self._rows.make_safely(record)[0]
+        with self._exporting:
+            if self._stop.is_set():
+                return LogRecordExportResult.FAILURE
+            if self._encoder is None:
+                self._encoder = self.make_encoder({}, "", DEFAULT_ATTRIBUTES)
+            ledger = self._ledger
+            ledger.begin_move()
+            ledger.accept(len(batch))
+            ledger.enter(_OWN, len(batch))
+            ledger.end_move()
+            deadline = time.monotonic() + self.export_timeout
+            encoded, tally = encode_rows(self._encoder, _OWN, rows, ledger, self._stop, lambda tally: None)
+            self.delivery.deliver(encoded, tally, deadline=deadline, stop=self._stop)
+        return LogRecordExportResult.SUCCESS if tally.all_exported else LogRecordExportResult.FAILURE
+
+    def restart_after_fork(self) -> None:
+        """Forget an export that another thread of the parent was in the middle of."""
+        self._exporting = Lock()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Returns True: nothing is held back between two exports."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 5_000) -> None:
+        """End an export that waits to send again, and close the connection. Idempotent."""
+        self._stop.begin(timeout_millis / 1000)
+        self._transport.close()
+
+
+def encode_rows(
+    encoder: Encoder,
+    name: str,
+    rows: list[Any],
+    ledger: Ledger,
+    stop: Stop,
+    hold: Callable[[BatchTally], None],
+) -> tuple[EncodedBatch, BatchTally]:
+    """Encode rows that are in flight; what cannot be encoded is settled."""
+    tally = open_tally(rows, ledger, name)
+    hold(tally)
+    batch, failed = encoder.encode(rows, make_pause(stop))
+    # The bytes are all that is needed from here on.
+    rows.clear()
+    tally.turn_to(len(batch), batch.severity_ranges, [("encode_error", severity) for severity in failed])
+    return batch, tally
+
+
+class OTLPLane:
+    """`OTLPLogExporter` as otelog's own processor uses it.
+
+    While the Collector works on one batch, the next one is encoded: a request's answer is read when the next request is
+    ready, or when there is none.
+
+    Args:
+        exporter: Whose delivery is used.
+        context: The pipeline.
+    """
+
+    def __init__(self, exporter: OTLPLogExporter, context: LaneContext) -> None:
+        self.name = context.name
+        self.component_type = f"otlp_{'grpc' if exporter.protocol == 'grpc' else 'http'}_log_exporter"
+        self.endpoint: str | None = exporter.endpoint
+        self.exporter = exporter
+        self._context = context
+        self._encoder: Encoder | None = None
+        self._under_way: Iterator[None] = iter(())
+
+    @property
+    def on_exchange(self) -> OnExchange | None:
+        """Told of each request."""
+        return self.exporter.delivery.on_exchange
+
+    @on_exchange.setter
+    def on_exchange(self, told: OnExchange | None) -> None:
+        self.exporter.delivery.on_exchange = told
+
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
+        """See `otelog._pipeline.batch_export.Lane`."""
+        encoder = self._encoder
+        if encoder is None:
+            resource = self._context.resource()
+            encoder = self._encoder = self.exporter.make_encoder(
+                resource.attributes, resource.schema_url, self._context.attributes
+            )
+        try:
+            batch, tally = encode_rows(encoder, self.name, rows, ledger, stop, hold)
+        finally:
+            self.finish()
+        # Its time begins here: the batch before may have used up all of its own.
+        deadline = time.monotonic() + self._context.export_timeout
+        self._under_way = self.exporter.delivery.begin(batch, tally, deadline=deadline, stop=stop)
+        next(self._under_way, None)
+
+    def finish(self) -> None:
+        """Wait for the answer to the request that is out, and do what it asks for."""
+        under_way, self._under_way = self._under_way, iter(())
+        for _ in under_way:
+            pass
+
+    def restart_after_fork(self) -> None:
+        """The child is another service instance, with another resource; the transport sees the fork itself."""
+        self._encoder = None
+        self._under_way = iter(())
+
+    def shutdown(self, timeout: float) -> None:
+        """Close the connection."""
+        self.exporter.shutdown(timeout * 1000)

@@ -1,0 +1,1 @@
+"""Everything that otelog replaces in other libraries, each with its reason and its undoing."""

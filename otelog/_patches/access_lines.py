@@ -1,0 +1,74 @@
+"""What a server says of a request has the request's trace, though it says it when the request's span has ended.
+
+gunicorn and werkzeug write a line for each request once the application is done with it. The span is still in the WSGI
+environment, where opentelemetry-instrumentation-flask has put it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import NonRecordingSpan, set_span_in_context
+
+from otelog._runtime.replacing import find_original, is_ours, mark
+
+SPAN_IN_ENVIRON = "opentelemetry-flask.span_key"
+
+
+def _find_gunicorns(logger: Any, response: Any, request: Any, environ: Any, *_: Any) -> Any:
+    return environ
+
+
+def _find_werkzeugs(handler: Any, *_: Any) -> Any:
+    # Without it the request was none that came to the application.
+    return getattr(handler, "environ", None)
+
+
+# The module, class and method, and where the method has the environment from.
+_METHODS: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
+    ("gunicorn.glogging", "Logger", "access", _find_gunicorns),
+    ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_werkzeugs),
+)
+
+
+def install() -> None:
+    """Have those servers that are loaded write their lines in the request's context. Idempotent, free of locks."""
+    for module_name, class_name, name, find_environ in _METHODS:
+        owner = getattr(sys.modules.get(module_name), class_name, None)
+        method = getattr(owner, name, None)
+        if owner is not None and callable(method) and not is_ours(method):
+            setattr(owner, name, _within_span(method, find_environ))
+
+
+def uninstall() -> None:
+    """Take back what `install` has put in place."""
+    for module_name, class_name, name, _ in _METHODS:
+        owner = getattr(sys.modules.get(module_name), class_name, None)
+        method = getattr(owner, name, None)
+        if owner is not None and is_ours(method):
+            setattr(owner, name, find_original(method))
+
+
+def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        token = None
+        # No span, or a server that calls it in another way: the line comes without a trace. The method is not called
+        # while that is handled: it may ask which exception is.
+        with suppress(Exception):
+            span = find_environ(*arguments, **keywords)[SPAN_IN_ENVIRON]
+            # Whatever is logged inside is not about to extend a span that has ended.
+            token = attach(set_span_in_context(NonRecordingSpan(span.get_span_context())))
+        try:
+            return method(*arguments, **keywords)
+        finally:
+            if token is not None:
+                detach(token)
+
+    mark(call, method)
+    return call

@@ -1,0 +1,141 @@
+"""Several exporters beside each other: every record goes to the hand-off of each, so that none delays another."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from queue import Empty
+from typing import Any
+
+from opentelemetry.sdk._logs.export import LogRecordExporter
+
+from otelog._pipeline.batch_export import Lane
+from otelog._pipeline.exporter_queue import HandOff
+from otelog._record.row import COLUMNS
+from otelog._runtime.threads import SimpleQueue
+from otelog._runtime.waiting import Stop
+
+
+class FanOut:
+    """Several hand-offs as one `otelog._pipeline.outlet.WayOut`.
+
+    Args:
+        hand_offs: One for each exporter.
+        progress: Told when there is room in one of them.
+        room_timeout: Seconds that the worker waits for room in a hand-off that makes progress; 0 to drop instead.
+
+    Thread safety: as `otelog._pipeline.outlet.WayOut` says.
+    """
+
+    def __init__(self, hand_offs: list[HandOff], progress: Progress, *, room_timeout: float = 0.0) -> None:
+        self._hand_offs = hand_offs
+        self._progress = progress
+        self._room_timeout = room_timeout
+        self._stop = Stop()
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        return tuple(one.lane for one in self._hand_offs)
+
+    def open(self, stop: Stop) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        self._stop = stop
+        self._progress.restart()
+        for one in self._hand_offs:
+            one.open(stop)
+
+    def forget(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        for one in self._hand_offs:
+            one.forget()
+
+    def make_room(self, count: int) -> None:
+        """See `otelog._pipeline.outlet.WayOut`; who was waited for in vain is not again before it makes progress."""
+        if not self._room_timeout:
+            return
+        deadline = time.monotonic() + self._room_timeout
+        for one in self._hand_offs:
+            while not one.has_room(count) and not one.stalled and not self._stop.is_set():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    one.stalled = True
+                else:
+                    self._progress.wait(left)
+
+    def accept(self, rows: list[Any]) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        sources = rows[1::COLUMNS]
+        for one in self._hand_offs:
+            one.accept(rows, sources)
+
+    def carry(self, rows: list[Any]) -> None:
+        """The hand-offs have taken them."""
+
+    def tend(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        for one in self._hand_offs:
+            one.tend()
+
+    def finish(self) -> None:
+        """Nothing is under way in the worker's thread."""
+
+    def is_settled(self) -> bool:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        return all(one.is_settled() for one in self._hand_offs)
+
+    def flush(self, deadline: float) -> bool:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        requests = [(one, one.ask()) for one in self._hand_offs]
+        # All of them are waited for, whatever the first one says.
+        answers = [one.wait(request, deadline) for one, request in requests]
+        return all(answers)
+
+    def end(self, deadline: float) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        for one in self._hand_offs:
+            one.begin_end()
+        for one in self._hand_offs:
+            one.join(deadline)
+
+    def abandon(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        for one in self._hand_offs:
+            one.abandon()
+
+    def leave(self) -> None:
+        """Each thread closes its own exporter."""
+
+    def close(self, *, hanging: bool) -> None:
+        """See `otelog._pipeline.outlet.WayOut`; which of them hang, they know themselves."""
+        for one in self._hand_offs:
+            one.close()
+
+    def keep(self, exporters: list[LogRecordExporter]) -> None:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        for one in self._hand_offs:
+            one.keep(exporters)
+
+
+class Progress:
+    """Tells the worker that a hand-off has room again; it may come once too often.
+
+    Thread safety: `tell` by any thread, `wait` by one.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew, in a forked child."""
+        self._words: SimpleQueue[None] = SimpleQueue()
+
+    def tell(self) -> None:
+        """Let the waiter look again."""
+        if self._words.empty():
+            self._words.put(None)
+
+    def wait(self, timeout: float) -> None:
+        """Wait for a word, at most this many seconds."""
+        with suppress(Empty):
+            self._words.get(timeout=timeout)

@@ -1,0 +1,363 @@
+"""The hand-off to one of several exporters: what waits for it, bounded, and the thread that delivers it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty
+from typing import Any, NamedTuple
+
+from opentelemetry.context import Context, attach, set_value
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter
+
+from otelog._capture.queue import UNIT_BYTES, is_urgent
+from otelog._ledger.counters import Ledger
+from otelog._ledger.tally import BatchTally, row_severity_ranges
+from otelog._pipeline.batch_export import Lane
+from otelog._pipeline.export_step import Carrier
+from otelog._pipeline.route import Bounds, Route
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
+from otelog._record.row import COLUMNS, SLOT_BYTES
+from otelog._record.severity import severity_range
+from otelog._record.values import safe_str
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.own_threads import own_threads
+from otelog._runtime.quiet import quiet_turn
+from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
+from otelog._runtime.waiting import LONGEST_WAIT, Request, Stop
+
+RESTART_PAUSE = 0.1
+"""Seconds between a crash of a hand-off's loop and its next round, so that a lasting fault does not spin."""
+
+LOOK_AGAIN = 0.5
+"""Seconds after which whoever waits for a hand-off looks whether its thread is still there."""
+
+
+class _Batch(NamedTuple):
+    """Rows that wait, the tally that answers for them, and the units that their large records take."""
+
+    rows: list[Any]
+    tally: BatchTally
+    units: int
+
+
+class HandOff:
+    """The records that wait for one exporter, and the thread that delivers them.
+
+    Args:
+        lane: The way to the exporter.
+        ledger: The books.
+        bounds: What may wait.
+        route: Which records it gets.
+        make_readable: Turns rows into the SDK's records, for the route's filter.
+        on_progress: Called when there is room again; by the hand-off's thread.
+
+    Thread safety: `accept` and `has_room` by the worker, the rest by any thread.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        ledger: Ledger,
+        *,
+        bounds: Bounds,
+        route: Route,
+        make_readable: Callable[[list[Any]], list[ReadableLogRecord]],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.lane = lane
+        self.bounds = bounds
+        self.route = route
+        self.stalled = False
+        """Whether it was waited for in vain, and has made no progress since."""
+        self._ledger = ledger
+        self._carrier = Carrier(lane, ledger)
+        self._make_readable = make_readable
+        self._on_progress = on_progress
+        self._usable = bounds.max_records - min(int(bounds.max_records * bounds.reserve), bounds.max_records - 1)
+        self._max_units = max(0, bounds.max_bytes - bounds.max_records * SLOT_BYTES) // UNIT_BYTES
+
+    # The worker.
+
+    def open(self, stop: Stop) -> None:
+        """See `otelog._pipeline.outlet.WayOut.open`."""
+        self._stop = stop
+        self._carrier.open(stop)
+        self._batches: deque[_Batch] = deque()
+        self._units = 0
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._delivering = RLock()
+        self._ending = False
+        self.stalled = False
+        self._thread: Thread | None = None
+        self._late_start = LateStart(self._start_late)
+        self._start_thread()
+
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, flush and end do its work in their caller, and the worker tries again.
+        name = f"otelog-{self.lane.name}"
+        thread = start_thread(self._run, name, plainly=plainly)
+        if thread is None:
+            self._ledger.miss_thread(name)
+            return False
+        self._thread = thread
+        self._ledger.find_thread(name)
+        return True
+
+    def _start_late(self) -> bool:
+        return self._has_thread() or (not self._ending and self._start_thread(plainly=True))
+
+    def tend(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut.tend`."""
+        if self._thread is None and self._late_start.try_again():
+            self._inbox.put(None)
+
+    def forget(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut.forget`."""
+        self._batches = deque()
+        self._carrier.forget()
+
+    def has_room(self, count: int) -> bool:
+        """Returns whether this many records can wait here, or as many as ever can."""
+        waiting = self._ledger.exporters[self.lane.name].waiting
+        return waiting + count <= self._usable or not waiting
+
+    def accept(self, rows: list[Any], sources: list[Any]) -> None:
+        """Write rows into the exporter's books and let them wait; inside a move.
+
+        What the route does not want is counted as filtered, what there is no room for as lost (``handoff_full``). Once
+        the shutdown has begun there always is room, because no more than the queue's rest can come.
+        """
+        size = len(sources)
+        waiting = self._ledger.exporters[self.lane.name].waiting
+        self._ledger.enter(self.lane.name, size, waiting=True)
+        tally = self._make_tally(sources)
+        kept, lost, units = self._select(sources, waiting)
+        if len(kept) < size:
+            filtered = size - len(kept) - len(lost)
+            sources = [sources[at] for at in kept]
+            rows = [value for at in kept for value in rows[at * COLUMNS : (at + 1) * COLUMNS]]
+            tally.turn_to(len(sources), self._ranges_of(sources), lost, filtered=filtered)
+        else:
+            rows = rows[:]
+        if self._carrier.abandoned:
+            tally.close("shutdown_timeout")
+        elif rows:
+            self._units += units
+            self._batches.append(_Batch(rows, tally, units))
+            self.tend()
+            # What is in the inbox will be seen after this moment: one word is enough.
+            if self._inbox.empty():
+                self._inbox.put(None)
+
+    def _select(self, sources: list[Any], waiting: int) -> tuple[range | list[int], list[tuple[str, str]], int]:
+        """Returns which records may wait, the loss of each that may not, and the units of the former."""
+        route = self.route
+        wanted: range | list[int] = range(len(sources))
+        if route.is_selective:
+            wanted = [at for at, source in enumerate(sources) if route.wants(source)]
+        units = sum(sources[at].extra_units for at in wanted if sources[at].special)
+        if (waiting + len(wanted) <= self._usable and self._units + units <= self._max_units) or self._stop.is_set():
+            return wanted, [], units
+        kept: list[int] = []
+        lost: list[tuple[str, str]] = []
+        units = 0
+        for at in wanted:
+            source = sources[at]
+            most = self.bounds.max_records if is_urgent(source) else self._usable
+            extra = source.extra_units if source.special else 0
+            if waiting + len(kept) < most and (self._units + units + extra <= self._max_units or not extra):
+                kept.append(at)
+                units += extra
+            else:
+                # What can never wait here is no sign of a slow exporter.
+                reason = "too_large" if extra > self._max_units else "handoff_full"
+                lost.append((reason, severity_range(source.severity_number)))
+        return kept, lost, units
+
+    def _make_tally(self, sources: list[Any]) -> BatchTally:
+        return BatchTally(self._ledger, self.lane.name, len(sources), self._ranges_of(sources), waiting=True)
+
+    @staticmethod
+    def _ranges_of(sources: list[Any]) -> Callable[[int, int], list[str]]:
+        return lambda start, stop: row_severity_ranges(sources, start, stop)
+
+    # Those who wait.
+
+    def ask(self) -> Request:
+        """Have all that waits now delivered; returns what `wait` wants."""
+        request = Request()
+        self._inbox.put(request)
+        return request
+
+    def wait(self, request: Request, deadline: float) -> bool:
+        """Wait until it is, and return whether it is."""
+        while not request.done.acquire(timeout=min(_until(deadline), LOOK_AGAIN)):
+            if time.monotonic() >= deadline:
+                return False
+            # It may have ended before it could hear of this, or never have begun.
+            if not self._has_thread():
+                return self._deliver_here(deadline) and not self._batches
+        return request.drained
+
+    def begin_end(self) -> None:
+        """Have the thread end when nothing waits any more."""
+        self._ending = True
+        self._inbox.put(None)
+
+    def join(self, deadline: float) -> None:
+        """Wait for the end of the thread; without one, deliver here."""
+        while self._has_thread() and (left := deadline - time.monotonic()) > 0:
+            # Another thread has taken its place if it died meanwhile.
+            join(self._thread, left)  # type: ignore[arg-type]
+        while not self._has_thread() and self._batches and self._deliver_here(deadline):
+            pass
+
+    def abandon(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut.abandon`."""
+        self._carrier.abandon()
+        for batch in self._batches:
+            batch.tally.close("shutdown_timeout")
+        self._batches.clear()
+
+    def close(self) -> None:
+        """See `otelog._pipeline.outlet.WayOut.close`."""
+        self._carrier.close(hanging=self._has_thread())
+        # Whoever asked too late to be heard.
+        while True:
+            try:
+                request = self._inbox.get_nowait()
+            except Empty:
+                break
+            if request is not None:
+                request.done.release()
+        self._inbox.put(None)
+
+    def keep(self, exporters: list[LogRecordExporter]) -> None:
+        """See `otelog._pipeline.outlet.WayOut.keep`."""
+        self._carrier.keep(exporters)
+
+    def is_settled(self) -> bool:
+        """See `otelog._pipeline.outlet.WayOut.is_settled`."""
+        counts = self._ledger.exporters[self.lane.name]
+        return not counts.waiting and not counts.in_flight
+
+    def _has_thread(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def _deliver_here(self, deadline: float) -> bool:
+        with quiet_turn(self._delivering, deadline) as ours:
+            return ours and self._deliver(deadline)
+
+    # The hand-off's thread.
+
+    def _run(self) -> None:
+        me = get_ident()
+        try:
+            own_threads.add(me)
+            attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+            while not self._is_over():
+                try:
+                    self._work_once()
+                except Exception as error:
+                    self._recover(error)
+            self._carrier.leave()
+        except BaseException as error:
+            with suppress(MemoryError):
+                self._recover(error)
+            if not (self._is_over() or sys.is_finalizing()):
+                self._start_thread()
+        finally:
+            own_threads.discard(me)
+
+    def _is_over(self) -> bool:
+        return self._carrier.abandoned or (
+            self._ending and (not self._batches or time.monotonic() >= self._stop.stop_deadline)
+        )
+
+    def _work_once(self) -> None:
+        request = self._inbox.get()
+        try:
+            with self._delivering:
+                drained = self._deliver(self._stop.stop_deadline)
+            if request is not None:
+                request.drained = drained
+        finally:
+            if request is not None:
+                request.done.release()
+
+    def _deliver(self, deadline: float) -> bool:
+        """Deliver what waits now, but not what comes meanwhile without end; returns whether there was time for it."""
+        left = len(self._batches)
+        try:
+            while left and self._batches:
+                if self._carrier.abandoned or time.monotonic() >= min(deadline, self._stop.stop_deadline):
+                    return False
+                left -= 1
+                self._deliver_next()
+        finally:
+            self._carrier.finish()
+            self._on_progress()
+        return not self._carrier.abandoned
+
+    def _deliver_next(self) -> None:
+        with self._ledger.moving:
+            if not self._batches:
+                return
+            batch = self._batches.popleft()
+            self._units -= batch.units
+            if not batch.tally.begin():
+                return
+            self._carrier.take_in_hand(batch.tally)
+        self.stalled = False
+        self._on_progress()
+        rows = batch.rows if self.route.filter is None else self._filter(batch)
+        if rows:
+            self._carrier.carry(rows)
+
+    def _filter(self, batch: _Batch) -> list[Any]:
+        """Returns the rows that the user's filter wants; where it raises, the record stays: it must not be lost."""
+        rows, wants = batch.rows, self.route.filter
+        kept: list[Any] = []
+        for at in range(0, len(rows), COLUMNS):
+            row = rows[at : at + COLUMNS]
+            try:
+                wanted = wants is None or wants(self._make_readable(row)[0])
+            except Exception as error:
+                wanted = True
+                warn(
+                    f"filter:{self.lane.name}",
+                    f"the filter of exporter {self.lane.name!r} raised {type(error).__name__}: {safe_str(error)}; "
+                    "the record is exported",
+                )
+            if wanted:
+                kept += row
+        count = len(rows) // COLUMNS - len(kept) // COLUMNS
+        if count:
+            sources = kept[1::COLUMNS]
+            batch.tally.turn_to(len(sources), self._ranges_of(sources), (), filtered=count)
+        return kept
+
+    def _recover(self, error: BaseException) -> None:
+        self._ledger.forget_move()
+        with suppress(Exception):
+            self._carrier.finish()
+        # What was short for the work may be short for its words: the thread must not end for them.
+        with suppress(MemoryError):
+            with self._ledger.moving:
+                self._ledger.worker_restarts += 1
+            warn(
+                f"crash:{self.lane.name}:{type(error).__name__}",
+                f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
+            )
+        self._inbox.put(None)
+        self._stop.wait(RESTART_PAUSE)
+
+
+def _until(deadline: float) -> float:
+    return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)

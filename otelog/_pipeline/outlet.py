@@ -1,0 +1,63 @@
+"""What the worker asks of the place where its records go; for type checkers, so that importing otelog stays cheap."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from opentelemetry.sdk._logs.export import LogRecordExporter
+
+from otelog._pipeline.batch_export import Lane
+from otelog._runtime.waiting import Stop
+
+
+class WayOut(Protocol):
+    """Where the worker's records go: one exporter in its own thread, or several with a thread each.
+
+    Called by the worker's thread, or by whoever does its work in its place, unless it says otherwise.
+    """
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The ways to the exporters."""
+
+    def open(self, stop: Stop) -> None:
+        """Begin, with nothing in hand; also in a forked child. `stop` tells the shutdown."""
+
+    def forget(self) -> None:
+        """In a forked child: drop what the parent delivers."""
+
+    def make_room(self, count: int) -> None:
+        """Wait, where that is wanted, until this many records can be taken."""
+
+    def accept(self, rows: list[Any]) -> None:
+        """Write rows into the exporters' books; inside a move. What is accepted after `abandon` is lost at once."""
+
+    def carry(self, rows: list[Any]) -> None:
+        """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list."""
+
+    def tend(self) -> None:
+        """Start threads that could not be started before; called now and then."""
+
+    def finish(self) -> None:
+        """Settle what is still under way in the caller's thread."""
+
+    def is_settled(self) -> bool:
+        """Returns whether nothing that was accepted waits or is in flight in another thread; any thread."""
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until all that was accepted is settled; any thread. Returns whether it is in time."""
+
+    def end(self, deadline: float) -> None:
+        """Deliver what is in hand, and end the threads, when no more comes; any thread."""
+
+    def abandon(self) -> None:
+        """Count all that is not settled as lost; inside `Ledger.moving`, any thread."""
+
+    def leave(self) -> None:
+        """Close the exporters that the calling thread has used, as it ends."""
+
+    def close(self, *, hanging: bool) -> None:
+        """Close all exporters; does not wait for one that hangs. Idempotent, any thread."""
+
+    def keep(self, exporters: list[LogRecordExporter]) -> None:
+        """Leave these open at the end: the next pipeline has them too."""

@@ -1,0 +1,486 @@
+"""The worker: one thread that takes records out of the queue and hands them over, and all that ends it.
+
+States: it runs from the pipeline's making; `shutdown` closes the queue and gives it the rest of the time to empty it;
+what is left when that is over is counted as ``shutdown_timeout``. A forked child starts anew with nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, set_value
+
+from otelog._capture.port import NEVER, Port, wake_threshold
+from otelog._capture.queue import RecordQueue
+from otelog._ledger.counters import Ledger, Stats
+from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
+from otelog._record.row import COLUMNS
+from otelog._record.values import Limits, safe_str
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.interruption import is_interruption
+from otelog._runtime.lifetime import watch_pipeline
+from otelog._runtime.own_threads import own_threads
+from otelog._runtime.quiet import quiet_turn
+from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, sleep, start_thread
+from otelog._runtime.waiting import LONGEST_WAIT, Latch, Request, Stop
+
+if TYPE_CHECKING:
+    from otelog._pipeline.outlet import WayOut
+
+CALLER_GRACE = 1.0
+"""Seconds that a shutdown waits for callers that hold a slot and have not put their record in yet.
+
+With two hundred busy threads one of them may wait as long for the interpreter lock.
+"""
+
+UNATTENDED_TIMEOUT = 30.0
+"""Seconds that a worker whose pipeline nobody holds any more may take to deliver what is left."""
+
+RESTART_PAUSE = 0.1
+"""Seconds between a crash of the worker's loop and its next round, so that a lasting fault does not spin."""
+
+
+class Worker:
+    """Runs one pipeline.
+
+    Args:
+        queue: Where records come from.
+        ledger: The books; may be older than this worker.
+        way_out: Where the records go.
+        max_export_batch_size: Records of a batch at most.
+        schedule_delay: Seconds that a record waits at most for a batch to fill.
+        limits: Bounds of attributes.
+        level: The least level of the facade.
+        observers: Called with the ledger after each batch, at each delay, before a flush returns, and at the end
+            with True.
+        shutdown_timeout: Seconds that the process's end may take for the records that are left.
+        name: The thread's name.
+
+    Thread safety: every public method may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        queue: RecordQueue,
+        ledger: Ledger,
+        way_out: WayOut,
+        *,
+        max_export_batch_size: int,
+        schedule_delay: float,
+        limits: Limits,
+        level: int = 0,
+        observers: tuple[Callable[[Ledger, bool], None], ...] = (),
+        shutdown_timeout: float = 5.0,
+        name: str = "otelog-worker",
+    ) -> None:
+        self.shutdown_timeout = shutdown_timeout
+        self.queue = queue
+        self.ledger = ledger
+        self.way_out = way_out
+        self.observers = observers
+        self._max_export_batch_size = max_export_batch_size
+        self._schedule_delay = schedule_delay
+        self._name = name
+        self._threshold = wake_threshold(queue, max_export_batch_size)
+        self._least_of_wake = max(1, min(max_export_batch_size, queue.usable // 2))
+        for lane in way_out.lanes:
+            ledger.open_exporter(lane.name)
+        ledger.open_queue(queue.count, queue.max_records)
+        self.port = Port(
+            queue, ledger, level=level, limits=limits, wake=self.wake, wake_at=self._threshold, nudge=self.nudge
+        )
+        self._start_anew()
+        watch_pipeline(self)
+
+    def _start_anew(self) -> None:
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._stop = Stop()
+        self._draining = RLock()
+        self._ended = Latch()
+        # Whoever pops the entry may shut it down.
+        self._first = [None]
+        self._due = time.monotonic() + self._schedule_delay
+        self._unattended = False
+        self._abandoned = False
+        self._delivered_all = True
+        self._losses_before = 0
+        self._thread: Thread | None = None
+        self._late_start = LateStart(self._start_late)
+        self.way_out.open(self._stop)
+        self._start_thread()
+
+    def _start_thread(self, *, plainly: bool = False) -> bool:
+        # Where none can be had, flush and shutdown do its work in their caller, and each record is an occasion to try
+        # again: whoever puts one in, or is refused, calls `wake`.
+        thread = start_thread(self._run, self._name, plainly=plainly)
+        if thread is None:
+            self.ledger.miss_thread(self._name, self.wake)
+            self.port.wake_at = 1
+            return False
+        self._thread = thread
+        self.ledger.find_thread(self._name)
+        return True
+
+    def _start_late(self) -> bool:
+        return self._has_thread() or (not self._stop.is_set() and self._start_thread(plainly=True))
+
+    def restart_after_fork(self) -> None:
+        """Begin with nothing in a forked child."""
+        self.queue.restart_after_fork()
+        self.ledger.restart_after_fork()
+        self.way_out.forget()
+        self.port.wake_at = self._threshold
+        if self.queue.closed:
+            # The thread that was shutting it down is not in this process.
+            self._first.clear()
+            self._ended = Latch()
+            self._ended.set()
+        else:
+            self._start_anew()
+
+    # Callers.
+
+    def wake(self) -> None:
+        """Tell the worker that a batch is there. Re-entrant and free of locks."""
+        if self._thread is None and not self._late_start.try_again():
+            return
+        self.port.wake_at = NEVER
+        try:
+            # What is in the inbox will be seen after this moment: one word is enough.
+            if self._inbox.empty():
+                self._inbox.put(None)
+        except BaseException:
+            # An interruption between the two would leave the worker asleep until its schedule.
+            self._inbox.put(None)
+            raise
+
+    def nudge(self) -> None:
+        """Have whatever is there exported, and wait for nothing. Re-entrant and free of locks."""
+        self._inbox.put(Request())
+
+    # Those who wait.
+
+    def flush(self, timeout: float) -> bool:
+        """Export all that is in the queue now.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether everything was delivered in that time: nothing of what was queued or in flight is waiting or lost.
+        """
+        if get_ident() in own_threads:
+            return False
+        deadline = time.monotonic() + timeout
+        before = self._losses()
+        if self._ended.is_set():
+            self.sweep()
+            return self._losses() == before
+        if self._thread is None:
+            self._late_start.try_again()
+        if not self._has_thread():
+            drained = self._drain_here(deadline) and self.way_out.flush(deadline)
+        elif (drained := self._ask(deadline)) and not self.way_out.is_settled():
+            drained = self.way_out.flush(deadline)
+            # Observers are told of what has become of the records.
+            self._ask(deadline)
+        return drained and self._losses() == before
+
+    def _ask(self, deadline: float) -> bool:
+        """Have the worker's thread empty the queue; returns whether it has in time."""
+        request = Request()
+        self._inbox.put(request)
+        if self._ended.is_set():
+            # It may have ended before the request was there to be answered.
+            self._answer_requests()
+        timeout = min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
+        return request.done.acquire(timeout=timeout) and request.drained
+
+    def shutdown(self, timeout: float) -> bool:
+        """Refuse records from now on, deliver what is there, and end. Idempotent; a second caller waits for the first.
+
+        Args:
+            timeout: Seconds, for everything.
+
+        Returns:
+            Whether all that was in the queue and in flight was delivered.
+        """
+        timeout = min(max(0.0, timeout), LONGEST_WAIT)
+        deadline = time.monotonic() + timeout
+        own = get_ident() in own_threads
+        try:
+            self._first.pop()
+        except IndexError:
+            return not own and self._ended.wait(timeout) and self._delivered_all
+        if own:
+            # An exporter that shuts its own pipeline down: the worker does the rest when the call returns.
+            self._end_unattended(timeout)
+            return False
+        self._losses_before = self._losses()
+        try:
+            self._close_queue()
+            self._stop.begin(timeout)
+            self._inbox.put(None)
+            while self._has_thread() and (left := deadline - time.monotonic()) > 0:
+                # Another thread has taken its place if it died meanwhile.
+                join(self._thread, left)  # type: ignore[arg-type]
+            while not self._has_thread() and not self._is_done() and self._drain_here(deadline):
+                pass
+            self.way_out.end(deadline)
+        finally:
+            self._finish()
+        return self._delivered_all
+
+    ends_last = False
+
+    def has_work(self) -> bool:
+        """Returns whether a record was made in this process, and this pipeline has not ended yet."""
+        return not self._ended.is_set() and self.ledger.read().created > 0
+
+    def deliver(self, deadline: float, *, last: bool) -> bool:
+        """Deliver what is there, and go on: the process may end here, and may as well not."""
+        delivered = self.flush(min(self.shutdown_timeout, max(0.0, deadline - time.monotonic())))
+        if last:
+            self._notify(last=True)
+        return delivered
+
+    def end_with_process(self, deadline: float) -> None:
+        """Shut down at the process's end."""
+        self.shutdown(min(self.shutdown_timeout, deadline - time.monotonic()))
+
+    def let_go(self) -> None:
+        """End without waiting, when nobody holds the pipeline any more: the worker empties the queue and ends.
+
+        The cyclic collector may call this anywhere, so it takes no lock while there is a worker.
+        """
+        try:
+            self._first.pop()
+        except IndexError:
+            return
+        self._end_unattended(UNATTENDED_TIMEOUT)
+
+    def _end_unattended(self, timeout: float) -> None:
+        self._losses_before = self._losses()
+        self._unattended = True
+        self._stop.begin(timeout)
+        self._inbox.put(None)
+        if not self._has_thread():
+            self._finish()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether records are taken, and there is a thread to deliver them."""
+        return not self.queue.closed and self._has_thread()
+
+    def _has_thread(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def _close_queue(self) -> None:
+        with self.ledger.moving:
+            self.queue.close()
+
+    def _finish(self) -> None:
+        """End for good: nothing changes in the books of this pipeline from here on."""
+        try:
+            self._close_queue()
+            self._abandon()
+            self.way_out.close(hanging=self._has_thread())
+            self._delivered_all = self._losses() == self._losses_before
+            self._notify(last=True)
+        finally:
+            self._ended.set()
+            self._answer_requests()
+            # The word that should end the worker's wait may have been taken for an answered request.
+            self._inbox.put(None)
+
+    def _answer_requests(self) -> None:
+        while True:
+            try:
+                request = self._inbox.get_nowait()
+            except Empty:
+                return
+            if request is not None:
+                request.drained = self._delivered_all
+                request.done.release()
+
+    def sweep(self) -> None:
+        """After the end, count a record that a caller put in too late."""
+        if self._ended.is_set() and self.queue.count()[0]:
+            self._abandon()
+
+    def _losses(self) -> int:
+        stats = self.ledger.read()
+        return sum(stats.dropped.values()) + stats.removed["invalid"] + self.queue.count()[1]
+
+    def _drain_here(self, deadline: float) -> bool:
+        with quiet_turn(self._draining, deadline) as ours:
+            if not ours:
+                return False
+            try:
+                drained = self._drain(1, deadline)
+                self._notify()
+                return drained
+            except Exception as error:
+                # As in the worker's own thread: what is under way is settled. No caller is told by an exception, but
+                # one of its own signal handlers'.
+                self._recover(error)
+                if is_interruption(error):
+                    raise
+                return False
+
+    def _abandon(self) -> None:
+        """Count what was not delivered in time; a late answer changes nothing any more."""
+        with self.ledger.moving:
+            self._abandoned = True
+            self.way_out.abandon()
+        while self._take(self.queue.max_records):
+            pass
+
+    # The worker's thread.
+
+    def _run(self) -> None:
+        me = get_ident()
+        try:
+            own_threads.add(me)
+            # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that
+            # has started this thread is none of its business.
+            attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
+            while not self._is_over():
+                try:
+                    self._work_once()
+                except Exception as error:
+                    self._recover(error)
+            if self._unattended:
+                self.way_out.end(self._stop.stop_deadline)
+            self.way_out.leave()
+            if self._unattended:
+                self._finish()
+        except BaseException as error:
+            with suppress(MemoryError):
+                self._recover(error)
+            if not (self._ended.is_set() or sys.is_finalizing()):
+                self._start_thread()
+        finally:
+            own_threads.discard(me)
+
+    def _is_over(self) -> bool:
+        if not self._stop.is_set():
+            return False
+        self._close_queue()
+        return self._is_done()
+
+    def _is_done(self) -> bool:
+        now = time.monotonic()
+        if now >= self._stop.stop_deadline:
+            return True
+        give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
+        while self.queue.held() > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
+            sleep(0.001)
+        return not self.queue.count()[0]
+
+    def _work_once(self) -> None:
+        request: Request | None = None
+        self.port.wake_at = max(1, self._threshold - self.queue.store.behind())
+        # A caller that saw the old threshold has put a word into the inbox; who comes now sees the new one.
+        busy = self.queue.count()[0] >= self._least_of_wake or self._stop.is_set()
+        try:
+            if not busy:
+                request = self._inbox.get(timeout=max(0.0, self._due - time.monotonic()))
+            while request is None:
+                request = self._inbox.get_nowait()
+        except Empty:
+            pass
+        self.port.wake_at = NEVER
+        everything = request is not None or self._stop.is_set() or time.monotonic() >= self._due
+        try:
+            with self._draining:
+                drained = self._drain(1 if everything else self._least_of_wake)
+            if everything:
+                self._due = time.monotonic() + self._schedule_delay
+                self.way_out.tend()
+            self._notify()
+            if request is not None:
+                request.drained = drained
+        finally:
+            if request is not None:
+                request.done.release()
+
+    def _drain(self, least: int, deadline: float = math.inf) -> bool:
+        """Export batches while at least `least` records are there, but not those that come meanwhile without end.
+
+        Returns:
+            Whether there was time for all of them.
+        """
+        self.queue.recover()
+        left = self.queue.count()[0]
+        try:
+            while left >= least:
+                if time.monotonic() >= min(deadline, self._stop.stop_deadline):
+                    return False
+                most = min(self._max_export_batch_size, left)
+                self.way_out.make_room(most)
+                rows = self._take(most, deliver=True)
+                if not rows:
+                    break
+                left -= len(rows) // COLUMNS
+                self.way_out.carry(rows)
+                if self.observers and left:
+                    self._notify()
+        finally:
+            self.way_out.finish()
+        return not self._abandoned
+
+    def _take(self, most: int, *, deliver: bool = False) -> list[Any]:
+        """Move records from the queue to the exporters' accounts; returns them."""
+        ledger = self.ledger
+        queue = self.queue
+        rows: list[Any] = []
+        with ledger.moving:
+            # On top of a move of this very thread, or after the rest was given up, there is nothing to take.
+            if not ledger.is_moving() and not (deliver and self._abandoned):
+                ledger.begin_move()
+                try:
+                    held = queue.held()
+                    rows, slots = queue.take(most)
+                    queue.release(slots)
+                    count = len(rows) // COLUMNS
+                    ledger.take(count, held)
+                    ledger.accept(count)
+                    self.way_out.accept(rows)
+                finally:
+                    ledger.end_move()
+        return rows
+
+    def _recover(self, error: BaseException) -> None:
+        self.ledger.forget_move()
+        with suppress(Exception):
+            self.way_out.finish()
+        # What was short for the work may be short for its words: the thread must not end for them.
+        with suppress(MemoryError):
+            with self.ledger.moving:
+                self.ledger.worker_restarts += 1
+            warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
+        self._stop.wait(RESTART_PAUSE)
+
+    def _notify(self, last: bool = False) -> None:
+        for observer in self.observers:
+            self.notify(observer, last)
+
+    def notify(self, observer: Callable[[Ledger, bool], None], last: bool = False) -> None:
+        """Have one observer publish the books as they are; never raises."""
+        try:
+            observer(self.ledger, last)
+        except Exception as error:
+            warn("observer", f"{type(error).__name__} while publishing the ledger: {safe_str(error)}")
+
+    def stats(self) -> Stats:
+        """Returns a consistent snapshot of the books."""
+        self.sweep()
+        return self.ledger.read()

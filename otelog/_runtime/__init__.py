@@ -1,0 +1,1 @@
+"""What every room stands on: threads, waiting, forks and ends of the process, late imports, words on standard error."""

@@ -1,0 +1,162 @@
+"""The OpenTelemetry providers that are missing, and the resource of the process."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opentelemetry import _logs, trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.resources import Resource
+
+from otelog._config.resolve import Settings, find_usable_proxy, resolve_told_resource
+from otelog._otlp.exchange import TransportSettings
+from otelog._otlp.open import METRICS_METHOD
+from otelog._pipeline.processor import BatchLogRecordProcessor
+from otelog._private.opentelemetry import is_unset_logger_provider
+from otelog._runtime.diagnostics import warn
+from otelog._runtime.version import USER_AGENT
+from otelog._setup.meter_provider import Cadence, MetricsPipeline, is_missing
+from otelog._setup.state import CONFIGURED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_INSTANCE_ID = "service.instance.id"
+
+
+def make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
+    """Returns what this service is, by the settings and by what the application has told its own LoggerProvider.
+
+    Args:
+        settings: The settings.
+        options: The keywords of `configure` alone, which win over the application's.
+    """
+    provider = _logs.get_logger_provider()
+    if isinstance(provider, LoggerProvider) and provider is not CONFIGURED.provider:
+        # What the application has told its own provider stays, but for what it tells us in so many words.
+        resource: Resource = provider.resource.merge(Resource(resolve_told_resource(options)))
+    else:
+        resource = _create_resource(settings)
+    if _INSTANCE_ID not in resource.attributes:
+        resource = resource.merge(Resource({_INSTANCE_ID: _find_instance_id()}))
+    return resource
+
+
+def _find_instance_id() -> str:
+    """Returns an id that is this process's as long as it lives; SDKs have one of their own, but not the oldest."""
+    pid = os.getpid()
+    if CONFIGURED.instance is None or CONFIGURED.instance[0] != pid:
+        CONFIGURED.instance = pid, str(uuid.uuid4())
+    return CONFIGURED.instance[1]
+
+
+def _create_resource(settings: Settings) -> Resource:
+    try:
+        return Resource.create(settings.resource_attributes)
+    except RuntimeError:
+        # The SDK detects in threads, which cannot be had when the interpreter ends.
+        return Resource(settings.resource_attributes)
+
+
+class ResourceOfProcess:
+    """Returns the resource; in a forked child with a new ``service.instance.id``, once for each process."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._pid = os.getpid()
+
+    def __call__(self) -> Resource:
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            # The SDK renews the id of its own providers in the child; then both say the same.
+            instance: Any = None
+            if CONFIGURED.hooked is not None:
+                instance = CONFIGURED.hooked.resource.attributes.get(_INSTANCE_ID)
+            if instance is None or instance == self._resource.attributes[_INSTANCE_ID]:
+                instance = _find_instance_id()
+            self._resource = self._resource.merge(Resource({_INSTANCE_ID: instance}))
+        return self._resource
+
+
+def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resource) -> None:
+    """Have OpenTelemetry's loggers lead to the processor, by a provider of ours where there is none."""
+    provider = _logs.get_logger_provider()
+    if not isinstance(provider, LoggerProvider):
+        # Our own end of process comes with the books closed; the provider's would come on top of it.
+        own = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        _logs.set_logger_provider(own)
+        provider = _logs.get_logger_provider()
+        if provider is not own:
+            warn("provider", "the LoggerProvider that is there is not the SDK's: its loggers' records do not come here")
+            return
+        CONFIGURED.provider = own
+    elif provider is CONFIGURED.provider and provider.resource != resource and hasattr(provider, "_update_resource"):
+        # Reconfigured: the OpenTelemetry loggers that are out there belong to the same service. What the provider is
+        # given here it merges into what it has.
+        provider._resource = Resource.get_empty()
+        provider._update_resource(resource)
+    if provider is not CONFIGURED.hooked:
+        provider.add_log_record_processor(processor)
+        CONFIGURED.hooked = provider
+
+
+def install_tracer_provider(settings: Settings, resource: Resource) -> None:
+    """Install a TracerProvider where there is none, so that records have the ids of spans."""
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider(resource=resource)
+    if "otlp" in settings.traces_exporter:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError:
+            warn("traces", "OTEL_TRACES_EXPORTER asks for otlp: pip install 'otelog[metrics]' brings the exporter")
+        else:
+            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def install_meter_provider(settings: Settings, resource: Callable[[], Resource]) -> None:
+    """Send metrics where the logs go, by a MeterProvider of ours where there is none."""
+    # Whoever sends logs elsewhere has not said where metrics may go.
+    to_collector = any(entry.kind == "otlp" for entry in settings.exporters)
+    if not to_collector or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
+        return
+    base = urlsplit(settings.base_endpoint)
+    by_grpc = settings.base_protocol == "grpc"
+    # Headers, often a secret, only go where the logs go.
+    same_server = urlsplit(settings.endpoint).netloc == base.netloc
+    endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
+    target = TransportSettings(
+        endpoint=endpoint,
+        headers=settings.headers if same_server else {},
+        compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
+        timeout=settings.timeout,
+        certificate_file=settings.certificate_file,
+        client_certificate_file=settings.client_certificate_file,
+        client_key_file=settings.client_key_file,
+        proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
+        user_agent=USER_AGENT,
+        grpc_method=METRICS_METHOD if by_grpc else None,
+    )
+    cadence = Cadence(settings.metric_export_interval_millis / 1000, settings.metric_export_timeout_millis / 1000)
+    if CONFIGURED.meters is not None:
+        CONFIGURED.meters.redirect(target, cadence, resource)
+    elif is_missing():
+        CONFIGURED.meters = MetricsPipeline(target, cadence, resource)
+        if CONFIGURED.processor is not None:
+            # The logs' thread looks after the metrics'.
+            CONFIGURED.processor.add_observer(CONFIGURED.meters.tend)
+
+
+def find_processor(provider: Any) -> BatchLogRecordProcessor | None:
+    """Returns the processor of ours that a LoggerProvider's records reach, or None."""
+    if is_unset_logger_provider(provider):
+        # Made before there was a provider; it asks for the one that is there now.
+        provider = _logs.get_logger_provider()
+    return CONFIGURED.processor if provider is CONFIGURED.hooked is not None else None
