@@ -81,7 +81,7 @@ def test_refusals_are_known_by_severity():
     ledger = Ledger()
     for severity in SEVERITY_RANGES:
         ledger.refuse("queue_full", severity)
-    ledger.note_evicted("error")
+    ledger.count_evicted[17]()
     assert ledger.refused_by_severity()["queue_full", "error"] == 2
     assert sum(ledger.refused_by_severity().values()) == len(SEVERITY_RANGES) + 1
 

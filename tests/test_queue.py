@@ -101,6 +101,19 @@ def test_drop_newest_refuses_when_full_and_takes_again_when_there_is_room():
     assert side.refused() == 2
 
 
+@pytest.mark.parametrize("source", [INFO, ERROR], ids=["info", "error"])
+def test_a_refusal_of_any_severity_tells_who_waits_for_one(source):
+    side = Side(1)
+    side.put()
+    told: list[None] = []
+    side.ledger.miss_thread("worker", lambda: told.append(None))
+    side.put(source)
+    assert (len(told), side.refused()) == (1, 1)
+    side.ledger.find_thread("worker")
+    side.put(source)
+    assert (len(told), side.refused()) == (1, 2)
+
+
 def test_drop_oldest_evicts_the_oldest_below_error_first_and_then_the_oldest():
     side = Side(4, when_full="drop_oldest")
     for source in (ERROR, INFO, INFO, ERROR):
@@ -126,6 +139,20 @@ def test_drop_oldest_gives_the_units_of_the_evicted_record_back():
     side.put()
     assert side.free_units() == 4
     assert side.take() == ["m2", "m3"]
+
+
+def test_what_a_large_record_evicts_leaves_room_for_others_before_the_worker_comes():
+    side = Side(20, units=4, when_full="drop_oldest")
+    for number in range(20):
+        side.put(size_bytes=SLOT_BYTES + 3 * UNIT_BYTES if number == 10 else 100)
+    # It needs the units of the eleventh, and those before it go first.
+    side.put(size_bytes=SLOT_BYTES + 3 * UNIT_BYTES)
+    assert (side.refused(), side.queue.held()) == (11, 10)
+    for _ in range(10):
+        side.put()
+    assert (side.refused(), side.queue.held()) == (11, 20)
+    assert len(side.take()) == 20
+    assert (side.queue.held(), len(side.queue.slots), side.free_units()) == (0, 20, 4)
 
 
 @pytest.mark.parametrize("source", [INFO, ERROR], ids=["info", "error"])
@@ -300,7 +327,7 @@ def test_after_close_everything_is_refused_and_what_is_in_stays():
 
 def test_close_knows_of_a_caller_in_the_middle_of_a_call():
     side = Side(5)
-    in_hand = [side.port.pop()]
+    in_hand = [side.port.slots.pop()]
     side.queue.close()
     assert side.queue.held() == 1
     side.port.push((1, INFO, None, "late", None, None, None, 0, 1, in_hand.pop()))
@@ -423,8 +450,8 @@ def test_neither_bound_is_passed_for_an_instant_under_many_threads(when_full, qu
             worst_units = max(worst_units, side.queue._unit_count - side.free_units())
             # More slots than there are would let more records in than there may be.
             with side.ledger.moving:
-                assert len(side.queue.slots) + len(side.queue._reserve) <= 20
-            assert len(side.queue._reserve) <= side.queue.reserve_size
+                assert len(side.queue.slots) + len(side.queue.reserve) <= 20
+            assert len(side.queue.reserve) <= side.queue.reserve_size
     finally:
         done.set()
         for thread in threads:
@@ -435,7 +462,7 @@ def test_neither_bound_is_passed_for_an_instant_under_many_threads(when_full, qu
     # Every slot and unit is back: none was lost, none made.
     side.queue.recover()
     assert side.queue.held() == 0
-    assert len(side.queue.slots) + len(side.queue._reserve) == 20
+    assert len(side.queue.slots) + len(side.queue.reserve) == 20
     assert side.free_units() == 10
     stats = side.ledger.read()
     assert stats.created == sum(stats.refused.values()) + stats.removed["filtered"]

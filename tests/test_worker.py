@@ -369,7 +369,7 @@ def test_records_of_callers_that_were_in_the_middle_of_a_call_are_delivered_at_s
     exporter = ExporterForTests()
     processor = BatchLogRecordProcessor(exporter, 1_000_000)
     port = processor.gate.port
-    slot = port.pop()
+    slot = port.slots.pop()
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(processor.shutdown(10_000)))
     thread.start()
@@ -383,7 +383,7 @@ def test_records_of_callers_that_were_in_the_middle_of_a_call_are_delivered_at_s
 def test_a_record_that_comes_after_the_end_is_counted_when_somebody_looks():
     processor = BatchLogRecordProcessor(ExporterForTests(), 1_000_000)
     port = processor.gate.port
-    slot = port.pop()
+    slot = port.slots.pop()
     processor.shutdown(10)
     port.push((1, Source("tests", 9, "INFO"), None, "very slow caller", None, None, None, 0, 1, slot))
     stats = processor.stats()

@@ -7,7 +7,6 @@ line sums up: "N passed, N failed". Run by `make test`, from .venv; `make test O
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import os
 import shutil

@@ -119,6 +119,13 @@ def _level_method(index: int) -> Callable[..., None]:
                 size = ODD
         try:
             if size < SMALL_BYTES:
+                slots = port.slots
+                if not slots:
+                    # Asked first: where a Collector is away this is every call, and an exception would cost as much.
+                    port.put_when_full(
+                        (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
+                    )
+                    return
                 try:
                     # The slot is popped last, and lost by nobody: see otelog._capture.queue.
                     port.push(
@@ -132,12 +139,13 @@ def _level_method(index: int) -> Callable[..., None]:
                             frame.f_code,
                             frame.f_lasti,
                             thread,
-                            port.pop(),
+                            slots.pop(),
                         )
                     )
                 except IndexError:
                     if is_foreign():
                         raise
+                    # Another thread was quicker.
                     port.put_when_full(
                         (time_ns(), source, span_context, msg, args, kept, frame.f_code, frame.f_lasti, thread)
                     )

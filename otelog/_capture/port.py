@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -18,13 +19,13 @@ from weakref import WeakSet
 from opentelemetry.context import create_key
 
 from otelog._capture.once import Once
-from otelog._capture.queue import UNIT_BYTES, WIDTH, RecordQueue, is_urgent
+from otelog._capture.queue import UNIT_BYTES, WIDTH, RecordQueue
 from otelog._ledger.counters import Ledger
 from otelog._private.opentelemetry import SPAN_KEY as SPAN_KEY
 from otelog._private.opentelemetry import current_context as current_context
 from otelog._record.attributes import show_unfilled
 from otelog._record.row import FIELD_BYTES, SLOT_BYTES, Source, SpanIds, Special
-from otelog._record.severity import severity_range
+from otelog._record.severity import LEAST_URGENT, severity_range
 from otelog._record.stacktrace import CapturedException, CapturedStack, capture_exception, capture_stack
 from otelog._record.values import (
     DEFAULT_LIMITS,
@@ -156,9 +157,9 @@ class Port:
         "level",
         "limits",
         "nudge",
-        "pop",
         "push",
         "queue",
+        "slots",
         "successor",
         "wake",
         "wake_at",
@@ -179,7 +180,7 @@ class Port:
         self.limits = limits
         self.queue = queue
         self.ledger = ledger
-        self.pop = queue.slots.pop
+        self.slots = queue.slots
         self.push = queue.push
         self.incoming = queue.store.incoming
         self.wake = wake
@@ -193,26 +194,56 @@ class Port:
 
     def put_when_full(self, row: tuple[Any, ...], units: Sequence[Any] = ()) -> None:
         """Put a row in although no slot was free: by the reserve, an eviction or a wait; else count it as refused."""
-        source = row[1]
+        number = row[1].severity_number
         queue = self.queue
         if queue.refuses_at_once and not queue.closed:
             # Where a Collector is away, this is every call: it may cost no more than one that is accepted.
-            count = self.ledger.refuse_ordinary.get(source.severity_number)
+            count = self.ledger.refuse_ordinary.get(number)
+            if count is None and not queue.slots and not queue.reserve:
+                count = self.ledger.refuse_urgent.get(number)
             if count is not None:
                 count()
                 return
-        victims: deque[Any] = deque()
+        urgent = number >= LEAST_URGENT
+        if not queue.slots and not (urgent and queue.reserve) and self._replace_oldest(row, urgent, units):
+            return
         found: list[Any] = []
         try:
-            if not queue.find_slot(is_urgent(source), may_block(), victims, found):
+            if queue.find_slot(urgent, may_block(), found):
+                self.push((*row, [found.pop(), *units] if units else found.pop()))
+            elif not self._replace_oldest(row, urgent, units):
                 self._refuse(row, SLOT_BYTES + len(units) * UNIT_BYTES)
                 return
-            self.push((*row, [found.pop(), *units] if units else found.pop()))
         finally:
             found.clear()
+        self.wake_if_due()
+
+    def _replace_oldest(self, row: tuple[Any, ...], urgent: bool, units: Sequence[Any]) -> bool:
+        """Put a row in for the oldest one, if the queue evicts; returns whether that is done."""
+        queue = self.queue
+        store = queue.evicting
+        if store is None or queue.closed:
+            return False
+        victims: deque[Any] = deque()
+        try:
+            try:
+                # As `evict` does, whose call would cost more.
+                victims.extend(islice(store.evict_low if store.low else store.evict_high, 1))
+            except IndexError:
+                if is_foreign():
+                    raise
+                # Other threads were quicker, or there is none.
+                if not store.evict(victims):
+                    return False
+            # In this order: what fails after the row is in would be taken for its loss.
+            store.incoming.append(None)
+            # All slots are one object: the oldest one's is dropped with it.
+            (store.high if urgent else store.low).append((*row, [queue.slot, *units] if units else queue.slot))
+        finally:
             if victims:
                 self._account_for(victims)
         self.wake_if_due()
+        return True
 
     def wake_if_due(self) -> None:
         """Wake the worker if a batch is there. A lack of memory leaves it to the schedule: the record is in."""
@@ -233,8 +264,12 @@ class Port:
         if size_bytes > SLOT_BYTES:
             self._put_large(row, size_bytes)
             return
+        slots = self.slots
+        if not slots:
+            self.put_when_full(row)
+            return
         try:
-            self.push((*row, self.pop()))
+            self.push((*row, slots.pop()))
         except IndexError:
             if is_foreign():
                 raise
@@ -257,7 +292,7 @@ class Port:
                 row = (row[0], source, *row[2:])
             source.extra_units = len(units)
             try:
-                self.push((*row, [self.pop(), *units]))
+                self.push((*row, [self.slots.pop(), *units]))
             except IndexError:
                 if is_foreign():
                     raise
@@ -288,7 +323,8 @@ class Port:
     def _account_for(self, victims: deque[Any]) -> None:
         """Tell the severity of an evicted record, and let go of it: with it go its units."""
         try:
-            self.ledger.note_evicted(_range_of(victims[-1][1]))
+            counts = self.ledger.count_evicted
+            counts.get(victims[-1][1].severity_number, counts[0])()
         except MemoryError as error:
             if is_interruption(error):
                 raise
@@ -301,11 +337,12 @@ class Port:
             return None
         if queue.when_full == "block" and may_block():
             return queue.wait_for_units(size_bytes)
-        if queue.when_full == "drop_oldest":
+        if queue.evicting is not None and queue.when_full == "drop_oldest":
             victims: deque[Any] = deque()
             units: list[Any] | None = None
             try:
-                while units is None and queue.store.evict(victims):
+                while units is None and queue.evicting.evict(victims):
+                    queue.return_slot()
                     self._account_for(victims)
                     units = queue.take_units(size_bytes)
                 return units

@@ -104,27 +104,29 @@ class RecordQueue:
         self._unit_count = (max_bytes - max_records * SLOT_BYTES) // UNIT_BYTES
         self.slots: deque[Any] = deque()
         """Free slots; who pops one holds it."""
-        self._reserve: deque[Any] = deque()
+        self.reserve: deque[Any] = deque()
+        """Free slots for records at ERROR and above."""
         self._units: deque[tuple[()]] = deque()
         self.closed = False
         self._recovering = RLock()
-        self.store: _FlatStore | _EvictingStore = (
-            _EvictingStore(max_records) if when_full == "drop_oldest" else _FlatStore()
-        )
+        self.evicting = EvictingStore(max_records) if when_full == "drop_oldest" else None
+        """The store, if it evicts."""
+        self.store: _FlatStore | EvictingStore = self.evicting or _FlatStore()
         self.push: Callable[[tuple[Any, ...]], None] = self.store.push
         """Appends a row of `WIDTH` values; the last is the slot, or a list of the slot and the record's units."""
         self._fill()
 
     def _fill(self) -> None:
         # Another object: what a thread still holds that is not in a forked child concerns nobody any more.
-        self._slot = object()
+        self.slot = object()
+        """What all slots are. To refer to it is to hold one: only for who lets go of another in turn."""
         self._own_references = self._count_references()
         # The slots of a closed queue.
         self._retired: list[Any] = []
-        self._reserve.clear()
-        self._reserve.extend([self._slot] * self.reserve_size)
+        self.reserve.clear()
+        self.reserve.extend([self.slot] * self.reserve_size)
         self.slots.clear()
-        self.slots.extend([self._slot] * self.usable)
+        self.slots.extend([self.slot] * self.usable)
         self._units.clear()
         self._units.extend([()] * self._unit_count)
         make_unit = _make_token(map(self._units.append, repeat(())).__next__)
@@ -132,7 +134,7 @@ class RecordQueue:
         self._pop_unit: Callable[[], Any] = starmap(make_unit, iter(self._units.pop, None)).__next__
 
     def _count_references(self) -> int:
-        return getrefcount(self._slot)
+        return getrefcount(self.slot)
 
     def restart_after_fork(self) -> None:
         """Empty the queue in a forked child, in place: callers hold its bound methods."""
@@ -152,7 +154,7 @@ class RecordQueue:
 
     def held(self) -> int:
         """Returns how many slots are held: by the records, and by callers in the middle of putting one in."""
-        free = len(self.slots) + len(self._reserve) + len(self._retired)
+        free = len(self.slots) + len(self.reserve) + len(self._retired)
         # Both change while they are read.
         return min(max(0, self._count_references() - self._own_references - free), self.max_records)
 
@@ -175,7 +177,7 @@ class RecordQueue:
                 # While a row is moved it is referred to twice: then fewer are found missing, never more.
                 missing = self.max_records - (self._count_references() - self._own_references)
                 if missing > 0:
-                    self.slots.extend([self._slot] * missing)
+                    self.slots.extend([self.slot] * missing)
         finally:
             # It is not asked first whether it was acquired, since an interruption may come after the answer.
             try:
@@ -189,13 +191,12 @@ class RecordQueue:
 
     # Callers.
 
-    def find_slot(self, urgent: bool, may_block: bool, victims: deque[Any], found: list[Any]) -> bool:
-        """Look for a slot when `slots` was empty: the reserve, an eviction, a wait, and what was dropped.
+    def find_slot(self, urgent: bool, may_block: bool, found: list[Any]) -> bool:
+        """Look for a slot when `slots` was empty: the reserve, a wait, and what was dropped.
 
         Args:
             urgent: The record is at ERROR or above.
             may_block: False in otelog's own threads and at finalisation.
-            victims: See `_EvictingStore.evict`.
             found: Where the slot goes. It is never kept in a variable: a traceback that somebody keeps would keep it.
 
         Returns:
@@ -206,18 +207,14 @@ class RecordQueue:
         if self._find_free(urgent, found):
             return True
         # Looking for what was dropped costs more than all of this: the worker does it, and callers only in need.
-        if self.when_full == "drop_oldest":
-            if self.store.evict(victims):
-                found.append(victims[-1][COLUMNS][0] if type(victims[-1][COLUMNS]) is list else victims[-1][COLUMNS])
-                return True
-        elif self.when_full != "block":
+        if self.when_full == "drop_newest":
             return False
-        elif may_block and self._wait_for_slot(urgent, found):
+        if self.when_full == "block" and may_block and self._wait_for_slot(urgent, found):
             return True
         return self.recover() and self._find_free(urgent, found)
 
     def _find_free(self, urgent: bool, found: list[Any]) -> bool:
-        for slots in (self.slots, self._reserve) if urgent else (self.slots,):
+        for slots in (self.slots, self.reserve) if urgent else (self.slots,):
             # Asked first, since an exception costs more than all else here.
             if not slots:
                 continue
@@ -306,6 +303,13 @@ class RecordQueue:
                 self._units.append(())
             raise
 
+    def return_slot(self) -> None:
+        """Give back the slot of a row that a caller has evicted, and still holds: it must not be missing meanwhile."""
+        self.slots.append(self.slot)
+        if self.closed:
+            # Meanwhile: nobody may find it.
+            self.slots.clear()
+
     # Whoever takes records out.
 
     def take(self, most: int) -> tuple[list[Any], list[Any]]:
@@ -326,9 +330,9 @@ class RecordQueue:
         if self.closed:
             self._retired += slots
         else:
-            missing = self.reserve_size - len(self._reserve)
+            missing = self.reserve_size - len(self.reserve)
             if missing > 0:
-                self._reserve.extend(slots[:missing])
+                self.reserve.extend(slots[:missing])
                 del slots[:missing]
             self.slots.extend(slots)
         slots.clear()
@@ -341,7 +345,7 @@ class RecordQueue:
         """
         self.closed = True
         self._units.clear()
-        for slots in (self.slots, self._reserve):
+        for slots in (self.slots, self.reserve):
             with suppress(IndexError):
                 self._retired.extend(iter(slots.pop, None))
 
@@ -379,9 +383,6 @@ class _FlatStore:
         del self.incoming[WIDTH:]
         self.staged.clear()
 
-    def evict(self, victims: deque[Any]) -> bool:
-        return False
-
     def take(self, most: int) -> list[Any]:
         """Take the oldest records, at most `most`; returns their values, one record after the other."""
         rows = self._take_staged(most)
@@ -402,7 +403,7 @@ class _FlatStore:
         return rows
 
 
-class _EvictingStore:
+class EvictingStore:
     """Rows in two deques, below ERROR and from ERROR up, so that the oldest of either can be evicted by a caller.
 
     An eviction must leave the queue and be counted in one step, or a reader could see the record in neither or both
@@ -410,8 +411,8 @@ class _EvictingStore:
     """
 
     def __init__(self, max_records: int) -> None:
-        self._low: deque[tuple[Any, ...]] = deque()
-        self._high: deque[tuple[Any, ...]] = deque()
+        self.low: deque[tuple[Any, ...]] = deque()
+        self.high: deque[tuple[Any, ...]] = deque()
         # One entry for each record since the last batch was taken, from which a caller sees when to wake the worker.
         self.incoming: deque[None] = deque(maxlen=max_records)
         self._start_count()
@@ -419,30 +420,30 @@ class _EvictingStore:
     def push(self, row: tuple[Any, ...]) -> None:
         # In this order: what fails after the record is in would be taken for its loss.
         self.incoming.append(None)
-        (self._high if is_urgent(row[1]) else self._low).append(row)
+        (self.high if row[1].severity_number >= LEAST_URGENT else self.low).append(row)
 
     def behind(self) -> int:
         """Returns what the length of `incoming` leaves out of the records that are held; negative after evictions."""
-        return len(self._low) + len(self._high) - len(self.incoming)
+        return len(self.low) + len(self.high) - len(self.incoming)
 
     def count(self) -> tuple[int, int]:
         while True:
             before = length_hint(self._left)
-            queued = len(self._low) + len(self._high)
+            queued = len(self.low) + len(self.high)
             if before == length_hint(self._left):
                 return queued, _MANY - before
 
     def clear(self) -> None:
-        self._low.clear()
-        self._high.clear()
+        self.low.clear()
+        self.high.clear()
         self.incoming.clear()
         self._start_count()
 
     def _start_count(self) -> None:
         self._left = repeat((), _MANY)
         # A row and nothing is the row. (A zip would keep the last row alive.)
-        self._evict_low = map(add, iter(self._low.popleft, None), self._left)
-        self._evict_high = map(add, iter(self._high.popleft, None), self._left)
+        self.evict_low = map(add, iter(self.low.popleft, None), self._left)
+        self.evict_high = map(add, iter(self.high.popleft, None), self._left)
 
     def evict(self, victims: deque[Any]) -> bool:
         """Take the oldest record below ERROR, or the oldest, out of a caller's way, and count it.
@@ -453,7 +454,7 @@ class _EvictingStore:
         Returns:
             Whether there was one.
         """
-        for oldest in (self._evict_low, self._evict_high):
+        for oldest in (self.evict_low, self.evict_high):
             try:
                 victims.extend(islice(oldest, 1))
             except IndexError:
@@ -465,7 +466,7 @@ class _EvictingStore:
 
     def take(self, most: int) -> list[Any]:
         rows: list[Any] = []
-        low, high = self._low, self._high
+        low, high = self.low, self.high
         self.incoming.clear()
         while most:
             # A caller may evict the row that is looked at here: then the next one is taken, or the deque is empty.

@@ -161,12 +161,15 @@ class Ledger:
             (reason, severity): AtomicCounter() for reason in REFUSED_REASONS for severity in SEVERITY_RANGES
         }
         self._evicted = {severity: AtomicCounter() for severity in SEVERITY_RANGES}
+        ranges = {number: severity_range(number) for number in range(MOST_SEVERE + 1)}
+        self.count_evicted = {number: self._evicted[severity].add for number, severity in ranges.items()}
+        """Tells the severity number of a record that the queue has evicted (and has itself counted). Atomic."""
+        self.refuse_full = {number: self._refused["queue_full", severity].add for number, severity in ranges.items()}
+        """Counts one record as refused because the queue was full, by severity number. Atomic."""
         self.refuse_ordinary: dict[int, Callable[[], object]] = {}
-        """Counts one record below ERROR as refused because the queue was full, by severity number. Atomic."""
-        self.refuse_full = {
-            number: self._refused["queue_full", severity_range(number)].add for number in range(MOST_SEVERE + 1)
-        }
-        """The same for every severity number."""
+        """The same below ERROR, and tells who wants to know of a refusal."""
+        self.refuse_urgent: dict[int, Callable[[], object]] = {}
+        """The same from ERROR up."""
         self._missing: dict[str, Callable[[], None] | None] = {}
         self._on_refusal: Callable[[], None] | None = None
         self._choose_refusal()
@@ -245,13 +248,12 @@ class Ledger:
 
     def _choose_refusal(self) -> None:
         self._on_refusal = next((told for told in self._missing.values() if told is not None), None)
-        ranges = {number: severity_range(number) for number in range(LEAST_URGENT)}
-        self.refuse_ordinary = {
-            number: self._refused["queue_full", severity].add
-            if self._on_refusal is None
-            else partial(self.refuse, "queue_full", severity)
-            for number, severity in ranges.items()
+        counts: dict[int, Callable[[], object]] = {
+            number: count if self._on_refusal is None else partial(self.refuse, "queue_full", severity_range(number))
+            for number, count in self.refuse_full.items()
         }
+        self.refuse_ordinary = {number: count for number, count in counts.items() if number < LEAST_URGENT}
+        self.refuse_urgent = {number: count for number, count in counts.items() if number >= LEAST_URGENT}
 
     # Callers.
 
@@ -260,10 +262,6 @@ class Ledger:
         self._refused[reason, severity_range].add()
         if self._on_refusal is not None:
             self._on_refusal()
-
-    def note_evicted(self, severity_range: str) -> None:
-        """Tell the severity of a record that the queue has evicted (and has itself counted). Atomic."""
-        self._evicted[severity_range].add()
 
     # Those who move records, under `moving`.
 

@@ -255,12 +255,18 @@ def take(logger: logging.Logger, level: Any, message: Any, arguments: Any, extra
         if size >= SMALL_BYTES:
             port.put_sized((time_ns(), source, span_context, message, arguments, fields, code, offset, thread), size)
             return True
+        slots = port.slots
+        if not slots:
+            # Asked first: where a Collector is away this is every call, and an exception would cost as much.
+            port.put_when_full((time_ns(), source, span_context, message, arguments, fields, code, offset, thread))
+            return True
         try:
             # The slot is popped last, and lost by nobody: see otelog._capture.queue.
-            port.push((time_ns(), source, span_context, message, arguments, fields, code, offset, thread, port.pop()))
+            port.push((time_ns(), source, span_context, message, arguments, fields, code, offset, thread, slots.pop()))
         except IndexError:
             if is_foreign():
                 raise
+            # Another thread was quicker.
             port.put_when_full((time_ns(), source, span_context, message, arguments, fields, code, offset, thread))
             return True
     except MemoryError as error:
