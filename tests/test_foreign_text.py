@@ -22,7 +22,7 @@ from otelog._otlp.exchange import TransportSettings
 from otelog._runtime import diagnostics
 from otelog._runtime.shown_text import hide_secrets, show_hidden
 from otelog.cli.commands import otelog as command
-from otelog.cli.screen import show_ledgers, show_records, show_services
+from otelog.cli.show.screen import show_ledgers, show_records, show_services
 from otelog.doctor import Finding
 from otelog.doctor._findings import make_area
 from otelog.loki import LokiClient, LokiError

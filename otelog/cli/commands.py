@@ -13,15 +13,15 @@ from otelog._runtime.shown_text import hide_secrets
 
 # name: (module, attribute, extra that holds what the module imports)
 _COMMANDS = {
-    "audit": ("otelog.cli.audit", "audit", "cli"),
+    "audit": ("otelog.cli.audit.command", "audit", "cli"),
     "config": ("otelog.cli.config", "config", "cli"),
-    "demo": ("otelog.cli.demo", "demo", "demo"),
-    "dev": ("otelog.cli.dev", "dev", "cli"),
-    "doctor": ("otelog.cli.doctor", "doctor", "run"),
-    "query": ("otelog.cli.query", "query", "cli"),
+    "demo": ("otelog.cli.demo.command", "demo", "demo"),
+    "dev": ("otelog.cli.dev.command", "dev", "cli"),
+    "doctor": ("otelog.cli.doctor.command", "doctor", "run"),
+    "query": ("otelog.cli.search.query", "query", "cli"),
     "run": ("otelog.cli.run", "run", "run"),
     "stack": ("otelog.cli.stack.commands", "stack", "stack"),
-    "tail": ("otelog.cli.tail", "tail", "cli"),
+    "tail": ("otelog.cli.search.tail", "tail", "cli"),
 }
 
 
@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            from otelog.cli.readable import safe_lines
+            from otelog.cli.show.readable import safe_lines
 
             # A server's answer, a file's name or a URL may be in it. Only the first constructor sets it.
             vars(error)["message"] = safe_lines(hide_secrets(error.message))

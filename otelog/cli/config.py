@@ -18,7 +18,7 @@ from otelog._config.proxy import hide_credentials
 from otelog._config.resolve import explain
 from otelog._config.table import EXPORTERS, OPTIONS, Option
 from otelog._runtime.shown_text import hide_secrets
-from otelog.cli.readable import safe, safe_lines
+from otelog.cli.show.readable import safe, safe_lines
 from otelog.exceptions import ConfigurationError
 
 

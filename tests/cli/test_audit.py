@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from otelog.audit.reading import Reader, Sources
-from otelog.cli.audit import find_sources, settle
+from otelog.cli.audit.command import find_sources, settle
 from otelog.cli.commands import otelog
 from otelog.cli.stack.settings import PORTS, Settings, State
 from tools.loopback import find_free_ports

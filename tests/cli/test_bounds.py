@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelog.cli.bounds import (
+from otelog.cli.dev.bounds import (
     Bounds,
     RefusedError,
     check_host,
@@ -25,8 +25,8 @@ from otelog.cli.bounds import (
     decompress,
     make_schema,
 )
-from otelog.cli.journal import Journal
-from otelog.cli.receiver import Receiver
+from otelog.cli.dev.journal import Journal
+from otelog.cli.dev.receiver import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
@@ -38,8 +38,8 @@ RECORD: Any = LOGS[1][2][2]  # type: ignore[index]
 
 BOMBS = """
 import gzip, http.client, json, os, resource, sys
-from otelog.cli.journal import Journal
-from otelog.cli.receiver import Receiver
+from otelog.cli.dev.journal import Journal
+from otelog.cli.dev.receiver import Receiver
 
 SIZE = 60 * 1024 * 1024
 

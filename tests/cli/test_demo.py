@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otelog.cli.journal import Journal
-from otelog.cli.receiver import Receiver
+from otelog.cli.dev.journal import Journal
+from otelog.cli.dev.receiver import Receiver
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 

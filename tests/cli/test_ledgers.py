@@ -10,9 +10,19 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from rich.console import Console
 
-from otelog.cli.ledgers import CREATED, EXPORTED, IN_FLIGHT, MAX_SENDERS, MAX_SERIES, QUEUED, REFUSED, REMOVED, Ledgers
-from otelog.cli.otlp_json import decode_metrics
-from otelog.cli.screen import show_ledgers
+from otelog.cli.dev.ledgers import (
+    CREATED,
+    EXPORTED,
+    IN_FLIGHT,
+    MAX_SENDERS,
+    MAX_SERIES,
+    QUEUED,
+    REFUSED,
+    REMOVED,
+    Ledgers,
+)
+from otelog.cli.dev.otlp_json import decode_metrics
+from otelog.cli.show.screen import show_ledgers
 
 PORT = 4318
 HERE = {"otel.component.name": "otlp/0", "otel.component.type": "otlp_http_log_exporter", "server.port": PORT}

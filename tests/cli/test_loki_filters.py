@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 import pytest
 
 from otelog._otlp.loki_form import odd_name
-from otelog.cli.filters import Filters
-from otelog.cli.loki_filters import ALL, build_query, find_label, find_labels, is_logql, is_metric, to_ns
-from otelog.cli.loki_records import to_record
+from otelog.cli.search.loki_filters import ALL, build_query, find_label, find_labels, is_logql, is_metric, to_ns
+from otelog.cli.search.loki_records import to_record
+from otelog.cli.show.filters import Filters
 from otelog.loki import Entry
 
 

@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from otelog.cli.commands import otelog
-from otelog.cli.lines import render_lines
-from otelog.cli.log_files import find_files, read_otlp
+from otelog.cli.search.log_files import find_files, read_otlp
+from otelog.cli.show.lines import render_lines
 from otelog.sinks._line import LINE_KEYS
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

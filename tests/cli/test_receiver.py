@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
-from otelog.cli.bounds import Bounds, RefusedError, decompress
-from otelog.cli.journal import MAX_INSTANCES, Journal
-from otelog.cli.lines import Line, render_lines
-from otelog.cli.receiver import Receiver
+from otelog.cli.dev.bounds import Bounds, RefusedError, decompress
+from otelog.cli.dev.journal import MAX_INSTANCES, Journal
+from otelog.cli.dev.receiver import Receiver
+from otelog.cli.show.lines import Line, render_lines
 from otelog.sinks._line import LINE_KEYS
 
 if TYPE_CHECKING:

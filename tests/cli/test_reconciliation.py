@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otelog.cli.reconciliation import Figures, FileCount, Reconciliation
+from otelog.cli.demo.reconciliation import Figures, FileCount, Reconciliation
 
 GOOD = Figures(
     created=110,

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otelog.cli.filters import Filters, Record
-from otelog.cli.search import Search
+from otelog.cli.search.search import Search
+from otelog.cli.show.filters import Filters, Record
 
 pytest.importorskip("duckdb")
 
-from otelog.cli.duck import MAX_LINE_BYTES, Duck
+from otelog.cli.search.duck import MAX_LINE_BYTES, Duck
 
 NOW = datetime(2026, 11, 24, 20, 0, tzinfo=timezone.utc)
 FIRST = {"timestamp": NOW.isoformat(timespec="microseconds"), "level": "INFO", "message": "paid"}

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from otelog.cli.journal import Journal
-from otelog.cli.receiver import Receiver
+from otelog.cli.dev.journal import Journal
+from otelog.cli.dev.receiver import Receiver
 from tools.waiting import wait_until
 
 pytest.importorskip("flask")
@@ -34,7 +34,7 @@ TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", f"otelog.cli.{module}", *arguments],
+        [sys.executable, "-m", f"otelog.cli.demo.{module}", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
@@ -112,7 +112,7 @@ def test_a_declined_payment_is_logged_with_its_exception_and_cause(shop: Shop) -
     assert len(records) == 100
     failed = next(record for record in records if record["level"] == "ERROR")
     assert failed["message"] == "charge failed"
-    assert failed["exception.type"] == "otelog.cli.shop.PaymentDeclinedError"
+    assert failed["exception.type"] == "otelog.cli.demo.shop.PaymentDeclinedError"
     assert "5.0 EUR not charged" in failed["exception.message"]
     assert "BankUnreachableError: no answer from the bank" in failed["exception.stacktrace"]
     paid = next(record for record in records if record["level"] == "INFO")

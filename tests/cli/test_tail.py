@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from otelog.cli.commands import otelog
-from otelog.cli.following import Following
+from otelog.cli.search.following import Following
 from otelog.loki import Entry
 from tests.loki_double import LokiDouble
 from tools.loopback import find_free_ports

@@ -138,7 +138,7 @@ def check_ledgers(
 
     Args:
         report: Gets the differences.
-        ledgers: As `otelog.cli.ledgers.Ledgers.show` gives them, after the end of all processes.
+        ledgers: As `otelog.cli.dev.ledgers.Ledgers.show` gives them, after the end of all processes.
         records: What arrived.
         counted: What the far end says it has taken.
     """

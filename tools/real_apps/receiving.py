@@ -15,9 +15,9 @@ from typing import Protocol
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otelog.cli.journal import Journal
-from otelog.cli.otlp_json import decode_logs
-from otelog.cli.receiver import Receiver
+from otelog.cli.dev.journal import Journal
+from otelog.cli.dev.otlp_json import decode_logs
+from otelog.cli.dev.receiver import Receiver
 from otelog.testing import OTLPServer
 from tools.collector import Collector, find_collector
 

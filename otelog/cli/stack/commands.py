@@ -17,8 +17,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from otelog.cli.interruption import Stopping
-from otelog.cli.readable import safe
+from otelog.cli.show.interruption import Stopping
+from otelog.cli.show.readable import safe
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.compose import ComposeStack, find_engine
 from otelog.cli.stack.display import Display

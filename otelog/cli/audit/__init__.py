@@ -1,0 +1,1 @@
+"""`otelog audit`: the counters of every hop, read, compared and shown."""

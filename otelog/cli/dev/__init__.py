@@ -1,0 +1,1 @@
+"""`otelog dev`: a receiver for a developer's own machine."""

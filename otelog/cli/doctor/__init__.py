@@ -1,0 +1,1 @@
+"""`otelog doctor`: why records do not arrive."""

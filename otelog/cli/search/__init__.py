@@ -1,0 +1,1 @@
+"""`otelog query` and `otelog tail`: records out of Loki or log files."""

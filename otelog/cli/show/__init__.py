@@ -1,0 +1,1 @@
+"""What several commands share: filters, and how records look on a terminal."""
