@@ -53,7 +53,7 @@ THREADS: Mapping[int, threading.Thread] = getattr(threading, "_active", {})
 
 
 def has_short_way() -> bool:
-    """Returns whether `logging` has all that `otelog._patches.log_calls` looks at; else its calls go the standard way."""
+    """Returns whether `logging` has all that `otelog._patches.log_calls` looks at; if not, there is no short way."""
     return all(hasattr(logging, name) for name in _OF_THE_SHORT_WAY)
 
 
