@@ -47,7 +47,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 module, name = {module!r}, {name!r}
 __import__(module)
 assert not hasattr(sys.modules[module], name), "it is still there"
-from otelog import _meter_provider
+from otelog._setup import meter_provider as _meter_provider
 from otelog._setup.providers import find_processor
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._runtime.quiet import quiet
