@@ -9,6 +9,8 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
+import types
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 
+from otelog._runtime import threads
 from otelog.testing import OTLPServer, Reply
 from tests.grpc_server import GrpcServer
 from tests.grpc_server import Reply as GrpcReply
@@ -248,3 +251,10 @@ def test_sigterm_delivers_what_is_held_while_the_hub_waits(order: str, tmp_path:
             process.wait()
         assert (process.returncode, errors) == (-signal.SIGTERM, "")
         assert names(server) == expected("first")
+
+
+def test_a_gevent_that_is_still_being_imported_has_patched_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's import of it may be in the middle."""
+    monkeypatch.setitem(sys.modules, "gevent.monkey", types.ModuleType("gevent.monkey"))
+    assert threads.find_native("time", "sleep") is time.sleep
+    assert not threads.is_patched()

@@ -48,9 +48,10 @@ def find_native(module: str, name: str) -> Any:
     gevent's own makes a hub in the thread that calls it, and switches to it. otelog's threads are the operating
     system's: one that is in its hub when the interpreter ends crashes the process.
     """
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
+    # One that another thread is still importing has put nothing anywhere yet.
+    get_original = getattr(sys.modules.get("gevent.monkey"), "get_original", None)
+    if get_original is not None:
+        return get_original(module, name)
     return getattr(importlib.import_module(module), name)
 
 
@@ -204,8 +205,9 @@ def look_up(host: bytes, port: int) -> list[tuple[Any, Any, int, str, Any]]:
 
 def is_patched() -> bool:
     """Returns whether gevent has put its own threads and locks into the standard library."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading") or monkey.is_module_patched("_thread"))
+    # As above.
+    ask = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
+    return ask is not None and bool(ask("threading") or ask("_thread"))
 
 
 def find_thread_name(thread_id: int) -> str | None:

@@ -43,6 +43,9 @@ START_DELAY = 0.5
 IMPORT_PATIENCE = 5.0
 """Seconds more until the application's imports must be through: it may run in one, as after `import server`."""
 
+INSTALL_ATTEMPTS, INSTALL_PAUSE = 5, 1.0
+"""How often the SDK's metrics are imported at most, and seconds between: what an import disturbs may be over then."""
+
 _POLL_INTERVAL = 0.02
 
 TELLING_TIME = 0.2
@@ -130,8 +133,10 @@ class MetricsPipeline:
     def _work(self) -> None:
         if self._provider is None:
             self._wanted.wait(START_DELAY)
-            self._await_imports()
-            self._install()
+            for left in reversed(range(INSTALL_ATTEMPTS)):
+                self._await_imports()
+                if self._install(is_last=left == 0) or self._closing.wait(INSTALL_PAUSE):
+                    break
         self._installed.set()
         # Not by a thread of the SDK's, which under gevent is a greenlet, and one of this very thread.
         while self._provider is not None and not self._closing.wait(self._cadence.interval):
@@ -149,14 +154,19 @@ class MetricsPipeline:
         while is_import_under_way() and time.monotonic() < deadline and not self._wanted.wait(_POLL_INTERVAL):
             pass
 
-    def _install(self) -> None:
+    def _install(self, *, is_last: bool) -> bool:
+        """Returns whether there is no use in another attempt."""
         try:
             with quiet():
                 self._make_provider(load_module("otelog._setup.metric_sender"))
-        except ImportError:
-            return
+        except ModuleNotFoundError:
+            return True
         except Exception as error:
+            # gevent, put in place by another thread meanwhile, changes by what an import knows its own locks.
+            if not is_last:
+                return False
             warn("metrics", f"{type(error).__name__} while a MeterProvider was made: {error}")
+        return True
 
     def _make_provider(self, module: Any) -> None:
         with self._installing:
@@ -233,7 +243,7 @@ class MetricsPipeline:
         deadline = max(min(deadline, now + self._time_left), now + LAST_WORD)
         self._await_installation(deadline)
         if self._thread is None and self._provider is None:
-            self._install()
+            self._install(is_last=True)
         with self._installing:
             ended, self._ended = self._ended, True
         if ended or self._provider is None or self._sender is None:
