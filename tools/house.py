@@ -52,6 +52,23 @@ def find_modules(package: Path = PACKAGE) -> dict[str, ast.Module]:
     return trees
 
 
+def find_long_functions(most_lines: int, modules: dict[str, ast.Module] | None = None) -> dict[str, set[str]]:
+    """The functions with more lines than this, docstrings not counted, by module."""
+    found: dict[str, set[str]] = {}
+    for module, tree in (find_modules() if modules is None else modules).items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _length(node) > most_lines:
+                found.setdefault(module, set()).add(node.name)
+    return found
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+    if ast.get_docstring(node, clean=False) is not None:
+        lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+    return lines
+
+
 def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes except those that only a type checker sees."""
     for child in ast.iter_child_nodes(node):

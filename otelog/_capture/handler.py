@@ -132,7 +132,8 @@ class LoggingHandler(logging.Handler):
         LoggingHandler.__init__(self, state["level"], processor=processor)
         self.__dict__.update(state)
 
-    def handle(self, record: logging.LogRecord) -> bool:
+    # One function: each further call would cost the caller about 35 ns.
+    def handle(self, record: logging.LogRecord) -> bool:  # noqa: C901
         """Take a record, unless a filter turns it away. Never raises, takes no lock; what cannot be kept is counted."""
         try:
             if self.filters:

@@ -352,6 +352,7 @@ class Port:
                     self._account_for(victims)
         return None
 
+    # One function: a further call would cost the caller about 35 ns, and pass on nearly all of these values.
     def capture(
         self,
         time_ns: int,

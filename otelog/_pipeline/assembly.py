@@ -61,7 +61,7 @@ def make_worker(
     level: int = 0,
     ledger: Ledger | None = None,
 ) -> Worker:
-    """Build the queue, the lanes and the worker, and start it.
+    """Build the queue, each exporter's side and the worker, and start it.
 
     Args:
         destinations: Where every record goes; a single one that takes everything is served in the worker's own thread.
@@ -71,7 +71,7 @@ def make_worker(
         meter_provider: Where the ledger is published; None for the global one.
         shutdown_timeout: Seconds that the process's end may take.
         level: The least level of the facade.
-        ledger: The books of the pipeline that this one replaces.
+        ledger: The ledger of the pipeline that this one replaces.
     """
     queue = RecordQueue(
         settings.max_queue_size,
@@ -92,46 +92,54 @@ def make_worker(
             meter_provider=meter_provider,
         )
         lanes.append(lane)
-    way_out: WayOut
-    if len(lanes) == 1 and destinations[0].route is None:
-        way_out = Carrier(lanes[0], ledger)
-    else:
-        # Late, because most have a single exporter that gets everything.
-        from otelog._pipeline.dispatcher import FanOut, Progress
-        from otelog._pipeline.exporter_queue import HandOff
-        from otelog._pipeline.route import Bounds, Route
-
-        progress = Progress()
-        way_out = FanOut(
-            [
-                HandOff(
-                    lane,
-                    ledger,
-                    bounds=Bounds(
-                        one.max_queue_size or settings.max_queue_size,
-                        settings.max_queue_bytes,
-                        settings.reserve_for_errors,
-                    ),
-                    route=one.route or Route(),
-                    make_readable=ReadableMaker(resource, attributes).make,
-                    on_progress=progress.tell,
-                )
-                for one, lane in zip(destinations, lanes, strict=True)
-            ],
-            progress,
-            # Callers wait meanwhile, and must not be refused because one exporter hangs.
-            room_timeout=settings.block_timeout / 2 if settings.when_full == "block" else 0.0,
-        )
     return Worker(
         queue,
         ledger,
-        way_out,
+        _make_outlet(destinations, lanes, ledger, settings, attributes, resource),
         max_export_batch_size=settings.max_export_batch_size,
         schedule_delay=settings.schedule_delay_millis / 1000,
         limits=attributes.limits.for_capture(),
         level=level,
         observers=(LossReport(),),
         shutdown_timeout=shutdown_timeout,
+    )
+
+
+def _make_outlet(
+    destinations: Sequence[Destination],
+    lanes: Sequence[Lane],
+    ledger: Ledger,
+    settings: ProcessorSettings | Settings,
+    attributes: AttributeBuilder,
+    resource: Callable[[], Resource],
+) -> WayOut:
+    if len(lanes) == 1 and destinations[0].route is None:
+        return Carrier(lanes[0], ledger)
+    # Late, because most have a single exporter that gets everything.
+    from otelog._pipeline.dispatcher import FanOut, Progress
+    from otelog._pipeline.exporter_queue import HandOff
+    from otelog._pipeline.route import Bounds, Route
+
+    progress = Progress()
+    return FanOut(
+        [
+            HandOff(
+                lane,
+                ledger,
+                bounds=Bounds(
+                    one.max_queue_size or settings.max_queue_size,
+                    settings.max_queue_bytes,
+                    settings.reserve_for_errors,
+                ),
+                route=one.route or Route(),
+                make_readable=ReadableMaker(resource, attributes).make,
+                on_progress=progress.tell,
+            )
+            for one, lane in zip(destinations, lanes, strict=True)
+        ],
+        progress,
+        # Callers wait meanwhile, and must not be refused because one exporter hangs.
+        room_timeout=settings.block_timeout / 2 if settings.when_full == "block" else 0.0,
     )
 
 

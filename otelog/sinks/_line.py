@@ -272,7 +272,7 @@ class LineRenderer:
             For each record its line with its end, or None for one that cannot be rendered. Never raises.
         """
         self._process = os.getpid()
-        # Threads end, and their ids come back under other names; the spans are told apart by their objects.
+        # Threads end, and their ids come back under other names; spans are distinguished by their objects.
         self._threads.clear()
         self._spans.clear()
         lines: list[bytes | None] = []
@@ -284,7 +284,8 @@ class LineRenderer:
         return lines
 
     def _render_some(self, rows: list[Any], append: Callable[[bytes | None], None]) -> None:
-        # This loop is where a file's time goes: names are local, and what did not change is reused.
+        # One function: this loop is where a file's time goes, and a call for each record would cost it about 35 ns.
+        # Names are local, and what did not change is reused.
         keys = self._keys
         encode_text = self._encode_text
         encode_other = self._encode_other
