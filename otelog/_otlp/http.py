@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from otelog._config import tls
 from otelog._config.proxy import parse_proxy
 from otelog._config.tls import explain_tls, is_hang_up, is_tls_error
-from otelog._otlp.compress import choose_compressor
 from otelog._otlp.exchange import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
@@ -22,6 +21,7 @@ from otelog._otlp.exchange import (
     TransportSettings,
     split_endpoint,
 )
+from otelog._runtime.compression import choose_compressor
 from otelog._runtime.late_import import load_module
 
 if TYPE_CHECKING:

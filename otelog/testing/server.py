@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib
 import selectors
 import socket
 import ssl
@@ -17,6 +15,8 @@ from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 from io import BufferedReader
 from typing import TYPE_CHECKING, Literal
+
+from otelog._runtime.compression import unpack_gzip, unpack_zstd
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -380,13 +380,11 @@ def _encode_head(line: str, fields: Mapping[str, str]) -> bytes:
 
 def _decompress(raw: bytes, encoding: str) -> bytes:
     if encoding == "gzip":
-        return gzip.decompress(raw)
+        return unpack_gzip(raw)
     if encoding == "deflate":
         return zlib.decompress(raw)
     if encoding == "zstd":
-        library = importlib.import_module("zstandard")
-        content: bytes = library.ZstdDecompressor().decompressobj().decompress(raw)
-        return content
+        return unpack_zstd(raw)
     if encoding != "identity":
         raise ValueError(f"unknown encoding {encoding}")
     return raw
