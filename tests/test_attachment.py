@@ -432,7 +432,7 @@ def test_flask_and_logging_itself_write_to_the_console_as_without_otelog(last_re
     keep = "providers.keep_last_resort()" if last_resort else ""
     with OTLPServer() as server:
         configure = f"""import otelog
-    from otelog import providers
+    from otelog._setup import configure as providers
     {keep}
     otelog.configure(endpoint={server.endpoint!r}, service_name="test")"""
         with_otelog = run(FLASK.format(configure=configure)).stderr.splitlines()

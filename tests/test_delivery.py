@@ -136,6 +136,7 @@ class Stop(threading.Event):
     """A shutdown signal of real time."""
 
     stop_deadline = math.inf
+    turn_deadline = math.inf
 
     def begin(self, deadline: float) -> None:
         self.stop_deadline = deadline
@@ -144,6 +145,8 @@ class Stop(threading.Event):
 
 class FakeTime:
     """A clock that only waiting moves on, and the shutdown signal that waits on it."""
+
+    turn_deadline = math.inf
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -160,6 +160,14 @@ def test_no_thread_of_ours_is_ever_in_a_hub(order: str, scheme: str, tls: Tls) -
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_none_is_by_grpc(order: str) -> None:
+    prompt = [line.replace("600_000)", "20, max_export_batch_size=10, protocol='grpc')") for line in ORDERS[order]]
+    with GrpcServer() as server:
+        run(server, *prompt, WATCHED, WORK, WAITED)
+        assert Counter(body.partition("/")[0] for body in server.bodies) == expected("first")
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_records_arrive_over_tls(order: str, tls: Tls) -> None:
     certificate = f"600_000, certificate_file={tls.authority_file!r})"
     with OTLPServer(tls=tls.context) as server:

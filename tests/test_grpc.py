@@ -493,7 +493,7 @@ def test_otelogs_own_thread_may_fork_while_its_call_is_out() -> None:
     code = """
 import os, sys
 import otelog
-from otelog import providers
+from otelog._setup import configure as providers
 
 def fork(ledger, last):
     if not last and not children and ledger.read().in_flight == 0 and ledger.read().exported:

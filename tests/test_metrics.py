@@ -224,7 +224,7 @@ def test_refusals_and_losses_are_told_by_severity_range(metrics: Metrics) -> Non
     assert metrics.total("otelog.log.refused", reason="queue_full", otelog__severity="info") == 2
     assert metrics.total("otelog.log.refused", reason="queue_full", otelog__severity="error") == 1
     dropped = metrics.points("otelog.log.dropped")
-    assert [(a["reason"], a["otelog.severity"], a["otelog._otlp.exporter"], p.value) for a, p in dropped] == [
+    assert [(a["reason"], a["otelog.severity"], a["otelog.exporter"], p.value) for a, p in dropped] == [
         ("export_failed", "info", "Refuser", 4)
     ]
     opened.processor.shutdown()

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from otelog._private import standard
 from otelog._private.opentelemetry import NAMES
 from otelog.testing import OTLPServer
+from tests.grpc_server import GrpcServer
 
-# Loads OpenTelemetry as a release in which one name is another one, everywhere.
+# Loads a package as a release in which one name is another one, everywhere.
 RENAMED = """
 import importlib.machinery, re, sys
-name = {name!r}
+name, package = {name!r}, {package!r}
 standard = importlib.machinery.SourceFileLoader.get_code
 def get_code(self, fullname):
-    if not fullname.startswith("opentelemetry."):
+    if not (fullname + ".").startswith(package + "."):
         return standard(self, fullname)
     source = self.get_data(self.get_filename(fullname)).decode()
     source = re.sub(r"\\b" + name + r"\\b", name + "_OF_ANOTHER_RELEASE", source)
@@ -29,6 +31,12 @@ importlib.machinery.SourceFileLoader.get_code = get_code
 importlib.machinery.SourceFileLoader.is_renamed = True
 import opentelemetry.context
 """
+
+
+def rename(name: str, package: str = "opentelemetry") -> str:
+    """Returns the beginning of a program for which a package has another name for one that is read."""
+    return RENAMED.format(name=name, package=package)
+
 
 PROGRAM = """
 import logging, sys
@@ -39,7 +47,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 module, name = {module!r}, {name!r}
 __import__(module)
 assert not hasattr(sys.modules[module], name), "it is still there"
-from otelog import _meter_provider
+from otelog._setup import meter_provider as _meter_provider
 from otelog._setup.providers import find_processor
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._runtime.quiet import quiet
@@ -68,14 +76,17 @@ print(otelog.shutdown(), otelog.stats().created)
 """
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES)
+LOGGING_NAMES = [(module, name) for module, name in standard.NAMES if module == "logging"]
+
+
+@pytest.mark.parametrize(("module", "name"), [*NAMES, *LOGGING_NAMES])
 def test_a_private_name_that_upstream_renames_is_not_missed(module: str, name: str, tmp_path: Path) -> None:
     with OTLPServer() as server:
         done = subprocess.run(
             [
                 sys.executable,
                 "-c",
-                RENAMED.format(name=name) + PROGRAM.format(module=module, name=name),
+                rename(name, module.partition(".")[0]) + PROGRAM.format(module=module, name=name),
                 server.endpoint,
             ],
             capture_output=True,
@@ -91,7 +102,7 @@ def test_a_private_name_that_upstream_renames_is_not_missed(module: str, name: s
             assert record.trace_id.hex() == wanted
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES)
+@pytest.mark.parametrize(("module", "name"), [*NAMES, *standard.NAMES])
 def test_the_private_names_are_those_of_the_installed_release(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name), "say in otelog/_private what this release calls it"
 
@@ -120,7 +131,7 @@ with standard.logging_lock():
 
 def test_capture_logs_works_without_the_private_names(tmp_path: Path) -> None:
     code = (
-        RENAMED.format(name="_LOGGER_PROVIDER")
+        rename("_LOGGER_PROVIDER")
         + """
 import logging, otelog
 from otelog.testing import capture_logs
@@ -131,3 +142,52 @@ with capture_logs() as captured:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "['captured']", "")
+
+
+@pytest.mark.parametrize("name", ["_resource", "_update_resource"])
+def test_a_provider_without_the_private_names_keeps_its_loggers(name: str, tmp_path: Path) -> None:
+    code = (
+        rename(name)
+        + """
+import otelog
+from opentelemetry._logs import LogRecord, get_logger
+for service in ("before", "after"):
+    otelog.configure(endpoint=sys.argv[1], service_name=service)
+    get_logger("tests").emit(LogRecord(timestamp=1, body=service))
+    assert otelog.flush()
+print(otelog.shutdown(), otelog.stats().exported)
+"""
+    )
+    with OTLPServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.endpoint], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True", "2"], "")
+        assert [record.body.string_value for record in server.records] == ["before", "after"]
+
+
+@pytest.mark.parametrize("name", ["_call_state", "managed_calls"])
+def test_grpc_without_the_private_names_delivers_before_and_after_a_fork(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("grpc")
+    code = (
+        rename(name, "grpc")
+        + """
+import os, warnings
+import otelog
+warnings.simplefilter("ignore")
+otelog.configure(endpoint=sys.argv[1], protocol="grpc")
+otelog.get_logger("tests").info("before")
+assert otelog.flush()
+child = os.fork()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+otelog.get_logger("tests").info("after")
+print(otelog.shutdown(), otelog.stats().exported)
+"""
+    )
+    with GrpcServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.endpoint], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True", "2"], "")

@@ -22,26 +22,45 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
-# They have a step of their own.
-APART = ("tests/stack", "tests/servers")
-# The command line's screen, the Collector and the application servers hardly depend on the Python version, and take
-# long.
-MAIN_VERSION_ONLY = (
-    "tests/stack",
-    "tests/servers",
+# Steps of their own. Whole programs are started by these, hundreds of processes in all.
+PROGRAM_TESTS = (
     "tests/cli",
-    "tests/chaos",
     "tests/differential",
+    "tests/test_benchmarks.py",
+    "tests/test_ends.py",
     "tests/test_forks.py",
+    "tests/test_gevent.py",
+    "tests/test_lifecycle.py",
 )
-# Without coverage: millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
+# Millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
 LOADS = (
     "tests/test_ledger.py",
     "tests/test_killed_worker.py",
     "tests/test_file_load.py",
     "tests/test_exporters_load.py",
     "tests/test_context.py",
+    "tests/sinks/test_every_sink.py",
     "tests/chaos",
+)
+APART = ("tests/servers", "tests/stack")
+# What hardly depends on the Python version, and takes long.
+MAIN_VERSION_ONLY = (
+    *APART,
+    "tests/chaos",
+    "tests/cli",
+    "tests/differential",
+    "tests/doctor",
+    "tests/sinks/test_console.py",
+    "tests/sinks/test_line.py",
+    "tests/test_benchmarks.py",
+    "tests/test_config.py",
+    "tests/test_config_file.py",
+    "tests/test_forks.py",
+    "tests/test_imports.py",
+    "tests/test_loki.py",
+    "tests/test_loki_form.py",
+    "tests/test_pages.py",
+    "tests/test_readme.py",
 )
 # With a tracer of their own, or about how long something takes.
 TRACED = ("tests/test_interruption.py",)
@@ -51,7 +70,7 @@ WORKERS = ("--numprocesses=4", "--dist=loadgroup")
 COVERED_BY = "3.12"
 LEAST_COVERAGE = 85
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
-STEPS = ("lint", "unit", "load", "servers", "matrix", "stack")
+STEPS = ("lint", "unit", "programs", "load", "servers", "matrix", "stack")
 # Run by `make soak`: what the index has today must not decide whether a change of ours is right.
 NEWEST = "newest-sdk"
 # What touches the SDK: run on the oldest release that pyproject.toml allows, and on the newest that the index has.
@@ -161,21 +180,28 @@ def lint(tally: Tally) -> None:
 
 def unit(tally: Tally) -> None:
     """Run the unit tests."""
-    run_pytest(tally, "unit tests", [sys.executable, "-m", "pytest", *WORKERS, *_without(APART + LOADS)])
+    command = [sys.executable, "-m", "pytest", *WORKERS, *_without(APART + LOADS + PROGRAM_TESTS)]
+    run_pytest(tally, "unit tests", command)
 
 
 def _without(paths: tuple[str, ...]) -> list[str]:
     return [f"--ignore={path}" for path in paths]
 
 
-def load(tally: Tally) -> None:
-    """Run the tests under load, without coverage."""
-    run_pytest(tally, "tests under load", [sys.executable, "-m", "pytest", *LOADS])
+def programs(tally: Tally) -> None:
+    """Run the tests that start whole programs."""
+    run_pytest(tally, "tests of whole programs", [sys.executable, "-m", "pytest", *WORKERS, *PROGRAM_TESTS])
+
+
+def load(tally: Tally, *, apart: bool = False) -> None:
+    """Run the tests under load."""
+    run_pytest(tally, "tests under load", [sys.executable, "-m", "pytest", *LOADS], apart=apart)
 
 
 def servers(tally: Tally) -> None:
     """Run an application under every server."""
-    run_pytest(tally, "tests under application servers", [sys.executable, "-m", "pytest", "tests/servers"])
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadgroup", "tests/servers"]
+    run_pytest(tally, "tests under application servers", command)
 
 
 def stack(tally: Tally) -> None:
@@ -227,27 +253,49 @@ def make_venv(
         pinned: Whether OpenTelemetry's packages are those of constraints.txt.
         made_on: A day, for one that is made anew each day.
     """
-    # Other checkouts keep environments of their own: an editable installation points into one folder.
-    checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
     key = hashlib.sha256(f"{python.resolve()} {extras} {packages} {made_on}".encode())
     for name in ("pyproject.toml", "constraints.txt"):
         key.update((ROOT / name).read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog" / "venvs"
-    folder = cache / f"{checkout}-{version}-{key.hexdigest()[:16]}"
-    done, interpreter = folder / ".done", folder / "bin" / "python"
-    if not done.exists():
+    shared = cache / f"{version}-{key.hexdigest()[:16]}"
+    if not (shared / ".done").exists():
         say(f"making an environment for Python {version}")
-        for old in cache.glob(f"{checkout}-{version}-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        # Somebody else may be making the same one.
+        folder = cache / f"{shared.name}.{os.getpid()}"
         subprocess.run([str(python), "-m", "venv", str(folder)], check=True)
-        pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         target = f"{ROOT}[{extras}]"
         constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in constraints if pinned or not line.startswith(TIED_TO_SDK)]
         pins = folder / "constraints.txt"
         pins.write_text("".join(kept), encoding="utf-8")
         subprocess.run([*pip, "--constraint", str(pins), *packages, "--editable", target], cwd=ROOT, check=True)
-        done.touch()
+        (folder / ".done").touch()
+        try:
+            folder.rename(shared)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+    return borrow(python, shared)
+
+
+def borrow(python: Path, shared: Path) -> Path:
+    """Make an environment of this checkout's own that has the packages of a shared one; return its interpreter.
+
+    An editable installation points into one folder: here it is this one.
+    """
+    folder = ROOT / ".venv" / "others" / shared.name
+    interpreter = folder / "bin" / "python"
+    if not (folder / ".done").exists():
+        subprocess.run([str(python), "-m", "venv", "--without-pip", str(folder)], check=True)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        (theirs,) = shared.glob("lib/python*/site-packages")
+        (metadata,) = theirs.glob("otelog-*.dist-info")
+        shutil.copytree(metadata, packages / metadata.name, dirs_exist_ok=True)
+        # This checkout comes before the one that the shared environment was made from.
+        (packages / "otelog.pth").write_text(
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport site; site.addsitedir({str(theirs)!r})\n"
+        )
+        (folder / ".done").touch()
     return interpreter
 
 
@@ -329,10 +377,14 @@ def main() -> int:
     interpreters = prepare_matrix(tally) if "matrix" in steps else {}
     if "unit" in steps:
         unit(tally)
-    if "load" in steps:
-        load(tally)
-    if "servers" in steps:
-        servers(tally)
+    if "programs" in steps:
+        programs(tally)
+    # Servers mostly wait for each other, and for their own clocks.
+    with ThreadPoolExecutor(1) as pool:
+        if "load" in steps:
+            pool.submit(load, tally, apart="servers" in steps)
+        if "servers" in steps:
+            servers(tally)
     if "matrix" in steps:
         matrix(tally, interpreters)
     if NEWEST in steps:

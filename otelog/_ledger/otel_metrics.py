@@ -155,17 +155,17 @@ class _Instruments:
     def _dropped(ledger: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
         for name, attributes, _exporter in _exporters(books, stats):
             counts = dict(ledger.exporters[name].dropped_by_severity)
-            yield from _by_severity(counts, {**attributes, "otelog._otlp.exporter": name})
+            yield from _by_severity(counts, {**attributes, "otelog.exporter": name})
 
     @staticmethod
     def _waiting(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
         for name, attributes, exporter in _exporters(books, stats):
-            yield exporter.waiting, {**attributes, "otelog._otlp.exporter": name}
+            yield exporter.waiting, {**attributes, "otelog.exporter": name}
 
     @staticmethod
     def _filtered(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
         for name, attributes, exporter in _exporters(books, stats):
-            yield exporter.filtered, {**attributes, "otelog._otlp.exporter": name}
+            yield exporter.filtered, {**attributes, "otelog.exporter": name}
 
     def time_exchanges(self, attributes: _Attributes) -> OnExchange:
         duration = self._duration
@@ -195,7 +195,7 @@ def _exporters(books: _Books, stats: Stats) -> Iterator[tuple[str, _Attributes, 
 def _points_beside(count_name: str) -> Callable[[Ledger, _Books, Stats], Iterable[_Point]]:
     def points(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
         for name, attributes, exporter in _exporters(books, stats):
-            yield getattr(exporter, count_name), {**attributes, "otelog._otlp.exporter": name}
+            yield getattr(exporter, count_name), {**attributes, "otelog.exporter": name}
 
     return points
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from otelog._config.proxy import Proxy
 from otelog._otlp.tls_stream import Stream, TlsStream
@@ -123,6 +123,8 @@ class Line:
     def __init__(self, bounded: DeadlineSocket) -> None:
         self._bounded = bounded
         self._stream: Stream = bounded
+        self._ahead = b""
+        """The first byte of an answer, where it was waited for."""
 
     def secure(self, context: ssl.SSLContext, server_hostname: str) -> None:
         """Put TLS on top."""
@@ -136,7 +138,31 @@ class Line:
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return a reader for one answer. The socket stays open for it even if the connection lets go."""
-        return io.BufferedReader(_Reader(self._stream, self._bounded.hold()))
+        return io.BufferedReader(_Reader(self, self._bounded.hold()))
+
+    def await_input(self) -> bool:
+        """Wait until there is something to read; returns whether there is, or the end, before the time is used up.
+
+        TLS has input of its own that is nothing to read: only to read tells.
+        """
+        if not self._ahead:
+            piece = bytearray(1)
+            try:
+                count = self._stream.receive_into(memoryview(piece))
+            except DeadlineError:
+                return False
+            except OSError:
+                # To be met again by whoever reads.
+                return True
+            self._ahead = bytes(piece[:count])
+        return True
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read what there is, at least one byte but at the end."""
+        if self._ahead:
+            buffer[:1], self._ahead = self._ahead, b""
+            return 1
+        return self._stream.receive_into(buffer)
 
     def has_input(self) -> bool:
         """Whether something can be read, or the other side has hung up."""
@@ -148,15 +174,15 @@ class Line:
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, stream: Stream, held: io.RawIOBase) -> None:
-        self._stream = stream
+    def __init__(self, line: Line, held: io.RawIOBase) -> None:
+        self._line = line
         self._held = held
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
-        return self._stream.receive_into(cast("memoryview", buffer))
+    def readinto(self, buffer: Any) -> int:
+        return self._line.read_into(memoryview(buffer))
 
     def close(self) -> None:
         if not self.closed:
@@ -212,6 +238,11 @@ class DeadlineConnection(HTTPConnection):
         if line is None or self._bounded is None:
             return False
         return self._bounded.is_ours() and not line.has_input()
+
+    def await_answer(self) -> bool:
+        """Wait for the first byte of the answer; returns whether it, or an end, has come in the exchange's time."""
+        line = cast("Line | None", self.sock)
+        return line is None or line.await_input()
 
     def abandon(self) -> None:
         """Give up what a fork has copied. An answer's reader may be locked by a thread that only the parent has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from bisect import bisect_right
@@ -13,7 +14,8 @@ from otelog._otlp.answer import read_error_message, read_partial_success
 from otelog._otlp.exchange import Answer, TransportFailure
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.retry import Backoff, is_retryable_status, parse_http_date, parse_retry_after
-from otelog._runtime.waiting import Stop
+from otelog._runtime.turns import halt, pause
+from otelog._runtime.waiting import StopSignal
 
 Reason = Literal["rejected", "too_large", "retry_exhausted", "encode_error", "shutdown_timeout"]
 Outcome = Literal["exported", "bad_request", "settled"]
@@ -30,6 +32,10 @@ _HINTS = {
 
 MOST_HALVINGS = 8
 """How often a record that a server alone finds too large is cut to half, before it is lost: from 4 MiB to 16 KiB."""
+
+
+READING_GRACE = 0.25
+"""Seconds for an answer that has begun to come as the turn of its reader ends: else its request would be sent again."""
 
 
 class EncodedBatch(Protocol):
@@ -78,6 +84,12 @@ class Sender(Protocol):
 
     def send(self, body: bytes, *, timeout: float, time_left: Callable[[], float]) -> None:
         """Send one request, and begin an exchange; raises only `TransportFailure`."""
+
+    def await_answer(self) -> bool:
+        """Wait until `receive` has something to do; return whether it has before the time that is left is over."""
+
+    def prolong(self, seconds: float) -> None:
+        """Give the exchange so much more time: for so long nobody was there to wait for its answer."""
 
     def receive(self) -> Answer:
         """Read the answer; raises only `TransportFailure`."""
@@ -131,7 +143,7 @@ class Delivery:
         self.on_exchange: Callable[[float, int | str | None, str | None], None] | None = None
         """Told of each request when it has ended: seconds with all attempts, last status (see `OnExchange`), loss."""
 
-    def deliver(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: Stop) -> bool:
+    def deliver(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal) -> bool:
         """Settle every record of a batch, each exactly once.
 
         Before a shutdown, attempts go on until `deadline`. Once it has begun, no wait is begun or ended: each request
@@ -145,6 +157,8 @@ class Delivery:
 
         Returns:
             Whether all records were exported. Never raises; what cannot be sent is counted in `tally`.
+
+        `stop` must not have turns, which only `begin` knows.
         """
         delivery = self.begin(batch, tally, deadline=deadline, stop=stop)
         while True:
@@ -153,11 +167,15 @@ class Delivery:
             except StopIteration as end:
                 return bool(end.value)
 
-    def begin(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: Stop) -> Generator[None, None, bool]:
+    def begin(
+        self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal
+    ) -> Generator[bool, None, bool]:
         """Return the delivery of a batch as an iterator, which halts whenever a request is out and unanswered.
 
         So the caller can prepare the next batch meanwhile. It must take the iterator to its end before it begins
-        another delivery. See `deliver` for the rest.
+        another delivery. What the iterator gives is True where it has halted because the turn is over
+        (`StopSignal.turn_deadline`): there is no use in going on before the next one, and the time until then does not
+        count for `deadline`. See `deliver` for the rest.
         """
         return _BatchDelivery(self, batch, tally, deadline, stop).run()
 
@@ -165,7 +183,7 @@ class Delivery:
 class _BatchDelivery:
     """The delivery of one batch; its generators halt where an answer is waited for."""
 
-    def __init__(self, rules: Delivery, batch: EncodedBatch, tally: Tally, deadline: float, stop: Stop) -> None:
+    def __init__(self, rules: Delivery, batch: EncodedBatch, tally: Tally, deadline: float, stop: StopSignal) -> None:
         self._rules = rules
         self._batch = batch
         self._tally = tally
@@ -177,8 +195,9 @@ class _BatchDelivery:
         # floor(2·log₂n) + 1, exactly: the requests that a search may add to the one that every batch has.
         self._search_requests = (len(batch) * len(batch)).bit_length()
         self._status: int | str | None = None
+        self._reading_until = -math.inf
 
-    def run(self) -> Generator[None, None, bool]:
+    def run(self) -> Generator[bool, None, bool]:
         while self._pending:
             start, stop = self._pending.pop()
             end = self._cut(start, stop)
@@ -194,7 +213,8 @@ class _BatchDelivery:
             warn(f"delivery.{reason}", f"{records} lost ({reason}): {detail}")
 
     def _time_left(self) -> float:
-        return min(self._deadline, self._stop.stop_deadline) - self._rules.clock()
+        turn_deadline = max(self._stop.turn_deadline, self._reading_until)
+        return min(self._deadline, self._stop.stop_deadline, turn_deadline) - self._rules.clock()
 
     def _end_reason(self) -> Reason | None:
         now = self._rules.clock()
@@ -217,7 +237,24 @@ class _BatchDelivery:
         self._drop(start, start + 1, "too_large", f"a record alone is over max_request_bytes ({limit})")
         return start
 
-    def _send(self, start: int, stop: int, *, again: bool = False) -> Generator[None, None, Outcome]:
+    def _is_turn_over(self) -> bool:
+        return self._rules.clock() >= self._stop.turn_deadline
+
+    def _await_answer(self) -> Generator[bool, None, None]:
+        """Wait for the answer as long as the turn lasts, and in the next ones: to send again would be to send twice."""
+        while self._stop.turn_deadline < math.inf:
+            if self._rules.transport.await_answer():
+                self._reading_until = self._rules.clock() + READING_GRACE
+                return
+            if not self._is_turn_over():
+                return
+            halted = yield from halt(self._stop, self._rules.clock)
+            self._deadline += halted
+            self._rules.transport.prolong(halted)
+            if self._end_reason():
+                return
+
+    def _send(self, start: int, stop: int, *, again: bool = False) -> Generator[bool, None, Outcome]:
         """Send a range in one request until something is final; all but a bad request is then settled or pending."""
         if reason := self._end_reason():
             self._drop(start, stop, reason, f"{self._rules.transport.target}: the time for delivery is used up")
@@ -245,12 +282,14 @@ class _BatchDelivery:
 
     def _exchange(
         self, body: bytes, count: int, *, again: bool
-    ) -> Generator[None, None, Answer | tuple[Reason, str | None]]:
+    ) -> Generator[bool, None, Answer | tuple[Reason, str | None]]:
         """Send one request as often as it takes; return the answer that ends it, or why there is none."""
         attempt = 0
         cause: str | None = None
         self._status = None
         while True:
+            if self._is_turn_over():
+                self._deadline += yield from halt(self._stop, self._rules.clock)
             if reason := self._end_reason():
                 return reason, cause
             last = self._stop.is_set()
@@ -258,11 +297,13 @@ class _BatchDelivery:
                 self._tally.resend(count)
             wait: float | None = None
             try:
-                timeout = min(self._rules.timeout, self._time_left())
+                self._reading_until = -math.inf
+                left = min(self._deadline, self._stop.stop_deadline) - self._rules.clock()
                 transport = self._rules.transport
-                transport.send(body, timeout=timeout, time_left=self._time_left)
+                transport.send(body, timeout=min(self._rules.timeout, left), time_left=self._time_left)
                 try:
-                    yield
+                    yield False
+                    yield from self._await_answer()
                     answer = transport.receive()
                 finally:
                     transport.end_exchange()
@@ -272,6 +313,10 @@ class _BatchDelivery:
                 self._status, cause = None, failure.detail
                 if not failure.retryable:
                     return "rejected", cause
+                if self._is_turn_over() and not self._end_reason():
+                    # It is that which has cut it: the attempt is made again.
+                    attempt += 1
+                    continue
             else:
                 self._status = answer.rpc_status or answer.status
                 if not is_retryable_status(answer.status):
@@ -286,7 +331,7 @@ class _BatchDelivery:
             wait = wait or self._rules.backoff.delay(attempt, self._rules.random())
             if self._rules.clock() + wait >= self._deadline:
                 return "retry_exhausted", cause
-            self._stop.wait(wait)
+            self._deadline += yield from pause(self._stop, wait, self._rules.clock)
             attempt += 1
 
     def _conclude(self, start: int, stop: int, answer: Answer) -> Outcome:
@@ -329,7 +374,7 @@ class _BatchDelivery:
                 "delivery.partial_success", f"{target} rejected {rejected} of {stop - start} records: {message or '-'}"
             )
 
-    def _search(self, start: int, stop: int) -> Generator[None, None, None]:
+    def _search(self, start: int, stop: int) -> Generator[bool, None, None]:
         """Find the records that a 400 is about; when the requests for it are used up, the rest is rejected.
 
         If the first part of a bad range was accepted, the other part is bad and need not be sent to be known as such.
@@ -354,7 +399,7 @@ class _BatchDelivery:
             elif (yield from self._send_part(middle, stop)) == "bad_request":
                 bad.append((middle, stop))
 
-    def _send_part(self, start: int, stop: int) -> Generator[None, None, Outcome]:
+    def _send_part(self, start: int, stop: int) -> Generator[bool, None, Outcome]:
         self._search_requests -= 1
         # Some servers keep the good records of a request that they answer with 400.
         return (yield from self._send(start, stop, again=True))

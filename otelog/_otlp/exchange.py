@@ -145,12 +145,23 @@ class Exchanges(ABC):
         self._close_wanted = False
         self._unanswered = False
         """Whether an exchange is under way whose answer is still to be read."""
+        self._end = 0.0
+        """The moment at which the time of the exchange under way ends, whoever may wait for it."""
         self._owner_pid = os.getpid()
         add_holder(self)
 
     @abstractmethod
     def _send(self, body: bytes, exchange_left: Callable[[], float]) -> None:
         """Send a request, for whose whole exchange there are `exchange_left()` seconds, or raise TransportFailure."""
+
+    @abstractmethod
+    def await_answer(self) -> bool:
+        """Wait until the answer begins to come, or cannot come any more, as long as `time_left` of `send` lets it.
+
+        Returns:
+            Whether `receive` has something to do. If not, the exchange goes on, and this may be called again. Never
+            raises.
+        """
 
     @abstractmethod
     def receive(self) -> Answer:
@@ -200,9 +211,10 @@ class Exchanges(ABC):
             TransportFailure: It could not be sent. Nothing else is raised.
         """
         end = self._clock() + (self._timeout if timeout is None else timeout)
+        ours = False
 
         def exchange_left() -> float:
-            left = end - self._clock()
+            left = (self._end if ours else end) - self._clock()
             return left if time_left is None else min(left, time_left())
 
         self._see_fork()
@@ -210,12 +222,17 @@ class Exchanges(ABC):
             raise TransportFailure(
                 f"{self.target}: another request took all the time", retryable=True, outcome_unknown=False
             )
+        self._end, ours = end, True
         try:
             self._send(body, exchange_left)
             self._unanswered = True
         except BaseException:
             self._release()
             raise
+
+    def prolong(self, seconds: float) -> None:
+        """Give the exchange under way so much more time: nobody was there to wait for its answer."""
+        self._end += seconds
 
     def end_exchange(self) -> None:
         """End what `send` has begun; an answer that was not read ends with its connection."""

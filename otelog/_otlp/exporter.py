@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,8 +26,9 @@ from otelog._runtime.diagnostics import warn
 from otelog._runtime.lifetime import watch
 from otelog._runtime.lock_yield import make_pause
 from otelog._runtime.threads import Lock
+from otelog._runtime.turns import UnderWay
 from otelog._runtime.version import USER_AGENT
-from otelog._runtime.waiting import Stop
+from otelog._runtime.waiting import Stop, StopSignal
 
 _OWN = "otlp"
 _LOKI = re.compile(r"(?:/loki)?/otlp/v1/logs/?")
@@ -196,7 +197,7 @@ def encode_rows(
     name: str,
     rows: list[Any],
     ledger: Ledger,
-    stop: Stop,
+    stop: StopSignal,
     hold: Callable[[BatchTally], None],
 ) -> tuple[EncodedBatch, BatchTally]:
     """Encode rows that are in flight; what cannot be encoded is settled."""
@@ -227,7 +228,7 @@ class OTLPLane:
         self.exporter = exporter
         self._context = context
         self._encoder: Encoder | None = None
-        self._under_way: Iterator[None] = iter(())
+        self._under_way = UnderWay()
 
     @property
     def on_exchange(self) -> OnExchange | None:
@@ -238,7 +239,7 @@ class OTLPLane:
     def on_exchange(self, told: OnExchange | None) -> None:
         self.exporter.delivery.on_exchange = told
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._pipeline.batch_export.Lane`."""
         encoder = self._encoder
         if encoder is None:
@@ -250,21 +251,22 @@ class OTLPLane:
             batch, tally = encode_rows(encoder, self.name, rows, ledger, stop, hold)
         finally:
             self.finish()
+        self._under_way.add(self._begin(batch, tally, stop))
+        self._under_way.advance()
+
+    def _begin(self, batch: EncodedBatch, tally: BatchTally, stop: StopSignal) -> Generator[bool, None, bool]:
         # Its time begins here: the batch before may have used up all of its own.
         deadline = time.monotonic() + self._context.export_timeout
-        self._under_way = self.exporter.delivery.begin(batch, tally, deadline=deadline, stop=stop)
-        next(self._under_way, None)
+        return (yield from self.exporter.delivery.begin(batch, tally, deadline=deadline, stop=stop))
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Wait for the answer to the request that is out, and do what it asks for."""
-        under_way, self._under_way = self._under_way, iter(())
-        for _ in under_way:
-            pass
+        return self._under_way.finish()
 
     def restart_after_fork(self) -> None:
         """The child is another service instance, with another resource; the transport sees the fork itself."""
         self._encoder = None
-        self._under_way = iter(())
+        self._under_way.forget()
 
     def shutdown(self, timeout: float) -> None:
         """Close the connection."""

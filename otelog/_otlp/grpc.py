@@ -28,6 +28,7 @@ from otelog._otlp.exchange import (
     split_endpoint,
 )
 from otelog._otlp.http import make_context
+from otelog._private.grpc import find_calls, is_connected
 from otelog._runtime.fork_gate import ForkGate
 from otelog._runtime.late_import import load_module
 from otelog._runtime.threads import is_patched, sleep
@@ -160,6 +161,21 @@ class GrpcTransport(Exchanges):
         self._exchange_left: Callable[[], float] = lambda: 0.0
         _library.add(self)
 
+    def await_answer(self) -> bool:
+        """See `Exchanges.await_answer`."""
+        while self._call is not None:
+            left = self._exchange_left()
+            try:
+                self._call.exception(timeout=max(0.0, min(left, POLL_INTERVAL)))
+            except self._library.FutureTimeoutError:
+                if left <= 0.0:
+                    return False
+            except Exception:
+                return True
+            else:
+                return True
+        return True
+
     def receive(self) -> Answer:
         """See `Exchanges.receive`."""
         if self._call is None:
@@ -197,7 +213,8 @@ class GrpcTransport(Exchanges):
                 if is_patched():
                     self._call = _BlockingCall(lambda: method.with_call(body, timeout=max(0.0, exchange_left()), **how))
                 else:
-                    self._call = method.future(body, timeout=max(0.0, exchange_left()), **how)
+                    # Not `exchange_left`: whoever waits may leave before that, and another one come.
+                    self._call = method.future(body, timeout=max(0.0, self._end - self._clock()), **how)
         except Exception as error:
             self._disconnect()
             raise self._fail(f"{type(error).__name__}: {error}", retryable=False, outcome_unknown=False) from error
@@ -254,12 +271,7 @@ class GrpcTransport(Exchanges):
         return self._fail(said, retryable=True, outcome_unknown=sent)
 
     def _is_connected(self) -> bool:
-        # The public way to ask has a thread of its own that goes on asking.
-        try:
-            state = self._channel._channel.check_connectivity_state(False)
-        except Exception:
-            return True
-        return bool(state == self._library.ChannelConnectivity.READY.value[0])
+        return is_connected(self._channel, self._library.ChannelConnectivity.READY)
 
     def _explain_connection(self, details: str) -> tuple[str, bool]:
         """Say why there is no connection, and whether another attempt may have one."""
@@ -495,18 +507,10 @@ def _close(channel: Any) -> None:
 
 def _await_library(channel: Any, call: Any, deadline: float) -> None:
     """Wait until no thread is in the library for a channel that is closed, whose last call this was."""
-    if isinstance(call, _BlockingCall):
-        is_at_work = call.is_at_work
-    else:
-        # The library has no public way to ask: a thread of its own takes the channel's events until no call is left.
-        state = getattr(channel, "_call_state", None)
-        if not hasattr(state, "managed_calls"):
-            deadline = min(deadline, time.monotonic() + UNTOLD_PAUSE)
-
-        def is_at_work() -> bool:
-            return bool(getattr(state, "managed_calls", True))
-
-    while is_at_work() and time.monotonic() < deadline:
+    is_at_work = call.is_at_work if isinstance(call, _BlockingCall) else find_calls(channel)
+    if is_at_work is None:
+        deadline = min(deadline, time.monotonic() + UNTOLD_PAUSE)
+    while (is_at_work is None or is_at_work()) and time.monotonic() < deadline:
         sleep(_LOOK_AGAIN)
 
 

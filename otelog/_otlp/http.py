@@ -64,7 +64,6 @@ class Transport(Exchanges):
         given = {name.lower() for name in settings.headers}
         self._headers = {name: value for name, value in self._headers.items() if name.lower() not in given}
         self._headers.update(settings.headers)
-        self._settings = settings
         self._proxy = None if settings.proxy is None else parse_proxy(settings.proxy)
         self._url = self._path
         if self._proxy is not None and not self._secure:
@@ -81,6 +80,10 @@ class Transport(Exchanges):
         """Whether this server has ever answered."""
         self._whole = False
         """Whether the request of the exchange under way went out whole."""
+
+    def await_answer(self) -> bool:
+        """See `Exchanges.await_answer`."""
+        return self._connection is None or self._connection.await_answer()
 
     def receive(self) -> Answer:
         """See `Exchanges.receive`."""

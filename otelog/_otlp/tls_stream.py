@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 __all__ = ["Stream", "TlsStream"]
 
 PIECE_BYTES = 64 * 1024
-"""How much is read at a time from below."""
+"""About how much is read and sent at a time."""
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,9 @@ class TlsStream:
         rest = memoryview(data)
         while rest:
             rest = rest[self._run(self._tls.write, rest) :]
-            self._flush()
+            # One record holds no more than 16 KiB.
+            if self._output.pending >= PIECE_BYTES or not rest:
+                self._flush()
 
     def receive_into(self, buffer: memoryview) -> int:
         """See `Stream`."""

@@ -23,7 +23,6 @@ import gc
 import logging
 import os
 import sys
-import threading
 import time
 from threading import get_ident
 from time import time_ns
@@ -33,6 +32,7 @@ from typing import Any
 from otelog._capture.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHandler
 from otelog._capture.port import BOUND_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context
 from otelog._patches.call_preface import compile_with_question
+from otelog._private.standard import IS_INTERNAL_FRAME, SOURCE_FILE, THREADS, has_short_way
 from otelog._record.row import FIELD_BYTES, Source
 from otelog._record.severity import severity_number
 from otelog._runtime.interruption import is_foreign, is_interruption
@@ -53,11 +53,9 @@ _RootLogger = logging.RootLogger
 _LogRecord = logging.LogRecord
 _NullHandler = logging.NullHandler
 _handle_nothing = _NullHandler.handle
-_srcfile: Any = logging._srcfile
-_is_internal_frame: Any = getattr(logging, "_is_internal_frame", None)
 _normcase = os.path.normcase
 # Where the standard library would make an object for a thread that it does not know.
-_threads: Any = getattr(threading, "_active", {})
+_threads = THREADS
 
 _WAYS = frozenset({"makeRecord", "findCaller", "handle", "filter", "callHandlers"})
 _ATTRIBUTES = frozenset({"name", "handlers", "filters", "disabled", "propagate", "parent"})
@@ -344,8 +342,8 @@ def find_caller(frame: Any) -> Any:
         name = _normcase(filename)
         if len(_internal_files) >= MOST_SITES:
             _internal_files.clear()
-        _internal_files[filename] = name == _srcfile or (
-            _is_internal_frame is not None and "importlib" in name and "_bootstrap" in name
+        _internal_files[filename] = name == SOURCE_FILE or (
+            IS_INTERNAL_FRAME is not None and "importlib" in name and "_bootstrap" in name
         )
         if not _internal_files[filename]:
             break
@@ -356,7 +354,7 @@ def find_caller(frame: Any) -> Any:
 def install() -> None:
     """Have every logger of the standard library try the short way first, unless another library has changed that."""
     function: Any = _Logger._log
-    if type(function) is not FunctionType:
+    if type(function) is not FunctionType or not has_short_way():
         return
     if any(constant is take for constant in function.__code__.co_consts):
         return
@@ -401,7 +399,7 @@ _PINS: dict[str, Any] = {
     "INIT": _LogRecord.__init__,
     "GET_MESSAGE": _LogRecord.getMessage,
     "GET_LEVEL_NAME": logging.getLevelName,
-    "SRCFILE": _srcfile,
+    "SRCFILE": SOURCE_FILE,
     "CURRENTFRAME": logging.currentframe,
     "OURS": _dict_of(LoggingHandler),
     "TAKE_RECORD": LoggingHandler.handle,
@@ -409,9 +407,9 @@ _PINS: dict[str, Any] = {
     "GET_IDENT": get_ident,
 }
 _CONDITION = _CONDITION.replace("time.time ", f"time.{_clock_name} ")
-if _is_internal_frame is not None:
+if IS_INTERNAL_FRAME is not None:
     _CONDITION = _CONDITION.replace("and currentframe", "and _is_internal_frame is IS_INTERNAL and currentframe")
-    _PINS["IS_INTERNAL"] = _is_internal_frame
+    _PINS["IS_INTERNAL"] = IS_INTERNAL_FRAME
 
 # It outlives a reload of this module.
 _functions: list[Any] = globals().get("_functions", [])

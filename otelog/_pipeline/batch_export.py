@@ -19,7 +19,7 @@ from otelog._record.row import COLUMNS
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.lock_yield import Breather
-from otelog._runtime.waiting import Stop
+from otelog._runtime.waiting import StopSignal
 
 CONVERT_AT_ONCE = 100
 """Records that are made readable before the interpreter lock is offered to the application's threads."""
@@ -39,20 +39,25 @@ class Lane(Protocol):
     def exporter(self) -> LogRecordExporter:
         """The exporter itself."""
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """Export the rows and settle each of them, here or in the next `deliver` or `finish`.
 
-        If it raises, nothing is under way any more.
+        If it raises, nothing is under way any more, but what `finish` calls so.
 
         Args:
             rows: `COLUMNS` values a record; the lane may empty the list.
             ledger: Where they are in flight under `name`.
-            stop: The shutdown.
+            stop: The shutdown, and the turn of whoever calls this.
             hold: Told of the batch's tally before anything is settled.
         """
 
-    def finish(self) -> None:
-        """Settle what is still under way. If it raises, nothing is under way any more."""
+    def finish(self) -> bool | None:
+        """Settle what is still under way. If it raises, nothing is under way any more.
+
+        Returns:
+            False if something still is, because the turn of whoever calls this is over (`StopSignal.turn_deadline`): it
+            is to be called again in the next turn. An exporter that cannot be left has none.
+        """
 
     def restart_after_fork(self) -> None:
         """Forget what belongs to the parent process."""
@@ -124,7 +129,7 @@ class ForeignLane:
         self._bisect = bisect
         self.on_exchange: OnExchange | None = None
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         size = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)
         hold(tally)
@@ -140,7 +145,7 @@ class ForeignLane:
     def finish(self) -> None:
         """Nothing is ever left under way."""
 
-    def _search(self, records: list[Any], tally: BatchTally, stop: Stop) -> None:
+    def _search(self, records: list[Any], tally: BatchTally, stop: StopSignal) -> None:
         """Find the records for which a batch failed; when the calls for it are used up, the rest is lost.
 
         As with a 400 (see `otelog._otlp.delivery`): where the first part of a bad range is taken, the other part is

@@ -50,11 +50,11 @@ class FanOut:
         for one in self._hand_offs:
             one.forget()
 
-    def make_room(self, count: int) -> None:
+    def make_room(self, count: int, deadline: float) -> None:
         """See `otelog._pipeline.outlet.WayOut`; who was waited for in vain is not again before it makes progress."""
         if not self._room_timeout:
             return
-        deadline = time.monotonic() + self._room_timeout
+        deadline = min(deadline, time.monotonic() + self._room_timeout)
         for one in self._hand_offs:
             while not one.has_room(count) and not one.stalled and not self._stop.is_set():
                 left = deadline - time.monotonic()
@@ -69,7 +69,7 @@ class FanOut:
         for one in self._hand_offs:
             one.accept(rows, sources)
 
-    def carry(self, rows: list[Any]) -> None:
+    def carry(self, rows: list[Any], deadline: float) -> None:
         """The hand-offs have taken them."""
 
     def tend(self) -> None:
@@ -77,8 +77,13 @@ class FanOut:
         for one in self._hand_offs:
             one.tend()
 
-    def finish(self) -> None:
+    def finish(self, deadline: float) -> bool:
         """Nothing is under way in the worker's thread."""
+        return True
+
+    def is_halted(self) -> bool:
+        """Each hand-off sees to its own."""
+        return False
 
     def is_settled(self) -> bool:
         """See `otelog._pipeline.outlet.WayOut`."""
@@ -87,14 +92,20 @@ class FanOut:
     def flush(self, deadline: float) -> bool:
         """See `otelog._pipeline.outlet.WayOut`."""
         requests = [(one, one.ask()) for one in self._hand_offs]
-        # All of them are waited for, whatever the first one says.
-        answers = [one.wait(request, deadline) for one, request in requests]
+        # All of them are waited for, whatever the first one says; those last that have a thread, which is at work.
+        requests.sort(key=lambda one: one[0].has_thread())
+        turns = [one for one, _ in requests if not one.has_thread()]
+        answers = [one.wait(request, _share(deadline, one, turns)) for one, request in requests]
         return all(answers)
 
     def end(self, deadline: float) -> None:
         """See `otelog._pipeline.outlet.WayOut`."""
         for one in self._hand_offs:
             one.begin_end()
+        turns = [one for one in self._hand_offs if not one.has_thread()]
+        for one in turns:
+            one.join(_share(deadline, one, turns))
+        # What the first ones have left of the time.
         for one in self._hand_offs:
             one.join(deadline)
 
@@ -115,6 +126,14 @@ class FanOut:
         """See `otelog._pipeline.outlet.WayOut`."""
         for one in self._hand_offs:
             one.keep(exporters)
+
+
+def _share(deadline: float, one: HandOff, turns: list[HandOff]) -> float:
+    """Returns when the turn of a hand-off ends that has no thread: one that hangs leaves the others their time."""
+    if one not in turns:
+        return deadline
+    now = time.monotonic()
+    return now + (deadline - now) / (len(turns) - turns.index(one))
 
 
 class Progress:

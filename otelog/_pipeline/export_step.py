@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from otelog._ledger.counters import Ledger
@@ -12,7 +13,7 @@ from otelog._record.row import COLUMNS
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.threads import start_thread
-from otelog._runtime.waiting import Stop
+from otelog._runtime.waiting import Stop, Turn
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -45,6 +46,9 @@ class Carrier:
     def open(self, stop: Stop) -> None:
         """See `otelog._pipeline.outlet.WayOut`."""
         self._stop = stop
+        self._turn = Turn(stop)
+        self.halted = False
+        """Whether the lane has something under way that waits for the next turn; see `otelog._runtime.turns`."""
         # Of the batches that the lane has: one being made ready, and perhaps one whose answer is still to come.
         self._tallies: list[BatchTally] = []
         self.abandoned = False
@@ -54,9 +58,10 @@ class Carrier:
     def forget(self) -> None:
         """See `otelog._pipeline.outlet.WayOut`."""
         self._tallies = []
+        self.halted = False
         self.lane.restart_after_fork()
 
-    def make_room(self, count: int) -> None:
+    def make_room(self, count: int, deadline: float) -> None:
         """A single exporter takes what it can: the queue itself is where records wait."""
 
     def accept(self, rows: list[Any]) -> None:
@@ -71,12 +76,13 @@ class Carrier:
         else:
             self._tallies.append(tally)
 
-    def carry(self, rows: list[Any]) -> None:
+    def carry(self, rows: list[Any], deadline: float) -> None:
         """See `otelog._pipeline.outlet.WayOut`."""
+        self._turn.turn_deadline = deadline
         try:
-            self.lane.deliver(rows, self._ledger, self._stop, self._hold)
+            self.lane.deliver(rows, self._ledger, self._turn, self._hold)
         except BaseException:
-            self.finish()
+            self.finish(deadline)
             raise
         with self._ledger.moving:
             self._tallies = [tally for tally in self._tallies if not tally.is_closed()]
@@ -84,12 +90,20 @@ class Carrier:
     def tend(self) -> None:
         """There is no thread but the caller's."""
 
-    def finish(self) -> None:
+    def is_halted(self) -> bool:
+        """See `otelog._pipeline.outlet.WayOut`."""
+        return self.halted
+
+    def finish(self, deadline: float) -> bool:
         """See `otelog._pipeline.outlet.WayOut`; so nothing is counted as lost that is delivered."""
+        self._turn.turn_deadline = deadline
+        self.halted = False
         try:
-            self.lane.finish()
+            self.halted = self.lane.finish() is False
         finally:
-            self._close_tallies()
+            if not self.halted:
+                self._close_tallies()
+        return not self.halted
 
     def is_settled(self) -> bool:
         """The worker itself has settled everything."""
@@ -105,6 +119,7 @@ class Carrier:
     def abandon(self) -> None:
         """See `otelog._pipeline.outlet.WayOut`; a late answer changes nothing any more."""
         self.abandoned = True
+        self._turn.give_up()
         for tally in self._tallies:
             tally.close("shutdown_timeout")
 
@@ -114,6 +129,10 @@ class Carrier:
             self._lane_open.pop()
         except IndexError:
             return
+        if self.halted:
+            # It is counted, and only lets go of what it has.
+            with suppress(Exception):
+                self.lane.finish()
         if self._kept:
             return
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from otelog._record.row import COLUMNS, SLOT_BYTES
 from otelog._record.severity import severity_range
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
+from otelog._runtime.interruption import is_interruption
 from otelog._runtime.own_threads import own_threads
 from otelog._runtime.quiet import quiet_turn
 from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
@@ -109,7 +111,7 @@ class HandOff:
         return True
 
     def _start_late(self) -> bool:
-        return self._has_thread() or (not self._ending and self._start_thread(plainly=True))
+        return self.has_thread() or (not self._ending and self._start_thread(plainly=True))
 
     def tend(self) -> None:
         """See `otelog._pipeline.outlet.WayOut.tend`."""
@@ -196,12 +198,14 @@ class HandOff:
 
     def wait(self, request: Request, deadline: float) -> bool:
         """Wait until it is, and return whether it is."""
-        while not request.done.acquire(timeout=min(_until(deadline), LOOK_AGAIN)):
+        while not request.done.acquire(blocking=False):
+            # It may have ended before it could hear of this, or never have begun.
+            if not self.has_thread():
+                return self._deliver_here(deadline) and not self._is_at_work()
+            if request.done.acquire(timeout=min(_until(deadline), LOOK_AGAIN)):
+                break
             if time.monotonic() >= deadline:
                 return False
-            # It may have ended before it could hear of this, or never have begun.
-            if not self._has_thread():
-                return self._deliver_here(deadline) and not self._batches
         return request.drained
 
     def begin_end(self) -> None:
@@ -211,10 +215,10 @@ class HandOff:
 
     def join(self, deadline: float) -> None:
         """Wait for the end of the thread; without one, deliver here."""
-        while self._has_thread() and (left := deadline - time.monotonic()) > 0:
+        while self.has_thread() and (left := deadline - time.monotonic()) > 0:
             # Another thread has taken its place if it died meanwhile.
             join(self._thread, left)  # type: ignore[arg-type]
-        while not self._has_thread() and self._batches and self._deliver_here(deadline):
+        while not self.has_thread() and self._is_at_work() and self._deliver_here(deadline):
             pass
 
     def abandon(self) -> None:
@@ -226,7 +230,7 @@ class HandOff:
 
     def close(self) -> None:
         """See `otelog._pipeline.outlet.WayOut.close`."""
-        self._carrier.close(hanging=self._has_thread())
+        self._carrier.close(hanging=self.has_thread())
         # Whoever asked too late to be heard.
         while True:
             try:
@@ -246,13 +250,26 @@ class HandOff:
         counts = self._ledger.exporters[self.lane.name]
         return not counts.waiting and not counts.in_flight
 
-    def _has_thread(self) -> bool:
+    def has_thread(self) -> bool:
+        """Returns whether its thread is alive."""
         thread = self._thread
         return thread is not None and thread.is_alive()
 
+    def _is_at_work(self) -> bool:
+        return bool(self._batches) or self._carrier.halted
+
     def _deliver_here(self, deadline: float) -> bool:
         with quiet_turn(self._delivering, deadline) as ours:
-            return ours and self._deliver(deadline)
+            if not ours:
+                return False
+            try:
+                return self._deliver(deadline)
+            except Exception as error:
+                # As in the thread: no caller is told by an exception, but one of its own signal handlers'.
+                self._recover(error, deadline)
+                if is_interruption(error):
+                    raise
+                return False
 
     # The hand-off's thread.
 
@@ -277,14 +294,14 @@ class HandOff:
 
     def _is_over(self) -> bool:
         return self._carrier.abandoned or (
-            self._ending and (not self._batches or time.monotonic() >= self._stop.stop_deadline)
+            self._ending and (not self._is_at_work() or time.monotonic() >= self._stop.stop_deadline)
         )
 
     def _work_once(self) -> None:
         request = self._inbox.get()
         try:
             with self._delivering:
-                drained = self._deliver(self._stop.stop_deadline)
+                drained = self._deliver(math.inf)
             if request is not None:
                 request.drained = drained
         finally:
@@ -295,17 +312,19 @@ class HandOff:
         """Deliver what waits now, but not what comes meanwhile without end; returns whether there was time for it."""
         left = len(self._batches)
         try:
+            if self._carrier.halted and not self._carrier.finish(deadline):
+                return False
             while left and self._batches:
                 if self._carrier.abandoned or time.monotonic() >= min(deadline, self._stop.stop_deadline):
                     return False
                 left -= 1
-                self._deliver_next()
+                self._deliver_next(deadline)
         finally:
-            self._carrier.finish()
+            finished = self._carrier.finish(deadline)
             self._on_progress()
-        return not self._carrier.abandoned
+        return finished and not self._carrier.abandoned
 
-    def _deliver_next(self) -> None:
+    def _deliver_next(self, deadline: float) -> None:
         with self._ledger.moving:
             if not self._batches:
                 return
@@ -318,7 +337,7 @@ class HandOff:
         self._on_progress()
         rows = batch.rows if self.route.filter is None else self._filter(batch)
         if rows:
-            self._carrier.carry(rows)
+            self._carrier.carry(rows, deadline)
 
     def _filter(self, batch: _Batch) -> list[Any]:
         """Returns the rows that the user's filter wants; where it raises, the record stays: it must not be lost."""
@@ -343,10 +362,10 @@ class HandOff:
             batch.tally.turn_to(len(sources), self._ranges_of(sources), (), filtered=count)
         return kept
 
-    def _recover(self, error: BaseException) -> None:
+    def _recover(self, error: BaseException, deadline: float = math.inf) -> None:
         self._ledger.forget_move()
         with suppress(Exception):
-            self._carrier.finish()
+            self._carrier.finish(deadline)
         # What was short for the work may be short for its words: the thread must not end for them.
         with suppress(MemoryError):
             with self._ledger.moving:
@@ -356,7 +375,7 @@ class HandOff:
                 f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
             )
         self._inbox.put(None)
-        self._stop.wait(RESTART_PAUSE)
+        self._stop.wait(min(RESTART_PAUSE, _until(deadline)))
 
 
 def _until(deadline: float) -> float:

@@ -26,20 +26,26 @@ class WayOut(Protocol):
     def forget(self) -> None:
         """In a forked child: drop what the parent delivers."""
 
-    def make_room(self, count: int) -> None:
-        """Wait, where that is wanted, until this many records can be taken."""
+    def make_room(self, count: int, deadline: float) -> None:
+        """Wait, where that is wanted, until this many records can be taken, or until this monotonic moment."""
 
     def accept(self, rows: list[Any]) -> None:
         """Write rows into the exporters' books; inside a move. What is accepted after `abandon` is lost at once."""
 
-    def carry(self, rows: list[Any]) -> None:
-        """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list."""
+    def carry(self, rows: list[Any], deadline: float) -> None:
+        """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list.
+
+        At `deadline` the caller has to leave, whatever is under way; infinite for a thread.
+        """
 
     def tend(self) -> None:
         """Start threads that could not be started before; called now and then."""
 
-    def finish(self) -> None:
-        """Settle what is still under way in the caller's thread."""
+    def finish(self, deadline: float) -> bool:
+        """Settle what is still under way in the caller's thread; returns whether it is by `deadline`."""
+
+    def is_halted(self) -> bool:
+        """Returns whether something is left under way, to be finished by whoever delivers next."""
 
     def is_settled(self) -> bool:
         """Returns whether nothing that was accepted waits or is in flight in another thread; any thread."""

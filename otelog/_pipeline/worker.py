@@ -226,6 +226,7 @@ class Worker:
         try:
             self._close_queue()
             self._stop.begin(timeout)
+            deadline = self._stop.stop_deadline
             self._inbox.put(None)
             while self._has_thread() and (left := deadline - time.monotonic()) > 0:
                 # Another thread has taken its place if it died meanwhile.
@@ -330,7 +331,7 @@ class Worker:
             except Exception as error:
                 # As in the worker's own thread: what is under way is settled. No caller is told by an exception, but
                 # one of its own signal handlers'.
-                self._recover(error)
+                self._recover(error, deadline)
                 if is_interruption(error):
                     raise
                 return False
@@ -383,7 +384,7 @@ class Worker:
         give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
         while self.queue.held() > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
             sleep(0.001)
-        return not self.queue.count()[0]
+        return not self.queue.count()[0] and not self.way_out.is_halted()
 
     def _work_once(self) -> None:
         request: Request | None = None
@@ -421,21 +422,23 @@ class Worker:
         self.queue.recover()
         left = self.queue.count()[0]
         try:
+            if self.way_out.is_halted() and not self.way_out.finish(deadline):
+                return False
             while left >= least:
                 if time.monotonic() >= min(deadline, self._stop.stop_deadline):
                     return False
                 most = min(self._max_export_batch_size, left)
-                self.way_out.make_room(most)
+                self.way_out.make_room(most, deadline)
                 rows = self._take(most, deliver=True)
                 if not rows:
                     break
                 left -= len(rows) // COLUMNS
-                self.way_out.carry(rows)
+                self.way_out.carry(rows, deadline)
                 if self.observers and left:
                     self._notify()
         finally:
-            self.way_out.finish()
-        return not self._abandoned
+            finished = self.way_out.finish(deadline)
+        return finished and not self._abandoned
 
     def _take(self, most: int, *, deliver: bool = False) -> list[Any]:
         """Move records from the queue to the exporters' accounts; returns them."""
@@ -458,16 +461,16 @@ class Worker:
                     ledger.end_move()
         return rows
 
-    def _recover(self, error: BaseException) -> None:
+    def _recover(self, error: BaseException, deadline: float = math.inf) -> None:
         self.ledger.forget_move()
         with suppress(Exception):
-            self.way_out.finish()
+            self.way_out.finish(deadline)
         # What was short for the work may be short for its words: the thread must not end for them.
         with suppress(MemoryError):
             with self.ledger.moving:
                 self.ledger.worker_restarts += 1
             warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
-        self._stop.wait(RESTART_PAUSE)
+        self._stop.wait(min(RESTART_PAUSE, max(0.0, deadline - time.monotonic())))
 
     def _notify(self, last: bool = False) -> None:
         for observer in self.observers:

@@ -1,5 +1,6 @@
 """Private names of other libraries that are read: each guarded, with a public way where it is gone.
 
+grpc            grpcio's
 opentelemetry   the API's and the SDK's
 standard        the standard library's
 """

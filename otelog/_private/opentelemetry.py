@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from opentelemetry import _logs, context, metrics, trace
+from opentelemetry.sdk.resources import Resource
 
 __all__ = [
     "NAMES",
@@ -22,6 +23,7 @@ __all__ = [
     "is_unset_meter_provider",
     "processors_of",
     "remove_processor",
+    "replace_resource",
     "sdk_counts_created",
     "swap_logger_provider",
 ]
@@ -135,6 +137,15 @@ def remove_processor(provider: object, processor: object) -> None:
             several._log_record_processors = tuple(
                 known for known in several._log_record_processors if known is not processor
             )
+
+
+def replace_resource(provider: Any, resource: Resource) -> None:
+    """Have a LoggerProvider's loggers say this resource from now on; where it cannot be done, they keep theirs."""
+    if hasattr(provider, "_update_resource"):
+        # What it is given here it merges into what it has.
+        if hasattr(provider, "_resource"):
+            provider._resource = Resource.get_empty()
+        provider._update_resource(resource)
 
 
 def find_sdk_configurator() -> Any:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-__all__ = ["LEVEL_NAMES", "logging_lock", "thread_of"]
+__all__ = [
+    "IS_INTERNAL_FRAME",
+    "LEVEL_NAMES",
+    "NAMES",
+    "SOURCE_FILE",
+    "THREADS",
+    "has_short_way",
+    "logging_lock",
+    "thread_of",
+]
+
+_OF_THE_SHORT_WAY = ("_levelToName", "_logRecordFactory", "_srcfile")
+
+NAMES: tuple[tuple[str, str], ...] = (
+    *(("logging", name) for name in _OF_THE_SHORT_WAY),
+    *([("logging", "_is_internal_frame")] if sys.version_info >= (3, 11) else []),
+    ("logging", "_lock"),
+    ("threading", "_active"),
+)
+"""Modules, and the names in them that are read here or in `otelog._patches.log_calls`."""
 
 
 class _LevelNames(dict[int, str]):
@@ -20,6 +40,21 @@ class _LevelNames(dict[int, str]):
 
 LEVEL_NAMES: Mapping[int, str] = getattr(logging, "_levelToName", _LevelNames())
 """The names of levels that have one; `logging`'s own dict, which a new name changes."""
+
+
+SOURCE_FILE: str | None = getattr(logging, "_srcfile", None)
+"""Whose frames `logging` passes over when it looks for a caller."""
+
+IS_INTERNAL_FRAME: Any = getattr(logging, "_is_internal_frame", None)
+"""How it asks whether to pass over one; before 3.11 it had no function for that."""
+
+THREADS: Mapping[int, threading.Thread] = getattr(threading, "_active", {})
+"""The threads that are alive; `threading`'s own dict, which changes."""
+
+
+def has_short_way() -> bool:
+    """Returns whether `logging` has all that `otelog._patches.log_calls` looks at; if not, there is no short way."""
+    return all(hasattr(logging, name) for name in _OF_THE_SHORT_WAY)
 
 
 def logging_lock() -> AbstractContextManager[Any]:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 from otelog._runtime.threads import sleep
-from otelog._runtime.waiting import Stop
+from otelog._runtime.waiting import StopSignal
 
 LEAST_STEPS_NS = 1_000
 """Processor time of other threads below which none of them has run; the clocks are not read at the same instant."""
 
 
-def make_pause(stop: Stop) -> Callable[[], None]:
+def make_pause(stop: StopSignal) -> Callable[[], None]:
     """Returns what a lane calls now and then while it works on a batch, so that other threads get the interpreter."""
     breather = Breather()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from queue import Empty
+from typing import Protocol
 
 from otelog._runtime.threads import Lock, SimpleQueue
 
@@ -47,11 +48,32 @@ class Latch:
         return self._raised
 
 
+class StopSignal(Protocol):
+    """How a delivery is told to end: `threading.Event` with two attributes more. `Stop` or `Turn`."""
+
+    @property
+    def stop_deadline(self) -> float:
+        """The monotonic moment at which the shutdown's time ends; infinite before it begins."""
+
+    @property
+    def turn_deadline(self) -> float:
+        """The monotonic moment at which whoever delivers leaves, and what is under way halts; infinite for a thread."""
+
+    def is_set(self) -> bool:
+        """Returns whether the shutdown has begun."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it begins, at most `timeout` seconds; returns whether it has."""
+
+
 class Stop:
     """Tells a shutdown to whoever waits.
 
     Thread safety: all methods may be called by any thread, signal handler or finalizer.
     """
+
+    turn_deadline = math.inf
+    """See `Turn`: no time but the shutdown's is short here."""
 
     def __init__(self) -> None:
         self.stop_deadline = math.inf
@@ -69,6 +91,42 @@ class Stop:
     def wait(self, timeout: float) -> bool:
         """Wait until it begins, at most this many seconds; returns whether it has."""
         return self._begun.wait(timeout)
+
+
+class Turn:
+    """A shutdown as one exporter's way sees it, and how long whoever delivers may stay.
+
+    A thread stays as long as a delivery takes. Who works in its place, because it could not be started, leaves when the
+    time of its own call is over; what is under way then halts until the next one comes.
+
+    Args:
+        stop: The shutdown.
+
+    Thread safety: as `Stop`; `turn_deadline` is set by whoever delivers.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._given_up = False
+        self.turn_deadline = math.inf
+        """The monotonic moment at which whoever delivers leaves."""
+
+    @property
+    def stop_deadline(self) -> float:
+        """The monotonic moment at which the shutdown's time ends."""
+        return -math.inf if self._given_up else self._stop.stop_deadline
+
+    def give_up(self) -> None:
+        """End what is under way as soon as it looks at the time: it is counted already."""
+        self._given_up = True
+
+    def is_set(self) -> bool:
+        """Returns whether the shutdown has begun."""
+        return self._given_up or self._stop.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it begins, at most this many seconds; returns whether it has."""
+        return self._stop.wait(timeout)
 
 
 class Request:

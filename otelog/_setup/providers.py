@@ -6,8 +6,10 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import ref
 
 from opentelemetry import _logs, trace
+from opentelemetry.sdk import resources
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
@@ -15,7 +17,7 @@ from otelog._config.resolve import Settings, find_usable_proxy, resolve_told_res
 from otelog._otlp.exchange import TransportSettings
 from otelog._otlp.open import METRICS_METHOD
 from otelog._pipeline.processor import BatchLogRecordProcessor
-from otelog._private.opentelemetry import is_unset_logger_provider
+from otelog._private.opentelemetry import is_unset_logger_provider, replace_resource
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.version import USER_AGENT
 from otelog._setup.meter_provider import Cadence, MetricsPipeline, is_missing
@@ -46,11 +48,25 @@ def make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
 
 
 def _find_instance_id() -> str:
-    """Returns an id that is this process's as long as it lives; SDKs have one of their own, but not the oldest."""
+    """Returns the id that is this process's as long as it lives, whichever way it is found out."""
     pid = os.getpid()
     if CONFIGURED.instance is None or CONFIGURED.instance[0] != pid:
-        CONFIGURED.instance = pid, str(uuid.uuid4())
+        CONFIGURED.instance = pid, _ask_sdk_for_id() or str(uuid.uuid4())
     return CONFIGURED.instance[1]
+
+
+def _ask_sdk_for_id() -> str | None:
+    """Returns the id that the SDK has for this process, or will have; its oldest releases have none.
+
+    The SDK itself asks in threads. Where none can be had, it has to be the same id that it finds later.
+    """
+    detector: Any = getattr(resources, "ServiceInstanceIdResourceDetector", None)
+    if detector is None:
+        return None
+    try:
+        return str(detector().detect().attributes[_INSTANCE_ID])
+    except Exception:
+        return None
 
 
 def _create_resource(settings: Settings) -> Resource:
@@ -81,6 +97,31 @@ class ResourceOfProcess:
         return self._resource
 
 
+class _ProviderInChild:
+    """Gives a forked child's records of OpenTelemetry's API the child's id where the SDK could not: it asks in threads.
+
+    Its hook comes after the provider's own, which makes the provider's locks anew.
+
+    Args:
+        provider: The SDK's provider.
+    """
+
+    def __init__(self, provider: LoggerProvider) -> None:
+        self._provider = ref(provider)
+        if hasattr(os, "register_at_fork") and hasattr(provider, "_handle_fork"):
+            os.register_at_fork(before=self._note, after_in_child=self._renew)
+        self._instance: object = None
+
+    def _note(self) -> None:
+        provider = self._provider()
+        self._instance = None if provider is None else provider.resource.attributes.get(_INSTANCE_ID)
+
+    def _renew(self) -> None:
+        provider = self._provider()
+        if provider is not None and provider.resource.attributes.get(_INSTANCE_ID) == self._instance is not None:
+            provider._update_resource(Resource({_INSTANCE_ID: _find_instance_id()}))
+
+
 def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resource) -> None:
     """Have OpenTelemetry's loggers lead to the processor, by a provider of ours where there is none."""
     provider = _logs.get_logger_provider()
@@ -93,14 +134,13 @@ def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resour
             warn("provider", "the LoggerProvider that is there is not the SDK's: its loggers' records do not come here")
             return
         CONFIGURED.provider = own
-    elif provider is CONFIGURED.provider and provider.resource != resource and hasattr(provider, "_update_resource"):
-        # Reconfigured: the OpenTelemetry loggers that are out there belong to the same service. What the provider is
-        # given here it merges into what it has.
-        provider._resource = Resource.get_empty()
-        provider._update_resource(resource)
+    elif provider is CONFIGURED.provider and provider.resource != resource:
+        # Reconfigured: the OpenTelemetry loggers that are out there belong to the same service.
+        replace_resource(provider, resource)
     if provider is not CONFIGURED.hooked:
         provider.add_log_record_processor(processor)
         CONFIGURED.hooked = provider
+        _ProviderInChild(provider)
 
 
 def install_tracer_provider(settings: Settings, resource: Resource) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import stat
 import time
@@ -125,12 +126,13 @@ class LogFolder:
         with self._mutex, self._lock:
             yield
 
-    def append(self, stream: str, lines: Sequence[bytes]) -> None:
+    def append(self, stream: str, lines: Sequence[bytes], *, until: float = math.inf) -> None:
         """Write lines to the files of one kind, in order.
 
         Args:
             stream: "app", "errors" or "ai_responses".
             lines: Each with its line end.
+            until: Monotonic moment up to which other processes are waited for, if it comes before the patience's end.
 
         Raises:
             WriteError: Not all of them are written; `written` says how many are. Nothing of another one is left, so
@@ -147,7 +149,7 @@ class LogFolder:
                     if self._appends_freely:
                         written = self._append_some(stream, lines, ends, written)
                     else:
-                        with self._lock:
+                        with self._lock.until(until):
                             written = self._append_some(stream, lines, ends, written)
         except OSError as error:
             path = error.filename if isinstance(error.filename, str) else os.path.join(self.path, f"{stream}.log")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from otelog._runtime.inherited import Identity, close_file, identify, is_open, open_file
@@ -68,6 +70,7 @@ class FolderLock:
         self._descriptor = -1
         self._identity: Identity = (0, 0)
         self._depth = 0
+        self._patience_ends = math.inf
 
     def __enter__(self) -> None:
         """Take the lock.
@@ -76,7 +79,7 @@ class FolderLock:
             OSError: It cannot be had.
         """
         if not self._depth:
-            self._acquire(time.monotonic() + LOCK_PATIENCE)
+            self._acquire(min(time.monotonic() + LOCK_PATIENCE, self._patience_ends))
         self._depth += 1
 
     def __exit__(
@@ -90,6 +93,16 @@ class FolderLock:
             except OSError:
                 # Somebody has closed it, which has given it back as well.
                 self._descriptor = -1
+
+    @contextmanager
+    def until(self, moment: float) -> Iterator[None]:
+        """Hold the lock; others are waited for until this monotonic moment, or as long as ever."""
+        self._patience_ends = moment
+        try:
+            with self:
+                yield
+        finally:
+            self._patience_ends = math.inf
 
     def _acquire(self, deadline: float) -> None:
         while True:

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -25,7 +25,8 @@ from otelog._runtime.diagnostics import warn
 from otelog._runtime.lifetime import watch
 from otelog._runtime.lock_yield import Breather, make_pause
 from otelog._runtime.threads import Lock
-from otelog._runtime.waiting import Stop
+from otelog._runtime.turns import UnderWay, halt
+from otelog._runtime.waiting import Stop, StopSignal
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._readable import describe, find_painter
@@ -105,7 +106,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
         self,
         lines: Sequence[bytes],
         deadline: float,
-        stop: Stop,
+        stop: StopSignal,
         pause: Callable[[], object],
         on_written: Callable[[int], object],
     ) -> bool:
@@ -125,7 +126,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             return True
 
         def may_wait() -> bool:
-            return time.monotonic() < min(deadline, stop.stop_deadline)
+            return time.monotonic() < min(deadline, stop.stop_deadline, stop.turn_deadline)
 
         with self._writing:
             try:
@@ -139,7 +140,9 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
                 write_lines(stream, encoded, encoding, may_wait, on_written)
             except StreamFailure as failure:
                 self._torn = self._torn or failure.torn
-                self._complain(failure.__cause__)
+                # At the end of a turn nothing is lost.
+                if not stop.turn_deadline <= time.monotonic() < min(deadline, stop.stop_deadline):
+                    self._complain(failure.__cause__)
                 return False
             except Exception as error:
                 # A stream of the application's may raise anything, whatever it is asked.
@@ -195,8 +198,9 @@ class ConsoleLane:
         self.on_exchange: OnExchange | None = None
         self._context = context
         self._renderer = LineRenderer(context)
+        self._under_way = UnderWay()
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._pipeline.batch_export.Lane`."""
         count = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)
@@ -213,23 +217,41 @@ class ConsoleLane:
                 lines.append(line)
                 places.append(at)
         places.append(count)
-        # What is settled already stays so, in each of these.
-        whole = self.exporter.write(
-            lines,
-            began + self._context.export_timeout,
-            stop,
-            pause,
-            lambda written: tally.settle(0, places[written], None),
-        )
+        self._under_way.add(self._write(lines, places, tally, stop, began))
+        self._under_way.finish()
+
+    def _write(
+        self, lines: list[bytes], places: list[int], tally: BatchTally, stop: StopSignal, began: float
+    ) -> Generator[bool, None, None]:
+        deadline = began + self._context.export_timeout
+        pause = make_pause(stop)
+        count = places[-1]
+        done = before = 0
+
+        def on_written(written: int) -> None:
+            nonlocal done
+            done = before + written
+            # What is settled already stays so.
+            tally.settle(0, places[done], None)
+
+        while not (whole := self.exporter.write(lines[before:], deadline, stop, pause, on_written)):
+            if not stop.turn_deadline <= time.monotonic() < min(deadline, stop.stop_deadline):
+                break
+            before = done
+            deadline += yield from halt(stop)
+            if time.monotonic() >= stop.stop_deadline:
+                break
         tally.settle(0, count, "export_failed")
         if self.on_exchange is not None:
             self.on_exchange(time.monotonic() - began, None, None if whole else "export_failed")
 
-    def finish(self) -> None:
-        """Nothing is ever left under way."""
+    def finish(self) -> bool:
+        """Write what the stream did not take in the turns before."""
+        return self._under_way.finish()
 
     def restart_after_fork(self) -> None:
         """The child renders with its own process id; a line that the parent was in the middle of is the parent's."""
+        self._under_way.forget()
         self._renderer = LineRenderer(self._context)
 
     def shutdown(self, timeout: float) -> None:

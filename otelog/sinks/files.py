@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -24,7 +24,8 @@ from otelog._runtime.lifetime import watch
 from otelog._runtime.lock_yield import make_pause
 from otelog._runtime.retry import Backoff
 from otelog._runtime.threads import Lock
-from otelog._runtime.waiting import Stop
+from otelog._runtime.turns import UnderWay, pause
+from otelog._runtime.waiting import Stop, StopSignal
 from otelog.sinks._folder import LineTooLargeError, LogFolder, WriteError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._settings import STREAMS, FileSettings, check_settings
@@ -195,8 +196,9 @@ class FileLane:
         self._renderer = LineRenderer(context)
         self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         self._sorter = _Sorter(exporter.settings)
+        self._under_way = UnderWay()
 
-    def deliver(self, rows: list[Any], ledger: Ledger, stop: Stop, hold: Callable[[BatchTally], None]) -> None:
+    def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._pipeline.batch_export.Lane`."""
         sources = rows[1::COLUMNS]
         tally = open_tally(rows, ledger, self.name)
@@ -207,17 +209,25 @@ class FileLane:
         for at in lost:
             tally.settle(at, at + 1, "encode_error")
         parts = self._sorter.sort(lines, sources, rows[5::COLUMNS])
-        reason = self._write(parts, len(sources), tally, stop, began + self._context.export_timeout)
-        if self.on_exchange is not None:
-            self.on_exchange(time.monotonic() - began, None, reason or ("encode_error" if lost else None))
+        self._under_way.add(self._deliver(parts, len(sources), tally, stop, began, "encode_error" if lost else None))
+        self._under_way.finish()
 
-    def _write(self, parts: list[_Part], size: int, tally: BatchTally, stop: Stop, deadline: float) -> str | None:
+    def _deliver(
+        self, parts: list[_Part], size: int, tally: BatchTally, stop: StopSignal, began: float, error: str | None
+    ) -> Generator[bool, None, None]:
+        reason = yield from self._write(parts, size, tally, stop, began + self._context.export_timeout)
+        if self.on_exchange is not None:
+            self.on_exchange(time.monotonic() - began, None, reason or error)
+
+    def _write(
+        self, parts: list[_Part], size: int, tally: BatchTally, stop: StopSignal, deadline: float
+    ) -> Generator[bool, None, str | None]:
         """Write the parts until nothing is left or the time is over; returns why something was lost."""
         attempt = 0
         refused: list[int] = []
         while True:
             last = stop.is_set()
-            parts = self._attempt(parts, tally, refused)
+            parts = self._attempt(parts, tally, refused, min(stop.stop_deadline, stop.turn_deadline))
             # What is in all its files is delivered, whatever becomes of the rest.
             start = 0
             for at in sorted({at for part in parts for at in part.indices}):
@@ -234,17 +244,21 @@ class FileLane:
             if reason is not None:
                 tally.close(reason)
                 return reason
-            stop.wait(wait)
+            halted = yield from pause(stop, wait)
+            if halted and time.monotonic() >= stop.stop_deadline:
+                tally.close("shutdown_timeout")
+                return "shutdown_timeout"
+            deadline += halted
             attempt += 1
 
-    def _attempt(self, parts: list[_Part], tally: BatchTally, refused: list[int]) -> list[_Part]:
+    def _attempt(self, parts: list[_Part], tally: BatchTally, refused: list[int], until: float) -> list[_Part]:
         """Write once; returns what is left. What can never be written is added to `refused`."""
         left = []
         for part in parts:
             rest = part
             while rest.lines:
                 try:
-                    self.exporter.folder.append(rest.stream, rest.lines)
+                    self.exporter.folder.append(rest.stream, rest.lines, until=until)
                     break
                 except LineTooLargeError as error:
                     at = rest.indices[error.written]
@@ -264,11 +278,13 @@ class FileLane:
                     break
         return left
 
-    def finish(self) -> None:
-        """Nothing is ever left under way."""
+    def finish(self) -> bool:
+        """Write what could not be written in the turns before."""
+        return self._under_way.finish()
 
     def restart_after_fork(self) -> None:
         """Use nothing that the parent has open."""
+        self._under_way.forget()
         self.exporter.restart_after_fork()
 
     def shutdown(self, timeout: float) -> None:

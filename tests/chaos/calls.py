@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import opentelemetry.attributes
 from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
@@ -24,6 +25,7 @@ library = logging.getLogger("chaos.library")
 
 LARGE = "x" * 20_000
 OTELOG = str(Path(otelog.__file__).parent) + os.sep
+OPENTELEMETRY = str(Path(opentelemetry.attributes.__file__).parents[1]) + os.sep
 
 
 class Foul(BaseException):
@@ -189,7 +191,7 @@ class Caller:
         except self._own:
             raise
         except BaseException as error:
-            self.oracle.end(id, *_describe(error))
+            self.oracle.end(id, *describe(error, short=around is not None))
         else:
             self.oracle.end(id)
         finally:
@@ -273,24 +275,33 @@ class Caller:
         return self._chance.choice(HOSTILE)
 
 
-def _describe(error: BaseException) -> tuple[str, str]:
+def describe(error: BaseException, *, short: bool) -> tuple[str, str]:
     """Return the oracle's mark and words for an exception that a call has raised.
 
     Where memory is short, whatever the application calls may say so; otelog may not.
+
+    Args:
+        error: The exception.
+        short: Whether memory was short during the call.
     """
     place = error.__traceback__
     names: list[str] = []
-    ours = ""
+    ours = file = ""
     while place is not None:
         code = place.tb_frame.f_code
         if code.co_filename.startswith(OTELOG) and not ours:
             ours = code.co_name
+        file = code.co_filename
         names.append(f"{Path(code.co_filename).parent.name}:{code.co_name}:{place.tb_lineno}")
         place = place.tb_next
     # Python itself sometimes forgets which error it was. To bind fields, or to begin to track, is no log call: nothing
     # could be counted.
     forgotten = isinstance(error, SystemError) and "without exception set" in str(error)
     uncounted = ours in ("", "track") or any(":_make_bound:" in name for name in names)
+    # What Python says where there is no memory for a lock; the SDK makes one for each record.
+    sdks_own = short and not ours and file.startswith(OPENTELEMETRY) and type(error) is RuntimeError
+    if sdks_own and str(error) == "can't allocate lock":
+        return "~", ""
     if forgotten or (isinstance(error, (MemoryError, SystemError)) and uncounted):
         return "~", ""
     return "!", f"{type(error).__name__}: {error} at {' < '.join(reversed(names[-4:]))}"

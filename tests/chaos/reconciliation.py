@@ -153,8 +153,7 @@ def _hold_receiver(name: str, kept: Arrivals, calls: Mapping[str, Calls], plan: 
         problems.append(f"{len(unknown)} ids {why}: {', '.join(unknown[:MOST_EXAMPLES])}")
     if kept.without_id and not plan.memory_windows:
         problems.append(f"{kept.without_id} records have no id")
-    # Without a thread the SDK finds no instance at first, and its own later; in a child it keeps the parent's.
-    if name != "second" and not plan.starved_start and not any(fork.starved for fork in plan.forks):
+    if name != "second":
         problems += _hold_instances(kept)
     return problems
 

@@ -10,13 +10,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import opentelemetry.attributes
 import pytest
 
+import otelog
+from tests.chaos.calls import describe
 from tests.chaos.oracle import Calls, Oracle, read_calls
 from tests.chaos.plan import FEATURES, FOREIGN_FAULTS, GRPC_FAULTS, HTTP_FAULTS, WAYS, Plan, from_dict, make_plan
 from tests.chaos.receivers import Arrivals
 from tests.chaos.reconciliation import reconcile
 from tests.chaos.seed import ROOT, find_unexpected, run_seed
+from tests.chaos.trouble import LEAKING
 
 SEEDS = "1-12" if os.environ.get("OTELOG_TESTS_BRIEF") else "1-60"
 
@@ -158,6 +162,71 @@ def test_what_is_broken_on_purpose_is_found(fault: str, wanted: Callable[[Plan],
     if fault == "hang":
         assert "in changed" in outcome.stderr or "Event" in outcome.stderr or "wait" in outcome.stderr
         assert "most recent call first" in outcome.stderr
+
+
+# What is not otelog's.
+
+
+def raise_in(path: str, error: BaseException) -> BaseException:
+    """Return the exception as the code of this file raises it."""
+    names: dict[str, Any] = {"error": error}
+    exec(compile("def fail():\n    raise error", path, "exec"), names)
+    try:
+        names["fail"]()
+    except BaseException as raised:
+        # Without this frame here.
+        return raised.with_traceback(raised.__traceback__.tb_next if raised.__traceback__ else None)
+    raise AssertionError
+
+
+SDK = opentelemetry.attributes.__file__
+NO_LOCK = "can't allocate lock"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "short", "mark"),
+    [
+        (SDK, RuntimeError(NO_LOCK), True, "~"),
+        (SDK, RuntimeError(NO_LOCK), False, "!"),
+        (SDK, RuntimeError("something else"), True, "!"),
+        (SDK, RecursionError(NO_LOCK), True, "!"),
+        (otelog.__file__, RuntimeError(NO_LOCK), True, "!"),
+        (__file__, RuntimeError(NO_LOCK), True, "!"),
+    ],
+)
+def test_only_the_sdk_may_miss_the_memory_for_a_lock(path: str, error: Exception, short: bool, mark: str) -> None:
+    assert describe(raise_in(path, error), short=short)[0] == mark
+
+
+@pytest.mark.skipif(not LEAKING, reason="this Python loses no lock of logging's")
+@pytest.mark.parametrize("source", ["timer", "thread"])
+def test_a_signal_does_not_raise_where_logging_loses_its_lock(source: str) -> None:
+    program = f"""
+import logging, random, time
+from tests.chaos.trouble import OwnStop, Signals
+log = logging.getLogger("x")
+signals = Signals("base", {source!r}, lambda: "")
+chance = random.Random(1)
+signals.start(chance)
+end = time.monotonic() + 60
+while signals.fired < 1_000 and time.monotonic() < end:
+    try:
+        signals.arm(chance)
+        for _ in range(20):
+            # As another thread's setLevel does; the lock is taken then.
+            log._cache.clear()
+            log.debug("never")
+        signals.disarm()
+    except OwnStop:
+        pass
+    assert not logging._lock._is_owned(), signals.fired
+signals.stop()
+assert signals.fired > 10
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # The reconciliation, by hand.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import random
 import resource
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 HUGE_STACK = 1 << 30
 ROOM = 256 << 20
@@ -27,6 +28,14 @@ class OwnError(Exception):
 class OwnStop(BaseException):
     """The same, as frameworks do it that do not want to be caught."""
 
+
+LEAKING = [
+    function.__code__
+    for name in ("_acquireLock", "_releaseLock")
+    if (function := getattr(logging, name, None)) is not None
+]
+"""Up to Python 3.12 an exception in one of these leaves `logging`'s lock taken for ever, with or without otelog."""
+AGAIN = 1e-4
 
 OTHERS = "others"
 ERRORS: dict[str, type[BaseException]] = {"exception": OwnError, "base": OwnStop, "keyboard": KeyboardInterrupt}
@@ -167,13 +176,26 @@ class Signals:
             signal.pthread_kill(self._main or 0, self._number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._armed:
+        if self._armed and _is_inside(frame, LEAKING):
+            # Later, then.
+            if self._by_timer:
+                signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        elif self._armed:
             self._armed = False
             self.fired += 1
             self._unseen = f"{self._way()}, {_describe(frame, self.error)}"
             if self._unseen.endswith(OTHERS):
                 self._unseen = OTHERS
             raise self.error
+
+
+def _is_inside(frame: FrameType | None, functions: list[CodeType]) -> bool:
+    # On top of them may be this very handler, for the signal before.
+    while frame is not None:
+        if frame.f_code in functions:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _describe(frame: FrameType | None, error: type[BaseException]) -> str:
