@@ -26,20 +26,28 @@ OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 PROGRAM_TESTS = (
     "tests/cli",
     "tests/differential",
+    "tests/sinks/test_folder.py",
     "tests/test_benchmarks.py",
     "tests/test_ends.py",
     "tests/test_forks.py",
     "tests/test_gevent.py",
+    "tests/test_import_paths.py",
     "tests/test_lifecycle.py",
+    "tests/test_metrics.py",
 )
-# Millions of log calls, and exceptions thrown into other threads, which do not go with a tracer.
+# Millions of log calls or thousands of random values, and exceptions thrown into other threads, which do not go with a
+# tracer.
 LOADS = (
     "tests/test_ledger.py",
     "tests/test_killed_worker.py",
     "tests/test_file_load.py",
     "tests/test_exporters_load.py",
     "tests/test_context.py",
+    "tests/test_interruption.py",
+    "tests/test_reentrancy.py",
+    "tests/sinks/test_console.py",
     "tests/sinks/test_every_sink.py",
+    "tests/sinks/test_line.py",
     "tests/chaos",
 )
 APART = ("tests/servers", "tests/stack")
@@ -62,8 +70,6 @@ MAIN_VERSION_ONLY = (
     "tests/test_pages.py",
     "tests/test_readme.py",
 )
-# With a tracer of their own, or about how long something takes.
-TRACED = ("tests/test_interruption.py",)
 # Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
 WORKERS = ("--numprocesses=4", "--dist=loadgroup")
 # Of the package's lines and branches, by the unit tests that run on other Pythons, too.
@@ -195,7 +201,8 @@ def programs(tally: Tally) -> None:
 
 def load(tally: Tally, *, apart: bool = False) -> None:
     """Run the tests under load."""
-    run_pytest(tally, "tests under load", [sys.executable, "-m", "pytest", *LOADS], apart=apart)
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadgroup", *LOADS]
+    run_pytest(tally, "tests under load", command, apart=apart)
 
 
 def servers(tally: Tally) -> None:
@@ -328,7 +335,7 @@ def run_on(tally: Tally, version: str, interpreter: Path) -> None:
         run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
         return
     covering = ["--cov=otelog", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}"]
-    untraced = [path for path in (*LOADS, *TRACED) if path not in MAIN_VERSION_ONLY]
+    untraced = [path for path in LOADS if path not in MAIN_VERSION_ONLY]
     covered = _without((*MAIN_VERSION_ONLY, *untraced))
     run_pytest(tally, f"{name}, with coverage", [*command, *covered, *covering], apart=True, OTELOG_TESTS_BRIEF="1")
     run_pytest(tally, f"{name}, the others", [*command, *untraced], apart=True, OTELOG_TESTS_BRIEF="1")
