@@ -91,7 +91,7 @@ assert processor.shutdown()
 def test_what_fails_in_a_flush_that_does_the_workers_work_is_counted_and_not_raised() -> None:
     done = subprocess.run([sys.executable, "-c", FAILS_ONCE], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    assert "the worker was stopped by RuntimeError: once; it goes on" in done.stderr
+    assert "the worker was stopped by RuntimeError: once; it continues" in done.stderr
 
 
 LONG_LINES = """

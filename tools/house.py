@@ -1,4 +1,4 @@
-"""The figures of the house: rooms, the imports between them, and the files that a batch passes on its way out.
+"""The figures of the house: rooms, the imports between them, and the files that a batch passes to an exporter.
 
     python tools/house.py            rooms, floors, arrows
     python tools/house.py --way      and the way from the worker to the socket, call by call

@@ -171,12 +171,12 @@ class OTLPLane:
 
     @property
     def on_exchange(self) -> OnExchange | None:
-        """Told of each request."""
+        """Called after each request."""
         return self.exporter.delivery.on_exchange
 
     @on_exchange.setter
-    def on_exchange(self, told: OnExchange | None) -> None:
-        self.exporter.delivery.on_exchange = told
+    def on_exchange(self, callback: OnExchange | None) -> None:
+        self.exporter.delivery.on_exchange = callback
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
         """See `otelog._pipeline.batch_export.Lane`."""

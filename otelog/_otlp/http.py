@@ -165,7 +165,7 @@ class Transport(Exchanges):
         try:
             body = _read_body(response)
         except Exception:
-            # Without its body a success may hide rejected records; a failure is told by its status alone.
+            # Without its body a success may hide rejected records; for a failure the status is enough.
             self._disconnect()
             if succeeded:
                 raise
@@ -224,7 +224,7 @@ def _read_body(response: HTTPResponse) -> bytes | None:
             return None
     body = b"".join(chunks)
     if response.length:
-        # Whoever asks `http.client` for a part at a time is not told that the rest never came.
+        # Whoever asks `http.client` for a part at a time does not see that the rest never came.
         from http.client import IncompleteRead
 
         raise IncompleteRead(body, response.length)

@@ -133,7 +133,7 @@ def _make_outlet(
                 ),
                 route=one.route or Route(),
                 make_readable=ReadableMaker(resource, attributes).make,
-                on_progress=progress.tell,
+                on_progress=progress.notify,
             )
             for one, lane in zip(destinations, lanes, strict=True)
         ],

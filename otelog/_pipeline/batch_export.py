@@ -48,7 +48,7 @@ class Lane(Protocol):
             rows: `COLUMNS` values a record; the lane may empty the list.
             ledger: Where they are in flight under `name`.
             stop: The shutdown, and the turn of whoever calls this.
-            hold: Told of the batch's tally before anything is settled.
+            hold: Called with the batch's tally before anything is settled.
         """
 
     def finish(self) -> bool | None:

@@ -1,4 +1,4 @@
-"""The last step to an exporter: each record that is handed over is settled, whatever happens on the way."""
+"""The last step to an exporter: each record that reaches it is settled, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Carrier:
 
     Args:
         lane: The way to the exporter.
-        ledger: The books.
+        ledger: The counters.
 
     Thread safety: as `otelog._pipeline.outlet.WayOut` says.
     """

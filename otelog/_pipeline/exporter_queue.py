@@ -1,4 +1,4 @@
-"""The hand-off to one of several exporters: what waits for it, bounded, and the thread that delivers it."""
+"""The queue of one of several exporters: what waits for it, bounded, and the thread that delivers it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_i
 from otelog._runtime.waiting import LONGEST_WAIT, Request, Stop
 
 RESTART_PAUSE = 0.1
-"""Seconds between a crash of a hand-off's loop and its next round, so that a lasting fault does not spin."""
+"""Seconds between a crash of its loop and its next round, so that a lasting fault does not spin."""
 
 LOOK_AGAIN = 0.5
-"""Seconds after which whoever waits for a hand-off looks whether its thread is still there."""
+"""Seconds after which whoever waits for an exporter queue looks whether its thread is still there."""
 
 
 class _Batch(NamedTuple):
@@ -52,11 +52,11 @@ class HandOff:
 
     Args:
         lane: The way to the exporter.
-        ledger: The books.
+        ledger: The counters.
         bounds: What may wait.
         route: Which records it gets.
         make_readable: Turns rows into the SDK's records, for the route's filter.
-        on_progress: Called when there is room again; by the hand-off's thread.
+        on_progress: Called when there is room again; by the queue's thread.
 
     Thread safety: `accept` and `has_room` by the worker, the rest by any thread.
     """
@@ -129,7 +129,7 @@ class HandOff:
         return waiting + count <= self._usable or not waiting
 
     def accept(self, rows: list[Any], sources: list[Any]) -> None:
-        """Write rows into the exporter's books and let them wait; inside a move.
+        """Count rows for the exporter and let them wait; inside a move.
 
         What the route does not want is counted as filtered, what there is no room for as lost (``handoff_full``). Once
         the shutdown has begun there always is room, because no more than the queue's rest can come.
@@ -265,13 +265,13 @@ class HandOff:
             try:
                 return self._deliver(deadline)
             except Exception as error:
-                # As in the thread: no caller is told by an exception, but one of its own signal handlers'.
+                # As in the thread: no caller gets an exception, but one of its own signal handlers'.
                 self._recover(error, deadline)
                 if is_interruption(error):
                     raise
                 return False
 
-    # The hand-off's thread.
+    # The exporter queue's thread.
 
     def _run(self) -> None:
         me = get_ident()
@@ -372,7 +372,8 @@ class HandOff:
                 self._ledger.worker_restarts += 1
             warn(
                 f"crash:{self.lane.name}:{type(error).__name__}",
-                f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
+                f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; "
+                "it continues",
             )
         self._inbox.put(None)
         self._stop.wait(min(RESTART_PAUSE, _until(deadline)))

@@ -30,7 +30,7 @@ class WayOut(Protocol):
         """Wait, where that is wanted, until this many records can be taken, or until this monotonic moment."""
 
     def accept(self, rows: list[Any]) -> None:
-        """Write rows into the exporters' books; inside a move. What is accepted after `abandon` is lost at once."""
+        """Count rows for the exporters; inside a move. What is accepted after `abandon` is lost at once."""
 
     def carry(self, rows: list[Any], deadline: float) -> None:
         """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list.

@@ -51,7 +51,7 @@ class Worker:
 
     Args:
         queue: Where records come from.
-        ledger: The books; may be older than this worker.
+        ledger: The counters; may be older than this worker.
         way_out: Where the records go.
         max_export_batch_size: Records of a batch at most.
         schedule_delay: Seconds that a record waits at most for a batch to fill.
@@ -188,7 +188,7 @@ class Worker:
             drained = self._drain_here(deadline) and self.way_out.flush(deadline)
         elif (drained := self._ask(deadline)) and not self.way_out.is_settled():
             drained = self.way_out.flush(deadline)
-            # Observers are told of what has become of the records.
+            # Observers see what has become of the records.
             self._ask(deadline)
         return drained and self._losses() == before
 
@@ -288,7 +288,7 @@ class Worker:
             self.queue.close()
 
     def _finish(self) -> None:
-        """End for good: nothing changes in the books of this pipeline from here on."""
+        """End for good: nothing changes in the counters of this pipeline from here on."""
         try:
             self._close_queue()
             self._abandon()
@@ -329,7 +329,7 @@ class Worker:
                 self._notify()
                 return drained
             except Exception as error:
-                # As in the worker's own thread: what is under way is settled. No caller is told by an exception, but
+                # As in the worker's own thread: what is under way is settled. No caller gets an exception, but
                 # one of its own signal handlers'.
                 self._recover(error, deadline)
                 if is_interruption(error):
@@ -469,7 +469,7 @@ class Worker:
         with suppress(MemoryError):
             with self.ledger.moving:
                 self.ledger.worker_restarts += 1
-            warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
+            warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it continues")
         self._stop.wait(min(RESTART_PAUSE, max(0.0, deadline - time.monotonic())))
 
     def _notify(self, last: bool = False) -> None:
@@ -477,13 +477,13 @@ class Worker:
             self.notify(observer, last)
 
     def notify(self, observer: Callable[[Ledger, bool], None], last: bool = False) -> None:
-        """Have one observer publish the books as they are; never raises."""
+        """Have one observer publish the counters as they are; never raises."""
         try:
             observer(self.ledger, last)
         except Exception as error:
             warn("observer", f"{type(error).__name__} while publishing the ledger: {safe_str(error)}")
 
     def stats(self) -> Stats:
-        """Returns a consistent snapshot of the books."""
+        """Returns a consistent snapshot of the counters."""
         self.sweep()
         return self.ledger.read()

@@ -46,7 +46,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
 
     It installs a handler on the root logger and the providers that are missing (loggers, tracer, meter), and replaces
     none that is there. Called again with the same options it does nothing; with others it delivers what is queued, and
-    replaces the pipeline, while the ledger goes on.
+    replaces the pipeline, while the ledger stays.
 
     Args:
         options: Keyword-only; `otelog.typing.ConfigureOptions` and the README's table have them all. What is not given
@@ -54,7 +54,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
 
     Raises:
         ConfigurationError: An option is unknown or has a value that is not allowed. A bad value in the environment is
-            told on standard error, and the default is used.
+            reported on standard error, and the default is used.
 
     Thread safety: calls are serialised.
     """
@@ -107,7 +107,7 @@ def _show_targets(settings: Settings) -> str:
 
 
 def ensure_handler() -> None:
-    """Put the handler again where it belongs, if `configure` was told to install it."""
+    """Put the handler again where it belongs, if `configure` has installed it."""
     if CONFIGURED.attachment is not None:
         CONFIGURED.attachment.check()
 
@@ -218,7 +218,7 @@ def get_logger(name: str | None = None) -> Logger:
 
 
 def stats() -> Stats:
-    """Returns a consistent snapshot of the books of the configured pipeline; all zero before `configure`."""
+    """Returns a consistent snapshot of the counters of the configured pipeline; all zero before `configure`."""
     processor = CONFIGURED.processor if is_configured() else None
     return Ledger().read() if processor is None else processor.stats()
 
@@ -256,7 +256,7 @@ def shutdown(timeout: float = 5.0) -> bool:
 
 
 def add_observer(observer: Callable[[Ledger, bool], None]) -> None:
-    """Have the books of the configured pipeline published, also if it is configured later.
+    """Have the counters of the configured pipeline published, also if it is configured later.
 
     Args:
         observer: See `BatchLogRecordProcessor.add_observer`.

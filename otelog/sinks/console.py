@@ -90,7 +90,7 @@ class ConsoleLogExporter(OwnExporter):
             deadline: The monotonic moment until which a stream that takes nothing is waited for.
             stop: A shutdown, whose deadline holds too.
             pause: Called after every `CONVERT_AT_ONCE` records.
-            on_written: Told, as it goes on, how many lines are written from the first.
+            on_written: Called meanwhile with how many lines are written from the first.
 
         Returns:
             Whether all are written. Never raises; a stream that fails is warned of.

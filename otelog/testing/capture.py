@@ -46,7 +46,7 @@ class CapturedLogs:
     def records(self) -> list[ReadableLogRecord]:
         """Return the records so far, in the order of their logging; inside the block, too."""
         if not self._flush():
-            raise TimeoutError(f"the captured records were not handed over within {CAPTURE_SECONDS:g} s")
+            raise TimeoutError(f"the captured records were not delivered within {CAPTURE_SECONDS:g} s")
         return list(self._exporter.get_finished_logs())
 
 
@@ -90,7 +90,7 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
             yield logs
     finally:
         GATE.uncover(worker.port)
-        # A call that holds on to this port finds it closed, and goes on to the one that is there now.
+        # A call that holds on to this port finds it closed, and takes the one that is there now.
         worker.port.successor = GATE.port
         worker.shutdown(CAPTURE_SECONDS)
 

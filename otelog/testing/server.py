@@ -132,7 +132,7 @@ class Request:
 class OTLPServer:
     """A scripted OTLP/HTTP server for logs on loopback, in threads of its own; a context manager.
 
-    Requests are recorded before they are answered, so that what a client was told is never more than what is here.
+    Requests are recorded before they are answered, so that a client never has an answer for more than what is here.
 
         with OTLPServer() as server:
             server.script = [Reply(status=503), Reply(rejected=1, message="too old")]
@@ -282,7 +282,7 @@ class OTLPServer:
             plain.close()
 
     def _answer_one(self, connection: socket.socket, stream: BufferedReader) -> bool:
-        """Take one request; returns whether the connection goes on."""
+        """Take one request; returns whether the connection stays open."""
         begin = stream.peek(1)[:1]
         if begin and not begin.isalpha():
             # TLS on a plain port: to wait for the end of its first line would be to wait for ever.

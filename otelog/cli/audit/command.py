@@ -58,7 +58,7 @@ class AuditError(click.ClickException):
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_FOLDER,
     show_default=True,
-    help="The folder of `otelog stack`: what was started from there is meant.",
+    help="The folder of the `otelog stack` to audit.",
 )
 @click.option(
     "--otlp-port", "otlp_ports", multiple=True, help="The Collector's port, if not 4317 or 4318; may be repeated."
