@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 from otelog._runtime.late_import import load_module
@@ -47,12 +48,17 @@ def make_compressor(compression: str) -> Compressor:
         if sys.version_info >= (3, 14):
             return load_module("compression.zstd").ZstdCompressor(level=_ZSTD_LEVEL)  # type: ignore[no-any-return]
         return load_module("zstandard").ZstdCompressor(level=_ZSTD_LEVEL).compressobj()  # type: ignore[no-any-return]
-    library: Any
-    try:
-        library, level = load_module("isal.isal_zlib"), _ISAL_LEVEL
-    except ImportError:
-        library, level = zlib, _ZLIB_LEVEL
+    library, level = _gzip_library()
     return library.compressobj(level, zlib.DEFLATED, _GZIP_WBITS)  # type: ignore[no-any-return]
+
+
+@cache
+def _gzip_library() -> tuple[Any, int]:
+    # Looked for once: each body asks, and to look for what is missing reads folders.
+    try:
+        return load_module("isal.isal_zlib"), _ISAL_LEVEL
+    except ImportError:
+        return zlib, _ZLIB_LEVEL
 
 
 def choose_compressor(compression: str) -> Callable[[bytes], bytes]:
