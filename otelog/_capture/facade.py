@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from otelog._capture.active_pipeline import GATE
-from otelog._capture.port import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, BoundFields, Gate, current_context
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE
+from otelog._capture.port import BOUND_KEY, ODD, SMALL_BYTES, SPAN_KEY, ActivePipeline, BoundFields, current_context
 from otelog._record.row import FIELD_BYTES, Source
 from otelog._record.severity import level_number, severity_number
 from otelog._record.stacktrace import find_exception, is_true
@@ -178,7 +178,7 @@ class Logger:
 
     __slots__ = ("_bound", "_gate", "_sources", "name")
 
-    def __init__(self, name: str, gate: Gate, bound: BoundFields | None = None) -> None:
+    def __init__(self, name: str, gate: ActivePipeline, bound: BoundFields | None = None) -> None:
         self.name = name
         self._gate = gate
         self._bound = bound
@@ -367,7 +367,7 @@ class Logger:
 def _revive(kind: type[Logger], name: str, fields: dict[str, AnyValue] | None) -> Logger:
     """Make a logger again that was pickled, perhaps by another process."""
     logger = kind.__new__(kind)
-    Logger.__init__(logger, name, GATE, None if fields is None else BoundFields.of_converted(fields))
+    Logger.__init__(logger, name, ACTIVE_PIPELINE, None if fields is None else BoundFields.of_converted(fields))
     return logger
 
 

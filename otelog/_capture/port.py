@@ -137,7 +137,7 @@ class BoundFields:
         return found
 
 
-class Gate:
+class ActivePipeline:
     """What loggers and handlers hold on to; `port` changes in one step when a pipeline replaces another."""
 
     __slots__ = ("once", "port")

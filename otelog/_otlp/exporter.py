@@ -16,7 +16,7 @@ from otelog._otlp.delivery import Delivery
 from otelog._otlp.encode import EncodedBatch, Encoder
 from otelog._otlp.exchange import TransportSettings
 from otelog._otlp.open import LOGS_METHOD, open_transport
-from otelog._pipeline.batch_export import LaneContext
+from otelog._pipeline.batch_export import ExportContext
 from otelog._pipeline.own_exporter import OwnExporter
 from otelog._record.attributes import AttributeBuilder
 from otelog._runtime.diagnostics import warn
@@ -65,7 +65,7 @@ class OTLPLogExporter(OwnExporter):
     Thread safety: exports are serialised. Source: OTLP/HTTP, OTLP/gRPC.
     """
 
-    lane_name = "otlp"
+    default_name = "otlp"
 
     def __init__(
         self,
@@ -134,9 +134,9 @@ class OTLPLogExporter(OwnExporter):
         )
         watch(self)
 
-    def make_lane(self, context: LaneContext) -> OTLPLane:
+    def make_batch_export(self, context: ExportContext) -> OTLPBatchExport:
         """Return the way to this exporter for otelog's own processor."""
-        return OTLPLane(self, context)
+        return OTLPBatchExport(self, context)
 
     def make_encoder(self, resource: Mapping[str, Any], schema_url: str, attributes: AttributeBuilder) -> Encoder:
         """Return an encoder for the server that this exporter sends to."""
@@ -149,7 +149,7 @@ class OTLPLogExporter(OwnExporter):
         self._transport.close()
 
 
-class OTLPLane:
+class OTLPBatchExport:
     """`OTLPLogExporter` as otelog's own processor uses it.
 
     While the Collector works on one batch, the next one is encoded: a request's answer is read when the next request is
@@ -160,7 +160,7 @@ class OTLPLane:
         context: The pipeline.
     """
 
-    def __init__(self, exporter: OTLPLogExporter, context: LaneContext) -> None:
+    def __init__(self, exporter: OTLPLogExporter, context: ExportContext) -> None:
         self.name = context.name
         self.component_type = f"otlp_{'grpc' if exporter.protocol == 'grpc' else 'http'}_log_exporter"
         self.endpoint: str | None = exporter.endpoint
@@ -179,7 +179,7 @@ class OTLPLane:
         self.exporter.delivery.on_exchange = callback
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._pipeline.batch_export.Lane`."""
+        """See `otelog._pipeline.batch_export.BatchExport`."""
         encoder = self._encoder
         if encoder is None:
             resource = self._context.resource()

@@ -9,49 +9,49 @@ from typing import Any
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
-from otelog._pipeline.batch_export import Lane
-from otelog._pipeline.exporter_queue import HandOff
+from otelog._pipeline.batch_export import BatchExport
+from otelog._pipeline.exporter_queue import ExporterQueue
 from otelog._record.row import COLUMNS
 from otelog._runtime.threads import SimpleQueue
 from otelog._runtime.waiting import Stop
 
 
-class FanOut:
-    """Several exporter queues as one `otelog._pipeline.outlet.WayOut`.
+class Dispatcher:
+    """Several exporter queues as one `otelog._pipeline.outlet.Outlet`.
 
     Args:
         queues: One for each exporter.
         progress: Called when there is room in one of them.
         room_timeout: Seconds that the worker waits for room in a queue that makes progress; 0 to drop instead.
 
-    Thread safety: as `otelog._pipeline.outlet.WayOut` says.
+    Thread safety: as `otelog._pipeline.outlet.Outlet` says.
     """
 
-    def __init__(self, queues: list[HandOff], progress: Progress, *, room_timeout: float = 0.0) -> None:
+    def __init__(self, queues: list[ExporterQueue], progress: Progress, *, room_timeout: float = 0.0) -> None:
         self._queues = queues
         self._progress = progress
         self._room_timeout = room_timeout
         self._stop = Stop()
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        return tuple(one.lane for one in self._queues)
+    def batch_exports(self) -> tuple[BatchExport, ...]:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        return tuple(one.batch_export for one in self._queues)
 
     def open(self, stop: Stop) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         self._stop = stop
         self._progress.restart()
         for one in self._queues:
             one.open(stop)
 
     def forget(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         for one in self._queues:
             one.forget()
 
     def make_room(self, count: int, deadline: float) -> None:
-        """See `otelog._pipeline.outlet.WayOut`; who was waited for in vain is not again before it makes progress."""
+        """See `otelog._pipeline.outlet.Outlet`; who was waited for in vain is not again before it makes progress."""
         if not self._room_timeout:
             return
         deadline = min(deadline, time.monotonic() + self._room_timeout)
@@ -64,7 +64,7 @@ class FanOut:
                     self._progress.wait(left)
 
     def accept(self, rows: list[Any]) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         sources = rows[1::COLUMNS]
         for one in self._queues:
             one.accept(rows, sources)
@@ -73,7 +73,7 @@ class FanOut:
         """The exporter queues have taken them."""
 
     def tend(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         for one in self._queues:
             one.tend()
 
@@ -86,11 +86,11 @@ class FanOut:
         return False
 
     def is_settled(self) -> bool:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         return all(one.is_settled() for one in self._queues)
 
     def flush(self, deadline: float) -> bool:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         requests = [(one, one.ask()) for one in self._queues]
         # All of them are waited for, whatever the first one says; those last that have a thread, which is at work.
         requests.sort(key=lambda one: one[0].has_thread())
@@ -99,7 +99,7 @@ class FanOut:
         return all(answers)
 
     def end(self, deadline: float) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         for one in self._queues:
             one.begin_end()
         turns = [one for one in self._queues if not one.has_thread()]
@@ -110,7 +110,7 @@ class FanOut:
             one.join(deadline)
 
     def abandon(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         for one in self._queues:
             one.abandon()
 
@@ -118,17 +118,17 @@ class FanOut:
         """Each thread closes its own exporter."""
 
     def close(self, *, hanging: bool) -> None:
-        """See `otelog._pipeline.outlet.WayOut`; which of them hang, they know themselves."""
+        """See `otelog._pipeline.outlet.Outlet`; which of them hang, they know themselves."""
         for one in self._queues:
             one.close()
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         for one in self._queues:
             one.keep(exporters)
 
 
-def _share(deadline: float, one: HandOff, turns: list[HandOff]) -> float:
+def _share(deadline: float, one: ExporterQueue, turns: list[ExporterQueue]) -> float:
     """Returns when the turn of a queue ends that has no thread: one that hangs leaves the others their time."""
     if one not in turns:
         return deadline

@@ -6,18 +6,18 @@ from typing import Any, Protocol
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
-from otelog._pipeline.batch_export import Lane
+from otelog._pipeline.batch_export import BatchExport
 from otelog._runtime.waiting import Stop
 
 
-class WayOut(Protocol):
+class Outlet(Protocol):
     """Where the worker's records go: one exporter in its own thread, or several with a thread each.
 
     Called by the worker's thread, or by whoever does its work in its place, unless it says otherwise.
     """
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
+    def batch_exports(self) -> tuple[BatchExport, ...]:
         """The ways to the exporters."""
 
     def open(self, stop: Stop) -> None:

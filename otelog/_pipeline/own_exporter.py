@@ -11,17 +11,17 @@ from opentelemetry.sdk.resources import Resource
 
 from otelog._ledger.counters import ExporterCounts, ExporterStats, Ledger
 from otelog._ledger.tally import BatchTally
-from otelog._pipeline.batch_export import Lane, LaneContext, LaneMaker
+from otelog._pipeline.batch_export import BatchExport, BatchExporter, ExportContext
 from otelog._record.attributes import DEFAULT_ATTRIBUTES
 from otelog._record.sdk import RowMaker
 from otelog._runtime.threads import Lock
 from otelog._runtime.waiting import Stop
 
 
-class OwnExporter(LogRecordExporter, LaneMaker):
+class OwnExporter(LogRecordExporter, BatchExporter):
     """Base of our exporters: `export` makes rows of the SDK's records, and delivers them as our own processor does.
 
-    Who derives from it says `lane_name`, `make_lane` and `shutdown`, and calls `watch` when it is complete.
+    Who derives from it says `default_name`, `make_batch_export` and `shutdown`, and calls `watch` when it is complete.
 
     Args:
         export_timeout: Seconds for a batch with all its attempts, where the processor does not say.
@@ -34,13 +34,13 @@ class OwnExporter(LogRecordExporter, LaneMaker):
         self._exporting = Lock()
         self._stop = Stop()
         self._rows = RowMaker()
-        self._lane: Lane | None = None
+        self._batch_export: BatchExport | None = None
         self._ledger = Ledger()
-        self._ledger.exporters[self.lane_name] = ExporterCounts()
+        self._ledger.exporters[self.default_name] = ExporterCounts()
 
     def stats(self) -> ExporterStats:
         """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
-        return self._ledger.read().exporters[self.lane_name]
+        return self._ledger.read().exporters[self.default_name]
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Export a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
@@ -50,26 +50,26 @@ class OwnExporter(LogRecordExporter, LaneMaker):
         with self._exporting:
             if self._stop.is_set():
                 return LogRecordExportResult.FAILURE
-            lane = self._lane
-            if lane is None:
+            batch_export = self._batch_export
+            if batch_export is None:
                 # Late: under otelog's processor it is never needed.
-                lane = self._lane = self.make_lane(
-                    LaneContext(self.lane_name, Resource.get_empty, DEFAULT_ATTRIBUTES, self.export_timeout)
+                batch_export = self._batch_export = self.make_batch_export(
+                    ExportContext(self.default_name, Resource.get_empty, DEFAULT_ATTRIBUTES, self.export_timeout)
                 )
             ledger = self._ledger
             ledger.begin_move()
             ledger.accept(len(batch))
-            ledger.enter(self.lane_name, len(batch))
+            ledger.enter(self.default_name, len(batch))
             ledger.end_move()
             tallies: list[BatchTally] = []
-            lane.deliver(rows, ledger, self._stop, tallies.append)
-            lane.finish()
+            batch_export.deliver(rows, ledger, self._stop, tallies.append)
+            batch_export.finish()
         return LogRecordExportResult.SUCCESS if tallies[0].all_exported else LogRecordExportResult.FAILURE
 
     def restart_after_fork(self) -> None:
         """Forget an export that another thread of the parent was in the middle of."""
         self._exporting = Lock()
-        self._lane = None
+        self._batch_export = None
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Returns True: nothing is held back between two exports."""

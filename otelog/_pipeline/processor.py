@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._capture.active_pipeline import TAKEN_BY
-from otelog._capture.port import Gate
+from otelog._capture.port import ActivePipeline
 from otelog._config.resolve import resolve_processor
 from otelog._ledger.counters import Ledger, Stats
 from otelog._pipeline.assembly import Destination, make_worker
@@ -99,10 +99,10 @@ class BatchLogRecordProcessor(LogRecordProcessor):
             meter_provider=meter_provider,
             shutdown_timeout=DEFAULT_SHUTDOWN_TIMEOUT,
         )
-        self._open(worker, Gate(worker.port))
+        self._open(worker, ActivePipeline(worker.port))
 
     @classmethod
-    def of_worker(cls, worker: Worker, gate: Gate) -> BatchLogRecordProcessor:
+    def of_worker(cls, worker: Worker, gate: ActivePipeline) -> BatchLogRecordProcessor:
         """Returns a processor over a pipeline that was made with all of `otelog.configure`'s options."""
         processor = cls.__new__(cls)
         gate.port = worker.port
@@ -112,7 +112,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
     passes_over = False
     """Whether another copy of otelog, imported since, has the records of the process's LoggerProvider."""
 
-    def _open(self, worker: Worker, gate: Gate) -> None:
+    def _open(self, worker: Worker, gate: ActivePipeline) -> None:
         self._worker = worker
         self._rows = RowMaker()
         self.gate = gate
@@ -201,7 +201,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, Worker.let_go, worker)
         self._finalizer.atexit = False
-        old.way_out.keep([lane.exporter for lane in worker.way_out.lanes])
+        old.outlet.keep([batch_export.exporter for batch_export in worker.outlet.batch_exports])
         delivered = old.shutdown(timeout)
         unwatch(old)
         old.ledger.close_queue(old.queue.count)

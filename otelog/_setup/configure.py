@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otelog._capture.active_pipeline import GATE, UnconfiguredPort
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE, UnconfiguredPort
 from otelog._capture.facade import Logger
 from otelog._capture.handler import LoggingHandler
 from otelog._config.resolve import Settings, list_unread_files, resolve
@@ -70,7 +70,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             f"here; logs go to {_show_targets(settings)}: set OTEL_EXPORTER_OTLP_ENDPOINT or OTELOG_CONFIG_FILE",
         )
     with configuring:
-        if settings != CONFIGURED.settings or GATE.configured.queue.closed:
+        if settings != CONFIGURED.settings or ACTIVE_PIPELINE.configured.queue.closed:
             _open_pipeline(settings, dict(options))
             CONFIGURED.settings = settings
             if settings.install_handler:
@@ -148,7 +148,7 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
         ledger=ledger,
     )
     if old is None:
-        old = CONFIGURED.processor = BatchLogRecordProcessor.of_worker(worker, GATE)
+        old = CONFIGURED.processor = BatchLogRecordProcessor.of_worker(worker, ACTIVE_PIPELINE)
         for observer in CONFIGURED.observers:
             old.add_observer(observer)
     else:
@@ -214,7 +214,7 @@ def get_logger(name: str | None = None) -> Logger:
     """
     if name is None:
         name = str(sys._getframe(1).f_globals.get("__name__", ""))
-    return Logger(str(name), GATE)
+    return Logger(str(name), ACTIVE_PIPELINE)
 
 
 def stats() -> Stats:
@@ -281,5 +281,5 @@ def reset() -> None:
     END.renew(DEFAULT_TOTAL)
     if CONFIGURED.level_before is not None:
         logging.getLogger().setLevel(CONFIGURED.level_before)
-    GATE.port = UnconfiguredPort()
+    ACTIVE_PIPELINE.port = UnconfiguredPort()
     CONFIGURED.settings = CONFIGURED.level_before = None

@@ -13,7 +13,7 @@ from json.encoder import JSONEncoder, encode_basestring
 from types import CodeType
 from typing import Any
 
-from otelog._pipeline.batch_export import LaneContext
+from otelog._pipeline.batch_export import ExportContext
 from otelog._record.attributes import (
     MOST_CACHED_KEYS,
     MOST_CACHED_SITES,
@@ -240,7 +240,7 @@ class LineRenderer:
     Thread safety: one thread at a time.
     """
 
-    def __init__(self, context: LaneContext) -> None:
+    def __init__(self, context: ExportContext) -> None:
         self._attributes = context.attributes
         self._limits = context.attributes.limits
         self._fast = gives_all_attributes(context.attributes)

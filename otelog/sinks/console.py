@@ -12,7 +12,7 @@ from typing import Any, Literal
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
-from otelog._pipeline.batch_export import CONVERT_AT_ONCE, LaneContext
+from otelog._pipeline.batch_export import CONVERT_AT_ONCE, ExportContext
 from otelog._pipeline.own_exporter import OwnExporter
 from otelog._record.row import COLUMNS
 from otelog._record.values import safe_str
@@ -52,7 +52,7 @@ class ConsoleLogExporter(OwnExporter):
     Thread safety: all methods; writes are serialised.
     """
 
-    lane_name = "console"
+    default_name = "console"
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class ConsoleLogExporter(OwnExporter):
         self._torn = False
         watch(self)
 
-    def make_lane(self, context: LaneContext) -> ConsoleLane:
+    def make_batch_export(self, context: ExportContext) -> ConsoleBatchExport:
         """Return the way to this exporter for otelog's own processor."""
-        return ConsoleLane(self, context)
+        return ConsoleBatchExport(self, context)
 
     def write(
         self,
@@ -150,7 +150,7 @@ class ConsoleLogExporter(OwnExporter):
         self._stop.begin(timeout_millis / 1000)
 
 
-class ConsoleLane:
+class ConsoleBatchExport:
     """`ConsoleLogExporter` as otelog's own processor uses it.
 
     Args:
@@ -160,7 +160,7 @@ class ConsoleLane:
 
     component_type = f"{ConsoleLogExporter.__module__}.{ConsoleLogExporter.__qualname__}"
 
-    def __init__(self, exporter: ConsoleLogExporter, context: LaneContext) -> None:
+    def __init__(self, exporter: ConsoleLogExporter, context: ExportContext) -> None:
         self.name = context.name
         self.endpoint: str | None = None
         self.exporter = exporter
@@ -170,7 +170,7 @@ class ConsoleLane:
         self._under_way = UnderWay()
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._pipeline.batch_export.Lane`."""
+        """See `otelog._pipeline.batch_export.BatchExport`."""
         count = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)
         hold(tally)

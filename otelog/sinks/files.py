@@ -11,7 +11,7 @@ from otelog._capture.queue import is_urgent
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
-from otelog._pipeline.batch_export import LaneContext
+from otelog._pipeline.batch_export import ExportContext
 from otelog._pipeline.own_exporter import OwnExporter
 from otelog._record.row import COLUMNS
 from otelog._runtime.diagnostics import warn
@@ -64,7 +64,7 @@ class FileLogExporter(OwnExporter):
     Thread safety: exports are serialised.
     """
 
-    lane_name = "file"
+    default_name = "file"
 
     def __init__(
         self,
@@ -111,9 +111,9 @@ class FileLogExporter(OwnExporter):
             warn(f"file:{where}", f"log files in {where} cannot be written: {error.strerror}; it is tried again")
         watch(self)
 
-    def make_lane(self, context: LaneContext) -> FileLane:
+    def make_batch_export(self, context: ExportContext) -> FileBatchExport:
         """Return the way to these files for otelog's own processor."""
-        return FileLane(self, context)
+        return FileBatchExport(self, context)
 
     def restart_after_fork(self) -> None:
         """Use nothing that the parent has open, and forget an export that another thread of it was in the middle of."""
@@ -141,7 +141,7 @@ class _Part:
         return _Part(self.stream, self.lines[first:], self.indices[first:])
 
 
-class FileLane:
+class FileBatchExport:
     """`FileLogExporter` as a processor uses it.
 
     Args:
@@ -152,7 +152,7 @@ class FileLane:
     component_type = "otelog_file_log_exporter"
     endpoint: str | None = None
 
-    def __init__(self, exporter: FileLogExporter, context: LaneContext) -> None:
+    def __init__(self, exporter: FileLogExporter, context: ExportContext) -> None:
         self.name = context.name
         self.exporter = exporter
         self.on_exchange: OnExchange | None = None
@@ -163,7 +163,7 @@ class FileLane:
         self._under_way = UnderWay()
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._pipeline.batch_export.Lane`."""
+        """See `otelog._pipeline.batch_export.BatchExport`."""
         sources = rows[1::COLUMNS]
         tally = open_tally(rows, ledger, self.name)
         hold(tally)
