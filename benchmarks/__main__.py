@@ -85,15 +85,8 @@ def main(words: list[str] | None = None) -> int:
         return measure_requests([word for word in words if word != "--requests"])
     options = _arguments(words)
     console = Console(stderr=True)
-    sizes: dict[str, Any] = dict(_QUICK) if options.quick else {}
-    if options.rounds:
-        sizes["rounds"] = options.rounds
-    if options.sinks:
-        sizes.update(peers=SINK_TABLE, loads=("burst",))
-    if options.only:
-        sizes["peers"] = tuple(name.strip() for name in options.only.split(","))
     try:
-        plan = Plan(**sizes)
+        plan = _plan(options)
     except ValueError as error:
         console.print(f"[red]{error}")
         return 2
@@ -101,19 +94,47 @@ def main(words: list[str] | None = None) -> int:
         console.print("[red]no matplotlib for the plot: install the extra 'bench' (make bench does)")
         return 2
     binary = find_collector(options.collector)
-    if binary is None and any(PEERS[name].delivers in ("logs", "spans") for name in plan.peers):
+    if binary is None and _needs_collector(plan):
         console.print("[red]no Collector: build it (make test does), or name it with --collector or OTELOG_COLLECTOR")
         return 2
     table = SINK_TABLE if options.sinks else OTLP_TABLE
     whole = set(plan.peers) == set(table) and plan.rounds >= ENOUGH_ROUNDS and not options.quick
     home = RESULTS / "sinks" if options.sinks else RESULTS
     output = options.output or (home if whole else RESULTS / "partial")
+    results, runs, probes = _measure(plan, binary, output, console, sinks=options.sinks)
+    rows = summarize(runs)
+    print(write_results(output, results, runs, probes))
+    write_plot(rows, output / "plot.svg", caption(results, rows))
+    broken = [run for run in [*runs, *probes] if run["error"] and not run["error"].startswith("not run")]
+    for run in broken:
+        console.print(f"[red]{run.get('peer') or run['probe']} {run.get('load', '')}: {run['error']}", highlight=False)
+    console.print(f"results in {os.path.relpath(output)}", highlight=False)
+    return 1 if broken else 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    sizes: dict[str, Any] = dict(_QUICK) if options.quick else {}
+    if options.rounds:
+        sizes["rounds"] = options.rounds
+    if options.sinks:
+        sizes.update(peers=SINK_TABLE, loads=("burst",))
+    if options.only:
+        sizes["peers"] = tuple(name.strip() for name in options.only.split(","))
+    return Plan(**sizes)
+
+
+def _needs_collector(plan: Plan) -> bool:
+    return any(PEERS[name].delivers in ("logs", "spans") for name in plan.peers)
+
+
+def _measure(
+    plan: Plan, binary: Path | None, output: Path, console: Console, *, sinks: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     with ExitStack() as stack:
-        far_end = any(PEERS[name].delivers in ("logs", "spans") for name in plan.peers)
-        collector = stack.enter_context(NopCollector(binary)) if binary and far_end else None
+        collector = stack.enter_context(NopCollector(binary)) if binary and _needs_collector(plan) else None
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
         progress = stack.enter_context(Progress(*columns, console=console))
-        probed = 0 if options.sinks else len(PROBES) + 3 * len(IMPORTS)
+        probed = 0 if sinks else len(PROBES) + 3 * len(IMPORTS)
         total = len(list(plan.trials())) + plan.rounds * probed
         task = progress.add_task("starting", total=total)
 
@@ -127,7 +148,7 @@ def main(words: list[str] | None = None) -> int:
             "versions": _versions(collector),
             "plan": asdict(plan),
         }
-        probes = [] if options.sinks else run_probes(plan.rounds, report=report)
+        probes = [] if sinks else run_probes(plan.rounds, report=report)
 
         def keep(runs: list[dict[str, Any]]) -> None:
             # A run that is cut short leaves its whole rounds beside the results of the last one that was not.
@@ -136,14 +157,7 @@ def main(words: list[str] | None = None) -> int:
 
         runs = run_rounds(plan, collector, report=report, keep=keep)
     shutil.rmtree(output / "unfinished", ignore_errors=True)
-    rows = summarize(runs)
-    print(write_results(output, results, runs, probes))
-    write_plot(rows, output / "plot.svg", caption(results, rows))
-    broken = [run for run in [*runs, *probes] if run["error"] and not run["error"].startswith("not run")]
-    for run in broken:
-        console.print(f"[red]{run.get('peer') or run['probe']} {run.get('load', '')}: {run['error']}", highlight=False)
-    console.print(f"results in {os.path.relpath(output)}", highlight=False)
-    return 1 if broken else 0
+    return results, runs, probes
 
 
 def write_results(

@@ -140,7 +140,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def publish(registry: CollectorRegistry = REGISTRY) -> None:
-    """Publish the books of the configured pipeline as ``otelog_log_records_*``.
+    """Publish the counters of the configured pipeline as ``otelog_log_records_*``.
 
     The counters follow batch by batch, and are exact when `otelog.flush` or `otelog.shutdown` returns; in one process
     also at each scrape. In multi-process mode (``PROMETHEUS_MULTIPROC_DIR``) every process adds its own; call

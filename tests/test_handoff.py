@@ -13,11 +13,11 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 
 from otelog import BatchLogRecordProcessor, Stats
-from otelog._capture.port import Gate
+from otelog._capture.port import ActivePipeline
 from otelog._config.resolve import resolve_processor
 from otelog._ledger.tally import BatchTally
 from otelog._pipeline.assembly import Destination, make_worker
-from otelog._pipeline.batch_export import LaneContext, LaneMaker
+from otelog._pipeline.batch_export import BatchExporter, ExportContext
 from otelog._pipeline.exporter_queue import LOOK_AGAIN
 from otelog._pipeline.route import Route
 from otelog._record.attributes import AttributeBuilder
@@ -39,7 +39,7 @@ def check_books(stats: Stats) -> None:
 
 
 @contextmanager
-def fan_out(*destinations: Destination | LogRecordExporter, **options: Any) -> Iterator[BatchLogRecordProcessor]:
+def dispatcher(*destinations: Destination | LogRecordExporter, **options: Any) -> Iterator[BatchLogRecordProcessor]:
     """A pipeline with these exporters, which wakes up every 10 ms."""
     worker = make_worker(
         [one if isinstance(one, Destination) else Destination(one) for one in destinations],
@@ -49,13 +49,13 @@ def fan_out(*destinations: Destination | LogRecordExporter, **options: Any) -> I
         meter_provider=None,
         shutdown_timeout=SOON,
     )
-    processor = BatchLogRecordProcessor.of_worker(worker, Gate(worker.port))
+    processor = BatchLogRecordProcessor.of_worker(worker, ActivePipeline(worker.port))
     try:
         yield processor
     finally:
-        for lane in worker.way_out.lanes:
-            if isinstance(lane.exporter, ExporterForTests):
-                lane.exporter.gate.set()
+        for batch_export in worker.outlet.batch_exports:
+            if isinstance(batch_export.exporter, ExporterForTests):
+                batch_export.exporter.gate.set()
         processor.shutdown(2_000)
 
 
@@ -72,7 +72,7 @@ def hold(processor: BatchLogRecordProcessor, exporter: ExporterForTests) -> None
 
 def test_every_exporter_gets_every_record_in_order():
     one, other = ExporterForTests(), ExporterForTests()
-    with fan_out(one, other) as processor:
+    with dispatcher(one, other) as processor:
         logger = make_logger(processor)
         for number in range(100):
             logger.info("m%d", number)
@@ -86,7 +86,7 @@ def test_every_exporter_gets_every_record_in_order():
 
 def test_an_exporter_that_hangs_delays_no_other_and_loses_its_own_alone():
     hanging, other = ExporterForTests(), ExporterForTests()
-    with fan_out(named("hanging", hanging, max_queue_size=50), named("other", other)) as processor:
+    with dispatcher(named("hanging", hanging, max_queue_size=50), named("other", other)) as processor:
         hold(processor, hanging)
         logger = make_logger(processor)
         for number in range(200):
@@ -107,7 +107,7 @@ def test_an_exporter_that_hangs_delays_no_other_and_loses_its_own_alone():
 def test_an_exporter_that_fails_costs_no_other_a_record():
     failing, other = ExporterForTests(), ExporterForTests()
     failing.answer = LogRecordExportResult.FAILURE
-    with fan_out(named("failing", failing), named("other", other)) as processor:
+    with dispatcher(named("failing", failing), named("other", other)) as processor:
         for _ in range(10):
             make_logger(processor).info("one")
         assert processor.force_flush(5_000) is False
@@ -119,7 +119,7 @@ def test_an_exporter_that_fails_costs_no_other_a_record():
 
 def test_each_exporter_has_a_level_loggers_and_a_filter_of_its_own():
     errors, shop, chosen = ExporterForTests(), ExporterForTests(), ExporterForTests()
-    with fan_out(
+    with dispatcher(
         named("errors", errors, route=Route(severity_number=17)),
         named("shop", shop, route=Route(loggers=("shop", "tests.deep"))),
         named("chosen", chosen, route=Route(filter=lambda record: "2" in record.log_record.body)),
@@ -142,7 +142,7 @@ def test_each_exporter_has_a_level_loggers_and_a_filter_of_its_own():
 
 def test_a_lone_exporter_may_be_selective_too():
     errors = ExporterForTests()
-    with fan_out(named("errors", errors, route=Route(severity_number=17))) as processor:
+    with dispatcher(named("errors", errors, route=Route(severity_number=17))) as processor:
         make_logger(processor).info("one")
         make_logger(processor).error("two")
         assert processor.force_flush(5_000)
@@ -156,7 +156,7 @@ def test_a_filter_that_raises_loses_nothing(capfd):
     def broken(record: Any) -> bool:
         raise ValueError("no")
 
-    with fan_out(named("filtered", exporter, route=Route(filter=broken))) as processor:
+    with dispatcher(named("filtered", exporter, route=Route(filter=broken))) as processor:
         make_logger(processor).info("one")
         assert processor.force_flush(5_000)
         assert exporter.bodies() == ["one"]
@@ -164,7 +164,7 @@ def test_a_filter_that_raises_loses_nothing(capfd):
 
 
 def test_without_any_exporter_records_are_taken_and_go_nowhere():
-    with fan_out() as processor:
+    with dispatcher() as processor:
         make_logger(processor).info("one")
         assert processor.force_flush(5_000)
         assert (processor.stats().accepted, processor.stats().queued) == (1, 0)
@@ -176,7 +176,7 @@ def test_without_any_exporter_records_are_taken_and_go_nowhere():
 def test_a_part_of_the_hand_off_is_for_errors():
     hanging = ExporterForTests()
     options = {"reserve_for_errors": 0.2, "max_queue_size": 100, "max_export_batch_size": 10}
-    with fan_out(named("hanging", hanging, max_queue_size=10), ExporterForTests(), **options) as processor:
+    with dispatcher(named("hanging", hanging, max_queue_size=10), ExporterForTests(), **options) as processor:
         hold(processor, hanging)
         logger = make_logger(processor)
         for _ in range(20):
@@ -194,7 +194,7 @@ def test_a_part_of_the_hand_off_is_for_errors():
 def test_large_records_are_bounded_by_their_bytes():
     hanging = ExporterForTests()
     options = {"max_queue_size": 100, "max_queue_bytes": 100 * 1024 + 100 * 4096}
-    with fan_out(named("hanging", hanging), ExporterForTests(), **options) as processor:
+    with dispatcher(named("hanging", hanging), ExporterForTests(), **options) as processor:
         hold(processor, hanging)
         for _ in range(20):
             make_logger(processor).info("x" * 40_000)
@@ -216,7 +216,7 @@ def test_a_record_that_can_never_wait_for_an_exporter_is_no_sign_of_a_slow_one()
     one, other = ExporterForTests(), ExporterForTests()
     options = {"max_queue_size": 100, "max_queue_bytes": 100 * 1024 + 100 * 4096}
     # More records in the same bytes: less of them for large ones.
-    with fan_out(named("one", one, max_queue_size=150), named("other", other), **options) as processor:
+    with dispatcher(named("one", one, max_queue_size=150), named("other", other), **options) as processor:
         make_logger(processor).info("x" * 90 * 4096)
         make_logger(processor).info("small")
         wait_until(lambda: other.count == 2)
@@ -230,7 +230,7 @@ def test_a_record_that_can_never_wait_for_an_exporter_is_no_sign_of_a_slow_one()
 def test_a_slow_exporter_is_waited_for_where_callers_are():
     slow, quick = ExporterForTests(pause=0.002), ExporterForTests()
     options = {"when_full": "block", "block_timeout": 5.0, "max_queue_size": 20, "max_export_batch_size": 5}
-    with fan_out(named("slow", slow), named("quick", quick), **options) as processor:
+    with dispatcher(named("slow", slow), named("quick", quick), **options) as processor:
         for number in range(500):
             make_logger(processor).info("m%d", number)
         assert processor.force_flush(10_000)
@@ -242,7 +242,7 @@ def test_a_slow_exporter_is_waited_for_where_callers_are():
 def test_an_exporter_that_hangs_is_waited_for_once_where_callers_are():
     hanging, quick = ExporterForTests(), ExporterForTests()
     options = {"when_full": "block", "block_timeout": 0.5, "max_queue_size": 20, "max_export_batch_size": 5}
-    with fan_out(named("hanging", hanging), named("quick", quick), **options) as processor:
+    with dispatcher(named("hanging", hanging), named("quick", quick), **options) as processor:
         hold(processor, hanging)
         began = time.monotonic()
         for number in range(500):
@@ -257,7 +257,7 @@ def test_an_exporter_that_hangs_is_waited_for_once_where_callers_are():
 def test_an_exporter_that_has_come_back_is_waited_for_again():
     slow, quick = ExporterForTests(pause=0.002), ExporterForTests()
     options = {"when_full": "block", "block_timeout": 2.0, "max_queue_size": 20, "max_export_batch_size": 5}
-    with fan_out(named("slow", slow), named("quick", quick), **options) as processor:
+    with dispatcher(named("slow", slow), named("quick", quick), **options) as processor:
         hold(processor, slow)
         logger = make_logger(processor)
         while not processor.stats().exporters["slow"].dropped["handoff_full"]:
@@ -277,7 +277,7 @@ def test_an_exporter_that_has_come_back_is_waited_for_again():
 
 def test_flush_keeps_its_deadline_and_says_what_is_so_when_one_hangs():
     hanging, other = ExporterForTests(), ExporterForTests()
-    with fan_out(named("hanging", hanging), named("other", other)) as processor:
+    with dispatcher(named("hanging", hanging), named("other", other)) as processor:
         hold(processor, hanging)
         make_logger(processor).info("waiting")
         began = time.monotonic()
@@ -292,7 +292,7 @@ def test_flush_keeps_its_deadline_and_says_what_is_so_when_one_hangs():
 def test_observers_know_what_has_become_of_the_records_when_flush_returns():
     slow = ExporterForTests(pause=0.05)
     seen: list[int] = []
-    with fan_out(named("slow", slow), ExporterForTests(), schedule_delay_millis=1_000_000) as processor:
+    with dispatcher(named("slow", slow), ExporterForTests(), schedule_delay_millis=1_000_000) as processor:
         processor.add_observer(lambda ledger, last: seen.append(ledger.read().exporters["slow"].exported))
         make_logger(processor).info("one")
         assert processor.force_flush(5_000)
@@ -301,7 +301,7 @@ def test_observers_know_what_has_become_of_the_records_when_flush_returns():
 
 def test_shutdown_delivers_everywhere_and_ends_every_exporter_once():
     one, other = ExporterForTests(), ExporterForTests(pause=0.01)
-    with fan_out(one, other, schedule_delay_millis=1_000_000, max_export_batch_size=10) as processor:
+    with dispatcher(one, other, schedule_delay_millis=1_000_000, max_export_batch_size=10) as processor:
         for _ in range(100):
             make_logger(processor).info("one")
         assert processor.shutdown(5_000) is True
@@ -311,7 +311,7 @@ def test_shutdown_delivers_everywhere_and_ends_every_exporter_once():
 
 def test_shutdown_keeps_its_deadline_for_the_others_and_a_late_answer_changes_nothing():
     hanging, other = ExporterForTests(), ExporterForTests()
-    with fan_out(named("hanging", hanging), named("other", other)) as processor:
+    with dispatcher(named("hanging", hanging), named("other", other)) as processor:
         hold(processor, hanging)
         for _ in range(10):
             make_logger(processor).info("one")
@@ -329,7 +329,7 @@ def test_shutdown_keeps_its_deadline_for_the_others_and_a_late_answer_changes_no
 
 def test_what_is_queued_at_a_shutdown_is_delivered_even_if_it_is_more_than_may_wait():
     slow = ExporterForTests()
-    with fan_out(named("slow", slow, max_queue_size=5), ExporterForTests(), schedule_delay_millis=1e6) as processor:
+    with dispatcher(named("slow", slow, max_queue_size=5), ExporterForTests(), schedule_delay_millis=1e6) as processor:
         hold_without_waiting = make_logger(processor)
         slow.gate.clear()
         for _ in range(100):
@@ -345,7 +345,7 @@ def test_what_is_queued_at_a_shutdown_is_delivered_even_if_it_is_more_than_may_w
 
 def test_a_processor_that_is_let_go_delivers_everywhere():
     one, other = ExporterForTests(), ExporterForTests()
-    with fan_out(one, other, schedule_delay_millis=1_000_000) as processor:
+    with dispatcher(one, other, schedule_delay_millis=1_000_000) as processor:
         make_logger(processor).info("one")
         processor._worker.let_go()
         wait_until(lambda: (one.count, other.count, one.shutdowns, other.shutdowns) == (1, 1, 1, 1))
@@ -353,7 +353,7 @@ def test_a_processor_that_is_let_go_delivers_everywhere():
 
 def test_an_exporter_that_the_next_pipeline_has_too_stays_open():
     kept, gone, new = ExporterForTests(), ExporterForTests(), ExporterForTests()
-    with fan_out(named("kept", kept), named("gone", gone)) as processor:
+    with dispatcher(named("kept", kept), named("gone", gone)) as processor:
         make_logger(processor).info("one")
         replacement = make_worker(
             [named("kept", kept), named("new", new)],
@@ -376,17 +376,17 @@ def test_an_exporter_that_the_next_pipeline_has_too_stays_open():
 # Crashes.
 
 
-class CrashingExporter(LogRecordExporter, LaneMaker):
-    """Its lane raises for batches that hold a certain message."""
+class CrashingExporter(LogRecordExporter, BatchExporter):
+    """Its batch export raises for batches that hold a certain message."""
 
-    lane_name = "crashing"
+    default_name = "crashing"
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
         self.delivered = 0
 
-    def make_lane(self, context: LaneContext) -> Any:
-        return CrashingLane(self, context.name)
+    def make_batch_export(self, context: ExportContext) -> Any:
+        return CrashingBatchExport(self, context.name)
 
     def export(self, batch: Any) -> LogRecordExportResult:
         raise AssertionError("never asked")
@@ -397,7 +397,7 @@ class CrashingExporter(LogRecordExporter, LaneMaker):
     def shutdown(self) -> None: ...
 
 
-class CrashingLane:
+class CrashingBatchExport:
     component_type = "crashing"
     endpoint = None
     on_exchange = None
@@ -425,7 +425,7 @@ class CrashingLane:
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(), MemoryError()], ids=type)
 def test_a_lane_that_crashes_loses_that_batch_and_its_exporter_goes_on(error, capfd):
     crashing, other = CrashingExporter(error), ExporterForTests()
-    with fan_out(crashing, named("other", other)) as processor:
+    with dispatcher(crashing, named("other", other)) as processor:
         for message in ("fine", "crash", "fine"):
             make_logger(processor).info(message)
             processor.force_flush(SOON * 1000)
@@ -440,11 +440,11 @@ def test_a_lane_that_crashes_loses_that_batch_and_its_exporter_goes_on(error, ca
 def test_whoever_waits_for_a_hand_off_whose_thread_is_gone_does_its_work():
     """As at the interpreter's end, when no thread can be had."""
     one, other = ExporterForTests(), ExporterForTests()
-    with fan_out(named("one", one), named("other", other), schedule_delay_millis=1_000_000) as processor:
-        hand_off = processor._worker.way_out._hand_offs[0]  # type: ignore[attr-defined]
-        hand_off._ending = True
-        hand_off._inbox.put(None)
-        hand_off._thread.join(SOON)
+    with dispatcher(named("one", one), named("other", other), schedule_delay_millis=1_000_000) as processor:
+        exporter_queue = processor._worker.outlet._queues[0]  # type: ignore[attr-defined]
+        exporter_queue._ending = True
+        exporter_queue._inbox.put(None)
+        exporter_queue._thread.join(SOON)
         make_logger(processor).info("one")
         assert processor.force_flush((LOOK_AGAIN + SOON) * 1000)
         assert (one.count, other.count) == (1, 1)
@@ -456,7 +456,7 @@ def test_snapshots_hold_while_threads_log_and_exporters_are_slow_and_fail():
     failing.answer = LogRecordExportResult.FAILURE
     picky = named("picky", route=Route(severity_number=17, filter=lambda record: record.log_record.body != "m7"))
     options = {"max_queue_size": 200, "max_export_batch_size": 20}
-    with fan_out(named("slow", slow, max_queue_size=50), named("failing", failing), picky, **options) as processor:
+    with dispatcher(named("slow", slow, max_queue_size=50), named("failing", failing), picky, **options) as processor:
         logger = make_logger(processor)
 
         def log() -> None:

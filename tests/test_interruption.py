@@ -31,7 +31,7 @@ from opentelemetry.sdk.resources import Resource
 import otelog
 from otelog._capture.facade import Logger
 from otelog._capture.handler import LoggingHandler
-from otelog._capture.port import Gate, current_span_context
+from otelog._capture.port import ActivePipeline, current_span_context
 from otelog._capture.queue import _waiting
 from otelog._patches import log_calls
 from otelog._record.row import SLOT_BYTES
@@ -145,11 +145,11 @@ class Way:
 
 
 def make_logger(side: Side) -> Logger:
-    return Logger("tests", Gate(side.port))
+    return Logger("tests", ActivePipeline(side.port))
 
 
 def make_handler(side: Side) -> LoggingHandler:
-    return LoggingHandler(processor=SimpleNamespace(gate=Gate(side.port)))  # type: ignore[arg-type]
+    return LoggingHandler(processor=SimpleNamespace(gate=ActivePipeline(side.port)))  # type: ignore[arg-type]
 
 
 def make_standard_logger(side: Side) -> logging.Logger:

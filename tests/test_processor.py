@@ -344,7 +344,7 @@ def test_an_exporter_may_keep_and_change_the_list_it_is_given():
 
 def test_a_record_that_cannot_be_made_readable_is_lost_alone(exporter):
     from otelog._ledger.counters import Ledger
-    from otelog._pipeline.batch_export import ForeignLane
+    from otelog._pipeline.batch_export import SdkBatchExport
     from otelog._record.row import Source
     from otelog._runtime.waiting import Stop
 
@@ -365,8 +365,8 @@ def test_a_record_that_cannot_be_made_readable_is_lost_alone(exporter):
     ledger.accept(250)
     ledger.enter("foreign", 250)
     ledger.end_move()
-    lane = ForeignLane(exporter, make, "foreign")
-    lane.deliver(rows, ledger, Stop(), lambda tally: None)
+    batch_export = SdkBatchExport(exporter, make, "foreign")
+    batch_export.deliver(rows, ledger, Stop(), lambda tally: None)
     assert exporter.records == [body for body in bodies if body != "bad"]
     stats = ledger.read()
     assert (stats.exported, stats.dropped["encode_error"], stats.in_flight) == (247, 3, 0)

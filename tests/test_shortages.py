@@ -54,25 +54,25 @@ def test_a_first_export_without_descriptors_is_tried_again(worker: str) -> None:
 FAILS_ONCE = """
 import otelog
 from otelog import BatchLogRecordProcessor
-from otelog._pipeline.batch_export import ForeignLane, LaneMaker
+from otelog._pipeline.batch_export import SdkBatchExport, BatchExporter
 from otelog._capture.facade import Logger
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from tests.chaos.trouble import no_threads
 
-class Failing(InMemoryLogRecordExporter, LaneMaker):
-    lane_name = "failing"
+class Failing(InMemoryLogRecordExporter, BatchExporter):
+    default_name = "failing"
     failed = False
 
-    def make_lane(self, context):
-        lane = ForeignLane(self, lambda rows: rows[::10], "failing")
-        deliver = lane.deliver
+    def make_batch_export(self, context):
+        batch_export = SdkBatchExport(self, lambda rows: rows[::10], "failing")
+        deliver = batch_export.deliver
         def fail_once(*arguments):
             if not self.failed:
                 self.failed = True
                 raise RuntimeError("once")
             deliver(*arguments)
-        lane.deliver = fail_once
-        return lane
+        batch_export.deliver = fail_once
+        return batch_export
 
 with no_threads() as starved:
     assert starved
@@ -91,7 +91,7 @@ assert processor.shutdown()
 def test_what_fails_in_a_flush_that_does_the_workers_work_is_counted_and_not_raised() -> None:
     done = subprocess.run([sys.executable, "-c", FAILS_ONCE], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    assert "the worker was stopped by RuntimeError: once; it goes on" in done.stderr
+    assert "the worker was stopped by RuntimeError: once; it continues" in done.stderr
 
 
 LONG_LINES = """

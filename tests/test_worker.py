@@ -22,7 +22,7 @@ from otelog._config.resolve import resolve_processor
 from otelog._ledger.counters import Ledger
 from otelog._ledger.tally import BatchTally
 from otelog._pipeline.assembly import Destination, make_worker
-from otelog._pipeline.export_step import Carrier
+from otelog._pipeline.export_step import ExportStep
 from otelog._pipeline.worker import Worker
 from otelog._record.attributes import AttributeBuilder
 from otelog._record.row import COLUMNS, Source
@@ -394,8 +394,8 @@ def test_a_record_that_comes_after_the_end_is_counted_when_somebody_looks():
 # Crashes.
 
 
-class CrashingLane:
-    """A lane that raises for batches which hold a certain message."""
+class CrashingBatchExport:
+    """A batch export that raises for batches which hold a certain message."""
 
     name = "crashing"
 
@@ -423,9 +423,9 @@ class CrashingLane:
             raise self.error
 
 
-def make_worker_of(queue: RecordQueue, lane: Any, **options: Any) -> Worker:
+def make_worker_of(queue: RecordQueue, batch_export: Any, **options: Any) -> Worker:
     ledger = Ledger()
-    return Worker(queue, ledger, Carrier(lane, ledger), limits=DEFAULT_LIMITS, **options)
+    return Worker(queue, ledger, ExportStep(batch_export, ledger), limits=DEFAULT_LIMITS, **options)
 
 
 class Unprintable(Exception):
@@ -435,11 +435,16 @@ class Unprintable(Exception):
 
 @pytest.mark.parametrize("error", [ValueError("broken"), Unprintable(), SystemExit(), MemoryError()], ids=type)
 def test_a_lane_that_raises_loses_the_rest_of_that_batch_and_no_other(error):
-    lane = CrashingLane(error)
+    batch_export = CrashingBatchExport(error)
     queue = RecordQueue(100, 64 * 1024 * 1024)
     ledger = Ledger()
     worker = Worker(
-        queue, ledger, Carrier(lane, ledger), max_export_batch_size=10, schedule_delay=1000.0, limits=DEFAULT_LIMITS
+        queue,
+        ledger,
+        ExportStep(batch_export, ledger),
+        max_export_batch_size=10,
+        schedule_delay=1000.0,
+        limits=DEFAULT_LIMITS,
     )
     source = Source("tests", 9, "INFO")
 
@@ -456,23 +461,28 @@ def test_a_lane_that_raises_loses_the_rest_of_that_batch_and_no_other(error):
     stats = worker.stats()
     check_identity(stats)
     assert (stats.exported, stats.dropped["worker_crash"], stats.worker_restarts) == (3, 2, 1)
-    assert lane.delivered == 1
+    assert batch_export.delivered == 1
 
 
 def test_a_tally_that_is_closed_before_the_lane_makes_its_own_is_not_settled_twice():
-    """A shutdown may run out of time between the taking of a batch and the lane's first word about it."""
+    """A shutdown may run out of time between the taking of a batch and the batch export's first word about it."""
     released = threading.Event()
 
-    class LateLane(CrashingLane):
+    class LateBatchExport(CrashingBatchExport):
         def deliver(self, rows: list[Any], ledger: Ledger, stop: Any, hold: Callable[[BatchTally], None]) -> None:
             released.wait(SOON * 2)
             super().deliver(rows, ledger, stop, hold)
 
     queue = RecordQueue(100, 64 * 1024 * 1024)
-    lane = LateLane(ValueError())
+    batch_export = LateBatchExport(ValueError())
     ledger = Ledger()
     worker = Worker(
-        queue, ledger, Carrier(lane, ledger), max_export_batch_size=10, schedule_delay=0.01, limits=DEFAULT_LIMITS
+        queue,
+        ledger,
+        ExportStep(batch_export, ledger),
+        max_export_batch_size=10,
+        schedule_delay=0.01,
+        limits=DEFAULT_LIMITS,
     )
     worker.port.put_sized((1, Source("tests", 9, "INFO"), None, "fine", None, None, None, 0, 1), 10)
     wait_until(lambda: worker.stats().in_flight == 1)
@@ -596,7 +606,7 @@ class BusyStore:
 def test_the_queue_never_holds_more_than_it_may_while_the_worker_takes():
     """A slot must not come back before its record has left."""
     queue = RecordQueue(8, 64 * 1024 * 1024)
-    lane = CrashingLane(ValueError())
+    batch_export = CrashingBatchExport(ValueError())
     most: list[int] = []
 
     def call() -> None:
@@ -607,10 +617,15 @@ def test_the_queue_never_holds_more_than_it_may_while_the_worker_takes():
     queue.store = BusyStore(queue.store, call)  # type: ignore[assignment]
     ledger = Ledger()
     worker = Worker(
-        queue, ledger, Carrier(lane, ledger), max_export_batch_size=4, schedule_delay=1000.0, limits=DEFAULT_LIMITS
+        queue,
+        ledger,
+        ExportStep(batch_export, ledger),
+        max_export_batch_size=4,
+        schedule_delay=1000.0,
+        limits=DEFAULT_LIMITS,
     )
     call()
-    wait_until(lambda: lane.delivered >= 20)
+    wait_until(lambda: batch_export.delivered >= 20)
     worker.shutdown(SOON)
     assert len(most) > 10
     assert max(most) == 8

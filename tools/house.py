@@ -1,4 +1,4 @@
-"""The figures of the house: rooms, the imports between them, and the files that a batch passes on its way out.
+"""The figures of the house: rooms, the imports between them, and the files that a batch passes to an exporter.
 
     python tools/house.py            rooms, floors, arrows
     python tools/house.py --way      and the way from the worker to the socket, call by call
@@ -50,6 +50,23 @@ def find_modules(package: Path = PACKAGE) -> dict[str, ast.Module]:
         name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
         trees[name] = ast.parse(path.read_text(encoding="utf-8"))
     return trees
+
+
+def find_long_functions(most_lines: int, modules: dict[str, ast.Module] | None = None) -> dict[str, set[str]]:
+    """The functions with more lines than this, docstrings not counted, by module."""
+    found: dict[str, set[str]] = {}
+    for module, tree in (find_modules() if modules is None else modules).items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _length(node) > most_lines:
+                found.setdefault(module, set()).add(node.name)
+    return found
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+    if ast.get_docstring(node, clean=False) is not None:
+        lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+    return lines
 
 
 def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Protocol
 
-from otelog._capture.port import NEVER, Gate, Port, current_span_context
+from otelog._capture.port import NEVER, ActivePipeline, Port, current_span_context
 from otelog._capture.queue import RecordQueue
 from otelog._ledger.counters import Ledger
 from otelog._record.attributes import build_body, find_site
@@ -108,7 +108,7 @@ def _do_nothing() -> None:
     """There is no worker to wake."""
 
 
-class ProcessGate(Gate):
+class ProcessGate(ActivePipeline):
     """A gate whose port may be covered by another for a while, even if it is set meanwhile.
 
     To look at `port` is as quick as with any gate; only to set it costs a call.
@@ -141,16 +141,16 @@ class ProcessGate(Gate):
         super().__setattr__("port", self._covers[-1] if self._covers else self.configured)
 
 
-GATE: ProcessGate = keep(globals(), "GATE", lambda: ProcessGate(UnconfiguredPort()))
+ACTIVE_PIPELINE: ProcessGate = keep(globals(), "ACTIVE_PIPELINE", lambda: ProcessGate(UnconfiguredPort()))
 """Its port is the configured pipeline's, once there is one."""
 
 TAKEN_BY: ContextVar[object] = keep(globals(), "TAKEN_BY", lambda: ContextVar("otelog-taken-by", default=None))
 """The processor that has the record already which another library's handler is about to emit."""
 
 
-class Gated(Protocol):
+class LeadsToPipeline(Protocol):
     """Something that is reached through a gate: a processor of otelog's."""
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> ActivePipeline:
         """The gate."""

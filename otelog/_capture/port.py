@@ -137,7 +137,7 @@ class BoundFields:
         return found
 
 
-class Gate:
+class ActivePipeline:
     """What loggers and handlers hold on to; `port` changes in one step when a pipeline replaces another."""
 
     __slots__ = ("once", "port")
@@ -352,6 +352,7 @@ class Port:
                     self._account_for(victims)
         return None
 
+    # One function: a further call would cost the caller about 35 ns, and pass on nearly all of these values.
     def capture(
         self,
         time_ns: int,

@@ -33,13 +33,6 @@ from otelog.exceptions import ConfigurationError
 UNIT_BYTES = 4096
 """What a record larger than `SLOT_BYTES` takes further, in whole units."""
 
-DEFAULT_BYTES_PER_RECORD = 4096
-"""The default bound by bytes is this times the bound by records, and at least `LEAST_DEFAULT_BYTES`."""
-
-LEAST_DEFAULT_BYTES = 64 * 1024 * 1024
-
-WHEN_FULL = ("drop_newest", "drop_oldest", "block")
-
 BLOCK_POLL = 0.001
 """Seconds between two looks for a free slot under ``when_full="block"``: a condition variable would be a lock."""
 
@@ -55,11 +48,6 @@ _MANY = 2**62
 def _make_token(on_drop: Callable[[], Any]) -> type:
     """Returns a class whose objects call this, which must be a C function, when nobody holds them any more."""
     return type("Token", (), {"__slots__": (), "__del__": staticmethod(on_drop)})
-
-
-def default_queue_bytes(max_queue_size: int) -> int:
-    """Returns the default bound by bytes for a bound by records."""
-    return max(LEAST_DEFAULT_BYTES, DEFAULT_BYTES_PER_RECORD * max_queue_size)
 
 
 class RecordQueue:

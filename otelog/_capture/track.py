@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import attach
 from opentelemetry.trace import Status, StatusCode
 
-from otelog._capture.active_pipeline import GATE
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.facade import Logger
 from otelog._record.severity import level_number
 from otelog._record.values import safe_str, to_any_value, type_names
@@ -254,5 +254,5 @@ def track(
     Thread safety: see `Operation`.
     """
     if logger is None:
-        logger = Logger(str(sys._getframe(1).f_globals.get("__name__", "")), GATE)
+        logger = Logger(str(sys._getframe(1).f_globals.get("__name__", "")), ACTIVE_PIPELINE)
     return Operation(name, logger, fields, level=level_number(level), event=event, span=span)

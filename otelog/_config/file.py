@@ -1,7 +1,7 @@
 """The configuration file: YAML whose keys are the options of `configure()`, checked as a whole.
 
-A mistake is told with its line, and all of them at once. What may stand in the file follows from the table of options,
-as a JSON Schema, so that editors can check it too.
+A mistake is reported with its line, and all of them at once. What may stand in the file follows from the table of
+options, as a JSON Schema, so that editors can check it too.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def load(path: str) -> ConfigFile:
         path: The file; an empty one says nothing.
 
     Raises:
-        ConfigFileError: It cannot be read, or there is a mistake in it; all of them are told.
+        ConfigFileError: It cannot be read, or there is a mistake in it; all of them are reported.
         ConfigurationError: The libraries of the extra ``config`` are missing.
     """
     yaml, jsonschema = _import("yaml"), _import("jsonschema")
@@ -124,7 +124,7 @@ class _Check:
             schema: The same as a JSON Schema.
             node: The mapping as the parser has it, with its lines.
             document: The mapping as plain values.
-            place: How its keys are told, "exporters[0]." or the like.
+            place: How its keys are shown, "exporters[0]." or the like.
         """
         mistakes = list(_find_duplicates(node, place))
         nodes = {str(key.value): (key, value) for key, value in node.value}

@@ -26,7 +26,7 @@ class Proxy(NamedTuple):
     """An HTTP proxy.
 
     Args:
-        secure: Whether the proxy itself is spoken to by TLS.
+        secure: Whether the proxy itself is reached by TLS.
         host: Name or address, without brackets; ASCII.
         port: TCP port.
         authorization: Value of the header ``Proxy-Authorization``, a secret; None: there is none.
@@ -86,7 +86,7 @@ def choose_proxy(endpoint: str, environ: Mapping[str, str], *, grpc: bool = Fals
     Args:
         endpoint: The whole URL.
         environ: The environment.
-        grpc: Whether the endpoint is spoken to by gRPC, whose libraries have a variable of their own, and take the same
+        grpc: Whether the protocol is gRPC, whose libraries have a variable of their own, and take the same
             proxy with TLS and without.
     """
     parts = urlsplit(endpoint)

@@ -75,7 +75,7 @@ def fill_environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def is_turned_off(name: str) -> bool:
-    """Returns whether the environment says no to something that a library does unless it is told otherwise."""
+    """Returns whether the environment says no to something that a library does unless it is set otherwise."""
     return os.environ.get(name, "").strip().lower() in ("0", "false", "no", "off")
 
 
@@ -90,7 +90,7 @@ def list_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def read_chosen_setup() -> tuple[str, str]:
-    """Returns the names of the configurator and of the distro that OpenTelemetry is told to take; "": not told."""
+    """Returns the names of the configurator and of the distro that OpenTelemetry is set to take; "": not set."""
     return tuple(os.environ.get(name, "").strip() for name in (_CONFIGURATOR, _DISTRO))  # type: ignore[return-value]
 
 
@@ -117,7 +117,7 @@ def has_metrics_folder() -> bool:
 
 
 def wants_log_correlation() -> bool:
-    """Returns whether OpenTelemetry's instrumentation of `logging` is told to put trace ids into records."""
+    """Returns whether OpenTelemetry's instrumentation of `logging` is set to put trace ids into records."""
     return os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").strip().lower() == "true"
 
 
@@ -125,7 +125,7 @@ class Settings(NamedTuple):
     """Every option of `configure()`, resolved and checked.
 
     `endpoint` is the whole URL that logs are posted to, `base_endpoint` the one that other signals' paths are appended
-    to, and `base_protocol` what is spoken there; by gRPC neither has a path. `resource_attributes` has `service.name`
+    to, and `base_protocol` its protocol; by gRPC neither has a path. `resource_attributes` has `service.name`
     and its like in it, as far as they are known. `warnings` says what in the environment was ignored, for the caller to
     show. Safe to share between threads.
     """
@@ -235,7 +235,7 @@ class ExporterSettings(NamedTuple):
 
 
 def _show(settings: Settings | ExporterSettings) -> str:
-    # Headers are secrets, and so is what a proxy is told.
+    # Headers are secrets, and so is what a proxy is sent.
     values = {name: value for name, value in settings._asdict().items() if name != "headers"}
     if values["proxy"] is not None:
         values["proxy"] = hide_credentials(values["proxy"])
@@ -369,7 +369,7 @@ class _Resolution:
             self._find_authorities(make_context)
 
     def _find_authorities(self, make_context: Callable[..., object]) -> None:
-        """Trust what other clients of this process are told to trust."""
+        """Trust what other clients of this process are set to trust."""
         for variable in _AUTHORITIES:
             path = self._environ.get(variable, "").strip()
             if path and self._is_usable(make_context, variable, path):
@@ -447,7 +447,7 @@ class _Resolution:
         """Keep gRPC from being asked for a compression that it does not have."""
         if self.values["protocol"] != GRPC or self.values["compression"] != "zstd":
             return
-        problem = 'compression "zstd" is not to be had with protocol "grpc": allowed are gzip, none'
+        problem = 'compression "zstd" does not work with protocol "grpc": allowed are gzip, none'
         if self.is_chosen("compression") and self.is_free("protocol"):
             raise ConfigurationError(problem)
         self.warnings.append(f"{problem}; gzip is used")
@@ -471,7 +471,7 @@ class _Resolution:
                 self.values["proxy"] = None
 
     def complete_endpoint(self) -> None:
-        """Make `endpoint` the whole URL, and put the base of all signals and what is spoken there beside it."""
+        """Make `endpoint` the whole URL, and put the base of all signals and its protocol beside it."""
         endpoint, source = self.values["endpoint"], self.sources["endpoint"]
         protocol = base_protocol = self.values["protocol"]
         base, base_source = endpoint, source
@@ -557,7 +557,7 @@ def find_proxy(proxy: str | None, endpoint: str, protocol: str, environ: Mapping
     Args:
         proxy: What the option says; None: it says nothing, and the environment does.
         endpoint: The whole URL.
-        protocol: What is spoken there.
+        protocol: The endpoint's protocol.
         environ: The environment; by default that of the process.
 
     Raises:
@@ -576,9 +576,7 @@ def find_proxy(proxy: str | None, endpoint: str, protocol: str, environ: Mapping
     except ValueError as error:
         raise ConfigurationError(f"{source}: the proxy's URL is ignored: {error}") from None
     if secure and protocol == GRPC:
-        raise ConfigurationError(
-            f"{source}: a proxy that is itself spoken to by https:// is ignored: gRPC cannot use it"
-        )
+        raise ConfigurationError(f"{source}: an https:// proxy is ignored: gRPC cannot use it")
     return url
 
 
@@ -587,7 +585,7 @@ def find_usable_proxy(proxy: str | None, endpoint: str, protocol: str) -> str | 
     try:
         return find_proxy(proxy, endpoint, protocol)
     except ConfigurationError as error:
-        # Usually it was told when the options were resolved.
+        # Usually it was reported when the options were resolved.
         warn(f"config:{error}", str(error))
         return None
 

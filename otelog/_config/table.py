@@ -59,14 +59,14 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         URL,
         DEFAULT_BASE_ENDPOINT,
         "Base URL of the Collector; `/v1/logs` is appended, except to `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`. With "
-        "`protocol=grpc` the default is `http://localhost:4317`, and a path counts for nothing.",
+        "`protocol=grpc` the default is `http://localhost:4317`, and a path is ignored.",
         environment=_otlp("ENDPOINT"),
     ),
     Option(
         "protocol",
         WORD,
         HTTP_PROTOBUF,
-        "How the Collector is spoken to; `grpc` needs `otelog[grpc]`, usually goes to port 4317, and uses TLS if the "
+        "The protocol to the Collector; `grpc` needs `otelog[grpc]`, usually goes to port 4317, and uses TLS if the "
         "endpoint is `https://`.",
         environment=_otlp("PROTOCOL"),
         choices=(HTTP_PROTOBUF, GRPC),
@@ -127,7 +127,7 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         None,
         "An HTTP proxy on the way to the Collector, with user and password if it wants them; else what `HTTPS_PROXY`, "
         "`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `none`: no proxy, whatever they say. One of `https://` is "
-        "itself spoken to by TLS, and trusted as the Collector is (`certificate_file`); `protocol=grpc` cannot use it.",
+        "itself reached by TLS, and trusted as the Collector is (`certificate_file`); `protocol=grpc` cannot use it.",
         secret=True,
     ),
     Option(
@@ -391,7 +391,7 @@ OPTIONS: tuple[Option, ...] = (
         "when_full",
         WORD,
         "drop_newest",
-        "What gives way when the queue is full: the new record, the oldest below ERROR, or the caller's time.",
+        "What is dropped when the queue is full: the new record, the oldest below ERROR, or the caller's time.",
         choices=("drop_newest", "drop_oldest", "block"),
     ),
     Option(

@@ -30,7 +30,7 @@ def make_context(
 
     Args:
         certificate_file: PEM file of the authorities to trust, or a folder of them with names as OpenSSL wants them;
-            None: the system's, or what OpenSSL is told by SSL_CERT_FILE and SSL_CERT_DIR.
+            None: the system's, or what OpenSSL takes from SSL_CERT_FILE and SSL_CERT_DIR.
         client_certificate_file: PEM file that proves who we are (mTLS).
         client_key_file: PEM file of its key; None: the certificate's file holds it.
 

@@ -63,7 +63,7 @@ class AtomicCounter:
 
 @dataclass(frozen=True, slots=True)
 class ExporterStats:
-    """What became of the records that were handed over to one exporter.
+    """What became of the records that were passed to one exporter.
 
     ``accepted = filtered + exported + sum(dropped.values()) + waiting + in_flight`` holds exactly; `filtered` are those
     that the exporter's own level, loggers or filter have turned away, which is no loss. Beside it stand `resent`,
@@ -83,7 +83,7 @@ class ExporterStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One consistent moment of the books; all numbers are records.
+    """One consistent moment of the counters; all numbers are records.
 
     ``created = sum(refused.values()) + queued + sum(removed.values()) + accepted`` holds exactly, and for every
     exporter the identity of `ExporterStats`. What follows `accepted` are sums over the exporters: with
@@ -141,7 +141,7 @@ class ExporterCounts:
 
 
 class Ledger:
-    """The books of one pipeline.
+    """The counters of one pipeline.
 
     A queue is known by its `count`: it returns the queue's own length and how many records it has evicted so far, as
     of one instant. There is one queue, but for the moment in which a pipeline replaces another.
@@ -181,7 +181,7 @@ class Ledger:
         self._accepted = 0
         self._removed = dict.fromkeys(REMOVED_REASONS, 0)
         self._max_queued = 0
-        # Lengths that readers have seen, and that evictions may have undone: none may be told and then taken back.
+        # Lengths that readers have seen, and that evictions may have undone: none may be shown and then taken back.
         self._peaks: list[int] = []
         self.worker_restarts = 0
         self.exporters: dict[str, ExporterCounts] = {}
@@ -189,7 +189,7 @@ class Ledger:
         """Records that came through the SDK's Logger, which may count them itself."""
 
     def open_queue(self, count: Callable[[], tuple[int, int]], capacity: int) -> None:
-        """Add a queue's records to the books."""
+        """Add a queue's records to the counters."""
         self.begin_move()
         try:
             self._queues += (count,)
@@ -210,7 +210,7 @@ class Ledger:
             self.end_move()
 
     def open_exporter(self, name: str) -> None:
-        """Add an exporter's counters to the books, unless they are there."""
+        """Add an exporter's counters, unless they are there."""
         self.begin_move()
         try:
             self.exporters = {**self.exporters, name: self.exporters.get(name) or ExporterCounts()}
@@ -220,7 +220,7 @@ class Ledger:
     def restart_after_fork(self) -> None:
         """Begin at zero in a forked child, once: what it inherited is the parent's to deliver."""
         if self._pid == os.getpid():
-            # Two pipelines, of which one replaces the other, share these books.
+            # Two pipelines, of which one replaces the other, share these counters.
             return
         names = list(self.exporters)
         self.moving = RLock()
@@ -228,7 +228,7 @@ class Ledger:
         self._closed_queues = ()
         self.exporters = {name: ExporterCounts() for name in names}
 
-    # Threads that cannot be started. Each is told by one thread at a time.
+    # Threads that cannot be started. Each is set by one thread at a time.
 
     def miss_thread(self, name: str, on_refusal: Callable[[], None] | None = None) -> None:
         """Tell of a thread that there is none.
@@ -303,11 +303,11 @@ class Ledger:
         del self._peaks[:seen]
 
     def accept(self, count: int) -> None:
-        """Count taken records that are handed over to the exporters; inside a move, with `enter` for each of them."""
+        """Count taken records that are passed to the exporters; inside a move, with `enter` for each of them."""
         self._accepted += count
 
     def enter(self, name: str, count: int, *, waiting: bool = False) -> None:
-        """Count records that are handed over to this exporter, which has them waiting or in flight; inside a move."""
+        """Count records that are passed to this exporter, which has them waiting or in flight; inside a move."""
         counts = self.exporters[name]
         counts.accepted += count
         if waiting:

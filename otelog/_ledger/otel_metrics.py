@@ -39,7 +39,7 @@ _PROCESSED_ERRORS = ("queue_full", "already_shutdown")
 """The refusals that the conventions know; `otelog.log.refused` has all of them."""
 
 OnExchange = Callable[[float, int | str | None, str | None], None]
-"""Told of each export operation: its seconds with all attempts, the last status, why records were lost.
+"""Called after each export operation: its seconds with all attempts, the last status, why records were lost.
 
 A number is HTTP's status, a word gRPC's."""
 
@@ -85,7 +85,7 @@ class _Instruments:
             (counter, "otel.sdk.log.created", self._created, "Records created."),
             (level, "otel.sdk.processor.log.queue.size", self._queue_size, "Records queued."),
             (level, "otel.sdk.processor.log.queue.capacity", self._queue_capacity, "Records that the queue can hold."),
-            (counter, "otel.sdk.processor.log.processed", self._processed, "Records handed over, or refused."),
+            (counter, "otel.sdk.processor.log.processed", self._processed, "Records passed to exporters, or refused."),
             (level, "otel.sdk.exporter.log.inflight", self._inflight, "Records that the exporter is busy with."),
             (counter, "otel.sdk.exporter.log.exported", self._exported, "Records delivered, or lost in export."),
             (counter, "otelog.log.refused", self._refused, "Records lost before the queue or in it."),
@@ -242,17 +242,17 @@ def publish(
     endpoint: str | None,
     meter_provider: MeterProvider | None,
 ) -> OnExchange:
-    """Show a ledger's books as metrics, for as long as somebody else holds the ledger.
+    """Show a ledger's counters as metrics, for as long as somebody else holds the ledger.
 
     Args:
-        ledger: The books; if they are shown already, only the exporter is new.
+        ledger: The counters; if they are shown already, only the exporter is new.
         exporter_name: The exporter's name in the ledger.
         component_type: The exporter's type as the conventions call it, or its class's qualified name.
         endpoint: The URL that it sends to, where that is known.
         meter_provider: Where to; None for the global one, also if that is set later.
 
     Returns:
-        What is to be told of each of this exporter's operations. It never raises.
+        What to call after each of this exporter's operations. It never raises.
 
     Thread safety: may be called by any thread. Source: semantic conventions, "OpenTelemetry SDK metrics".
     """

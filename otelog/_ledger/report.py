@@ -26,7 +26,7 @@ class LossReport:
         self._receipt_given = False
 
     def __call__(self, ledger: Ledger, last: bool) -> None:
-        """Look at the books, and say what there is to say."""
+        """Look at the counters, and say what there is to say."""
         pid = os.getpid()
         if pid != self._pid:
             self._pid, self._told, self._receipt_given = pid, 0, False
@@ -61,8 +61,8 @@ def list_losses(stats: Stats) -> dict[str, int]:
 def describe_losses(stats: Stats, new: int) -> str:
     """Returns the warning's line: how many, why, and what to do about the commonest reason."""
     losses = list_losses(stats)
-    told = ", ".join(f"{reason} {count}" for reason, count in losses.items())
-    line = f"{new} log records lost, {stats.lost} in all ({told}); queue {stats.queued} of {stats.queue_capacity}"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in losses.items())
+    line = f"{new} log records lost, {stats.lost} in all ({reasons}); queue {stats.queued} of {stats.queue_capacity}"
     commonest = next(iter(losses), "")
     hint = _HINTS.get(commonest)
     if commonest == "too_large" and stats.refused[commonest] > stats.dropped[commonest]:
@@ -85,7 +85,7 @@ _TOO_LARGE_FOR_QUEUE = "Single records are over max_queue_bytes: raise it, or lo
 
 
 def make_receipt(stats: Stats) -> dict[str, object]:
-    """Returns the receipt: the final books of a process that has lost records, as plain data."""
+    """Returns the receipt: the final counters of a process that has lost records, as plain data."""
     receipt: dict[str, object] = {
         "otelog": "receipt",
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -313,7 +313,7 @@ class DeadlineConnection(HTTPConnection):
         except HTTPException as error:
             raise OSError(f"the proxy {proxy.url} did not answer by HTTP ({type(error).__name__})") from None
         finally:
-            # Nothing of the tunnel's has been read: its other end only speaks when it is spoken to.
+            # Nothing of the tunnel's has been read: its other end only answers.
             answer.close()
 
     def _reach(self, sock: socket.socket, address: object, share: float) -> None:

@@ -72,7 +72,7 @@ class Tally(Protocol):
         """Count records of a request that was sent and of whose answer nothing usable came."""
 
     def truncate(self, count: int) -> None:
-        """Count records that were cut, and are delivered so; told before they are settled."""
+        """Count records that were cut, and are delivered so; called before they are settled."""
 
 
 class Sender(Protocol):
@@ -141,7 +141,7 @@ class Delivery:
         self.clock = clock
         self.random = random
         self.on_exchange: Callable[[float, int | str | None, str | None], None] | None = None
-        """Told of each request when it has ended: seconds with all attempts, last status (see `OnExchange`), loss."""
+        """Called when a request has ended: seconds with all attempts, last status (see `OnExchange`), loss."""
 
     def deliver(self, batch: EncodedBatch, tally: Tally, *, deadline: float, stop: StopSignal) -> bool:
         """Settle every record of a batch, each exactly once.
@@ -151,7 +151,7 @@ class Delivery:
 
         Args:
             batch: The records.
-            tally: Told of each record's fate, in this thread.
+            tally: Counts each record's fate, in this thread.
             deadline: Monotonic moment up to which requests are sent again.
             stop: The shutdown.
 

@@ -322,8 +322,8 @@ class Encoder:
     def _encode_some(
         self, rows: list[Any], groups: dict[object, tuple[bytes, bytes, bytes, list[bytes]]], failed: list[str]
     ) -> None:
-        # This loop is where the worker's time goes: names are local, and what did not change since the last record is
-        # reused.
+        # One function: this loop is where the worker's time goes, and a call for each record would cost it about 35 ns.
+        # Names are local, and what did not change since the last record is reused.
         keys = self._keys
         bodies = self._bodies
         lengths = self._lengths

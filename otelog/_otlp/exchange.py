@@ -66,7 +66,7 @@ class Answer(NamedTuple):
         status: HTTP's; after a call of gRPC the one that asks a client for the same.
         headers: By their names in small letters.
         body: Decoded.
-        rpc_status: What gRPC said, such as "UNAVAILABLE"; None where HTTP was spoken.
+        rpc_status: What gRPC said, such as "UNAVAILABLE"; None for HTTP.
     """
 
     status: int
@@ -270,7 +270,7 @@ class Exchanges(ABC):
             self._abandon()
 
     def _see_fork(self) -> None:
-        # Python was not told of this one, and so neither was `let_go_in_child`.
+        # Python's fork hooks did not run for this one, and so neither did `let_go_in_child`.
         if os.getpid() != self._owner_pid:
             self._start_anew()
             self._forget()
@@ -304,7 +304,7 @@ def split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
     if not host:
         raise ConfigurationError(f"{problem}; it has no host")
     if "@" in parts.netloc:
-        raise ConfigurationError(f"{problem}; a user and password belong into headers (Authorization)")
+        raise ConfigurationError(f"{problem}; a user and password belong in headers (Authorization)")
     if not endpoint.isascii() and not (parts.path + parts.query).isascii():
         raise ConfigurationError(f"{problem}; its path must be percent-encoded")
     secure = parts.scheme == "https"

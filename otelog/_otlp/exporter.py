@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-
 from otelog._config.resolve import ExporterSettings, find_usable_proxy, resolve_exporter
-from otelog._ledger.counters import ExporterCounts, ExporterStats, Ledger
+from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
 from otelog._otlp.delivery import Delivery
 from otelog._otlp.encode import EncodedBatch, Encoder
 from otelog._otlp.exchange import TransportSettings
 from otelog._otlp.open import LOGS_METHOD, open_transport
-from otelog._pipeline.batch_export import LaneContext, LaneMaker
-from otelog._record.attributes import DEFAULT_ATTRIBUTES, AttributeBuilder
-from otelog._record.sdk import RowMaker
+from otelog._pipeline.batch_export import ExportContext
+from otelog._pipeline.own_exporter import OwnExporter
+from otelog._record.attributes import AttributeBuilder
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.lifetime import watch
 from otelog._runtime.lock_yield import make_pause
-from otelog._runtime.threads import Lock
 from otelog._runtime.turns import UnderWay
 from otelog._runtime.version import USER_AGENT
-from otelog._runtime.waiting import Stop, StopSignal
+from otelog._runtime.waiting import StopSignal
 
-_OWN = "otlp"
 _LOKI = re.compile(r"(?:/loki)?/otlp/v1/logs/?")
 
 
@@ -39,7 +34,7 @@ def is_loki(endpoint: str) -> bool:
     return _LOKI.fullmatch(urlsplit(endpoint).path) is not None
 
 
-class OTLPLogExporter(LogRecordExporter, LaneMaker):
+class OTLPLogExporter(OwnExporter):
     """Exports log records over OTLP/HTTP with protobuf, or over OTLP/gRPC.
 
     Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;
@@ -69,6 +64,8 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
 
     Thread safety: exports are serialised. Source: OTLP/HTTP, OTLP/gRPC.
     """
+
+    default_name = "otlp"
 
     def __init__(
         self,
@@ -112,9 +109,9 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         return exporter
 
     def _open(self, settings: ExporterSettings, export_timeout: float, bisect_bad_request: bool) -> None:
+        super().__init__(export_timeout)
         self.endpoint = settings.endpoint
         self.protocol = settings.protocol
-        self.export_timeout = export_timeout
         self._transport = open_transport(
             TransportSettings(
                 endpoint=settings.endpoint,
@@ -135,56 +132,16 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
             timeout=settings.timeout,
             bisect_bad_request=bisect_bad_request,
         )
-        self._exporting = Lock()
-        self._encoder: Encoder | None = None
-        self._rows = RowMaker()
-        self._stop = Stop()
-        self._ledger = Ledger()
-        self._ledger.exporters[_OWN] = ExporterCounts()
         watch(self)
 
-    lane_name = _OWN
-
-    def make_lane(self, context: LaneContext) -> OTLPLane:
+    def make_batch_export(self, context: ExportContext) -> OTLPBatchExport:
         """Return the way to this exporter for otelog's own processor."""
-        return OTLPLane(self, context)
+        return OTLPBatchExport(self, context)
 
     def make_encoder(self, resource: Mapping[str, Any], schema_url: str, attributes: AttributeBuilder) -> Encoder:
         """Return an encoder for the server that this exporter sends to."""
         loki = self.protocol != "grpc" and is_loki(self.endpoint)
         return Encoder(resource, schema_url, attributes, loki=loki, now=time.time_ns)
-
-    def stats(self) -> ExporterStats:
-        """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
-        return self._ledger.read().exporters[_OWN]
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Export a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
-        rows: list[Any] = []
-        for record in batch:
-            rows += self._rows.make_safely(record)[0]
-        with self._exporting:
-            if self._stop.is_set():
-                return LogRecordExportResult.FAILURE
-            if self._encoder is None:
-                self._encoder = self.make_encoder({}, "", DEFAULT_ATTRIBUTES)
-            ledger = self._ledger
-            ledger.begin_move()
-            ledger.accept(len(batch))
-            ledger.enter(_OWN, len(batch))
-            ledger.end_move()
-            deadline = time.monotonic() + self.export_timeout
-            encoded, tally = encode_rows(self._encoder, _OWN, rows, ledger, self._stop, lambda tally: None)
-            self.delivery.deliver(encoded, tally, deadline=deadline, stop=self._stop)
-        return LogRecordExportResult.SUCCESS if tally.all_exported else LogRecordExportResult.FAILURE
-
-    def restart_after_fork(self) -> None:
-        """Forget an export that another thread of the parent was in the middle of."""
-        self._exporting = Lock()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Returns True: nothing is held back between two exports."""
-        return True
 
     def shutdown(self, timeout_millis: float = 5_000) -> None:
         """End an export that waits to send again, and close the connection. Idempotent."""
@@ -192,25 +149,7 @@ class OTLPLogExporter(LogRecordExporter, LaneMaker):
         self._transport.close()
 
 
-def encode_rows(
-    encoder: Encoder,
-    name: str,
-    rows: list[Any],
-    ledger: Ledger,
-    stop: StopSignal,
-    hold: Callable[[BatchTally], None],
-) -> tuple[EncodedBatch, BatchTally]:
-    """Encode rows that are in flight; what cannot be encoded is settled."""
-    tally = open_tally(rows, ledger, name)
-    hold(tally)
-    batch, failed = encoder.encode(rows, make_pause(stop))
-    # The bytes are all that is needed from here on.
-    rows.clear()
-    tally.turn_to(len(batch), batch.severity_ranges, [("encode_error", severity) for severity in failed])
-    return batch, tally
-
-
-class OTLPLane:
+class OTLPBatchExport:
     """`OTLPLogExporter` as otelog's own processor uses it.
 
     While the Collector works on one batch, the next one is encoded: a request's answer is read when the next request is
@@ -221,7 +160,7 @@ class OTLPLane:
         context: The pipeline.
     """
 
-    def __init__(self, exporter: OTLPLogExporter, context: LaneContext) -> None:
+    def __init__(self, exporter: OTLPLogExporter, context: ExportContext) -> None:
         self.name = context.name
         self.component_type = f"otlp_{'grpc' if exporter.protocol == 'grpc' else 'http'}_log_exporter"
         self.endpoint: str | None = exporter.endpoint
@@ -232,15 +171,15 @@ class OTLPLane:
 
     @property
     def on_exchange(self) -> OnExchange | None:
-        """Told of each request."""
+        """Called after each request."""
         return self.exporter.delivery.on_exchange
 
     @on_exchange.setter
-    def on_exchange(self, told: OnExchange | None) -> None:
-        self.exporter.delivery.on_exchange = told
+    def on_exchange(self, callback: OnExchange | None) -> None:
+        self.exporter.delivery.on_exchange = callback
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._pipeline.batch_export.Lane`."""
+        """See `otelog._pipeline.batch_export.BatchExport`."""
         encoder = self._encoder
         if encoder is None:
             resource = self._context.resource()
@@ -248,7 +187,12 @@ class OTLPLane:
                 resource.attributes, resource.schema_url, self._context.attributes
             )
         try:
-            batch, tally = encode_rows(encoder, self.name, rows, ledger, stop, hold)
+            tally = open_tally(rows, ledger, self.name)
+            hold(tally)
+            batch, failed = encoder.encode(rows, make_pause(stop))
+            # The bytes are all that is needed from here on.
+            rows.clear()
+            tally.turn_to(len(batch), batch.severity_ranges, [("encode_error", severity) for severity in failed])
         finally:
             self.finish()
         self._under_way.add(self._begin(batch, tally, stop))

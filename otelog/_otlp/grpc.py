@@ -124,7 +124,7 @@ class GrpcTransport(Exchanges):
         self._address = f"{f'[{host}]' if ':' in host else host}:{port}"
         super().__init__(f"{'https' if self._secure else 'http'}://{self._address}", settings.timeout, clock)
         if settings.compression == "zstd":
-            raise ConfigurationError('compression "zstd" is not to be had with protocol "grpc"; allowed are gzip, none')
+            raise ConfigurationError('compression "zstd" does not work with protocol "grpc"; allowed are gzip, none')
         self._library = _library.load()
         self._compression = (
             self._library.Compression.Gzip
@@ -531,7 +531,7 @@ def _check_metadata(name: str, value: str) -> tuple[str, str]:
 
 def _check_proxy(url: str) -> str:
     if parse_proxy(url).secure:
-        raise ConfigurationError("proxy: gRPC cannot use one that is spoken to by https://")
+        raise ConfigurationError("proxy: gRPC cannot use an https:// proxy")
     return url if "://" in url else f"http://{url}"
 
 

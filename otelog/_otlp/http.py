@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from otelog._config import tls
 from otelog._config.proxy import parse_proxy
 from otelog._config.tls import explain_tls, is_hang_up, is_tls_error
-from otelog._otlp.compress import choose_compressor
 from otelog._otlp.exchange import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
@@ -22,6 +21,7 @@ from otelog._otlp.exchange import (
     TransportSettings,
     split_endpoint,
 )
+from otelog._runtime.compression import choose_compressor
 from otelog._runtime.late_import import load_module
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Transport(Exchanges):
         try:
             body = _read_body(response)
         except Exception:
-            # Without its body a success may hide rejected records; a failure is told by its status alone.
+            # Without its body a success may hide rejected records; for a failure the status is enough.
             self._disconnect()
             if succeeded:
                 raise
@@ -224,7 +224,7 @@ def _read_body(response: HTTPResponse) -> bytes | None:
             return None
     body = b"".join(chunks)
     if response.length:
-        # Whoever asks `http.client` for a part at a time is not told that the rest never came.
+        # Whoever asks `http.client` for a part at a time does not see that the rest never came.
         from http.client import IncompleteRead
 
         raise IncompleteRead(body, response.length)

@@ -1,4 +1,4 @@
-"""The transport that an endpoint is spoken to with: HTTP's, or gRPC's where that is asked for."""
+"""The transport to an endpoint: HTTP's, or gRPC's where that is asked for."""
 
 from __future__ import annotations
 

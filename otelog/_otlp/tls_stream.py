@@ -105,7 +105,7 @@ class TlsStream:
                 self._flush()
                 self._fill()
             except ssl.SSLError:
-                # The other side is told why.
+                # The other side is sent the reason.
                 with suppress(OSError):
                     self._flush()
                 raise

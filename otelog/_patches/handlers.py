@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry._logs import get_logger_provider
 
-from otelog._capture.active_pipeline import GATE, TAKEN_BY
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE, TAKEN_BY
 from otelog._capture.handler import (
     LoggingHandler,
     comes_otherwise,
@@ -150,8 +150,8 @@ class Attachment:
         for handler in logger.handlers:
             for one in (handler, *_behind(handler)):
                 self._have_pass(one)
-        if not GATE.once.is_watching and may_come_twice(logger, GATE):
-            GATE.once.watch()
+        if not ACTIVE_PIPELINE.once.is_watching and may_come_twice(logger, ACTIVE_PIPELINE):
+            ACTIVE_PIPELINE.once.watch()
         way = list(way_of(logger))
         end = way[-1]
         if logger is not end and self.owns_one_of(logger.handlers):
@@ -248,7 +248,7 @@ def _foreign_kind(handler: logging.Handler) -> type[Any] | None:
 
 def has_ours(logger: logging.Logger) -> bool:
     """Returns whether a handler that leads to the configured pipeline is on this very logger."""
-    return has_handler(logger, GATE)
+    return has_handler(logger, ACTIVE_PIPELINE)
 
 
 def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
@@ -256,11 +256,11 @@ def _comes_to_ours(record: logging.LogRecord, frame: FrameType | None) -> bool:
     try:
         handled = find_handled(frame, record)
         if handled is None:
-            return comes_otherwise(GATE, record, frame)
-        if GATE.once.knows(handled) or is_taken_on_its_way(GATE, record):
+            return comes_otherwise(ACTIVE_PIPELINE, record, frame)
+        if ACTIVE_PIPELINE.once.knows(handled) or is_taken_on_its_way(ACTIVE_PIPELINE, record):
             return True
-        GATE.once.watch()
-        GATE.once.remember(handled)
+        ACTIVE_PIPELINE.once.watch()
+        ACTIVE_PIPELINE.once.remember(handled)
     except Exception as error:
         # A record with values of other types than the standard library's.
         warn("once", f"a record was not recognised: {type(error).__name__}; it may come twice")

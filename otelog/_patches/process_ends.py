@@ -11,7 +11,7 @@ A SIGTERM that comes from outside needs a handler. Where the application wants t
 in its place, delivers and dies by the signal. The application never sees it: `signal.getsignal` and `signal.signal`
 tell what it has set itself.
 
-A reloader that is told to end kills the process that has the application: that one has time to end in an orderly way.
+A reloader that is asked to end kills the process that has the application: that one has time to end in an orderly way.
 
 SIGKILL from elsewhere, and a library in C that ends the process, cannot be seen.
 """
@@ -43,7 +43,7 @@ MAIN_THREAD_PATIENCE = 1.0
 """Seconds that a thread which has sent SIGTERM to its own process waits for the main thread to die of it."""
 
 OWN_THREAD_GRACE = 1.0
-"""Seconds beside what is left, for the books and the last metrics."""
+"""Seconds beside what is left, for the counters and the last metrics."""
 
 CHILD_GRACE = 1.0
 """Seconds that a child has for its own end, beside what it waits for deliveries: as much as is left to its parent."""
@@ -328,7 +328,7 @@ def _make_getter(before: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _make_killer(before: Callable[[Any], None]) -> Callable[[Any], None]:
     """A reloader waits in `subprocess.run` or `subprocess.call` for the process that has the application.
 
-    When it is told to end, these kill that one, at once, and it had no time for what it held.
+    When it is asked to end, these kill that one, at once, and it had no time for what it held.
     """
     callers = (subprocess.run.__code__, subprocess.call.__code__)
 

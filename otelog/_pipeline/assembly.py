@@ -14,14 +14,14 @@ from otelog._config.resolve import ProcessorSettings, Settings
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import publish
 from otelog._ledger.report import LossReport
-from otelog._pipeline.batch_export import ForeignLane, Lane, LaneContext, LaneMaker
-from otelog._pipeline.export_step import Carrier
+from otelog._pipeline.batch_export import BatchExport, BatchExporter, ExportContext, SdkBatchExport
+from otelog._pipeline.export_step import ExportStep
 from otelog._pipeline.worker import Worker
 from otelog._record.attributes import AttributeBuilder
 from otelog._record.sdk import ReadableMaker
 
 if TYPE_CHECKING:
-    from otelog._pipeline.outlet import WayOut
+    from otelog._pipeline.outlet import Outlet
     from otelog._pipeline.route import Route
 
 
@@ -61,7 +61,7 @@ def make_worker(
     level: int = 0,
     ledger: Ledger | None = None,
 ) -> Worker:
-    """Build the queue, the lanes and the worker, and start it.
+    """Build the queue, each exporter's side and the worker, and start it.
 
     Args:
         destinations: Where every record goes; a single one that takes everything is served in the worker's own thread.
@@ -71,7 +71,7 @@ def make_worker(
         meter_provider: Where the ledger is published; None for the global one.
         shutdown_timeout: Seconds that the process's end may take.
         level: The least level of the facade.
-        ledger: The books of the pipeline that this one replaces.
+        ledger: The ledger of the pipeline that this one replaces.
     """
     queue = RecordQueue(
         settings.max_queue_size,
@@ -81,51 +81,21 @@ def make_worker(
         reserve=settings.reserve_for_errors,
     )
     ledger = Ledger() if ledger is None else ledger
-    lanes: list[Lane] = []
+    batch_exports: list[BatchExport] = []
     for one in destinations:
-        lane = _make_lane(one, _find_name(one, lanes), settings, attributes, resource)
-        lane.on_exchange = publish(
+        batch_export = _make_batch_export(one, _find_name(one, batch_exports), settings, attributes, resource)
+        batch_export.on_exchange = publish(
             ledger,
-            lane.name,
-            component_type=lane.component_type,
-            endpoint=lane.endpoint,
+            batch_export.name,
+            component_type=batch_export.component_type,
+            endpoint=batch_export.endpoint,
             meter_provider=meter_provider,
         )
-        lanes.append(lane)
-    way_out: WayOut
-    if len(lanes) == 1 and destinations[0].route is None:
-        way_out = Carrier(lanes[0], ledger)
-    else:
-        # Late, because most have a single exporter that gets everything.
-        from otelog._pipeline.dispatcher import FanOut, Progress
-        from otelog._pipeline.exporter_queue import HandOff
-        from otelog._pipeline.route import Bounds, Route
-
-        progress = Progress()
-        way_out = FanOut(
-            [
-                HandOff(
-                    lane,
-                    ledger,
-                    bounds=Bounds(
-                        one.max_queue_size or settings.max_queue_size,
-                        settings.max_queue_bytes,
-                        settings.reserve_for_errors,
-                    ),
-                    route=one.route or Route(),
-                    make_readable=ReadableMaker(resource, attributes).make,
-                    on_progress=progress.tell,
-                )
-                for one, lane in zip(destinations, lanes, strict=True)
-            ],
-            progress,
-            # Callers wait meanwhile, and must not be refused because one exporter hangs.
-            room_timeout=settings.block_timeout / 2 if settings.when_full == "block" else 0.0,
-        )
+        batch_exports.append(batch_export)
     return Worker(
         queue,
         ledger,
-        way_out,
+        _make_outlet(destinations, batch_exports, ledger, settings, attributes, resource),
         max_export_batch_size=settings.max_export_batch_size,
         schedule_delay=settings.schedule_delay_millis / 1000,
         limits=attributes.limits.for_capture(),
@@ -135,27 +105,67 @@ def make_worker(
     )
 
 
-def _make_lane(
+def _make_outlet(
+    destinations: Sequence[Destination],
+    batch_exports: Sequence[BatchExport],
+    ledger: Ledger,
+    settings: ProcessorSettings | Settings,
+    attributes: AttributeBuilder,
+    resource: Callable[[], Resource],
+) -> Outlet:
+    if len(batch_exports) == 1 and destinations[0].route is None:
+        return ExportStep(batch_exports[0], ledger)
+    # Late, because most have a single exporter that gets everything.
+    from otelog._pipeline.dispatcher import Dispatcher, Progress
+    from otelog._pipeline.exporter_queue import ExporterQueue
+    from otelog._pipeline.route import Bounds, Route
+
+    progress = Progress()
+    return Dispatcher(
+        [
+            ExporterQueue(
+                batch_export,
+                ledger,
+                bounds=Bounds(
+                    one.max_queue_size or settings.max_queue_size,
+                    settings.max_queue_bytes,
+                    settings.reserve_for_errors,
+                ),
+                route=one.route or Route(),
+                make_readable=ReadableMaker(resource, attributes).make,
+                on_progress=progress.notify,
+            )
+            for one, batch_export in zip(destinations, batch_exports, strict=True)
+        ],
+        progress,
+        # Callers wait meanwhile, and must not be refused because one exporter hangs.
+        room_timeout=settings.block_timeout / 2 if settings.when_full == "block" else 0.0,
+    )
+
+
+def _make_batch_export(
     destination: Destination,
     name: str,
     settings: ProcessorSettings | Settings,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
-) -> Lane:
+) -> BatchExport:
     exporter = destination.exporter
-    if isinstance(exporter, LaneMaker):
-        return exporter.make_lane(LaneContext(name, resource, attributes, settings.export_timeout_millis / 1000))
+    if isinstance(exporter, BatchExporter):
+        return exporter.make_batch_export(
+            ExportContext(name, resource, attributes, settings.export_timeout_millis / 1000)
+        )
     readable = ReadableMaker(resource, attributes).make
-    return ForeignLane(exporter, readable, name, bisect=settings.bisect_failed_exports)
+    return SdkBatchExport(exporter, readable, name, bisect=settings.bisect_failed_exports)
 
 
-def _find_name(destination: Destination, before: Sequence[Lane]) -> str:
+def _find_name(destination: Destination, before: Sequence[BatchExport]) -> str:
     """Returns the exporter's name in the ledger: its own, or its kind's with a number where that is taken."""
     exporter = destination.exporter
-    kind = exporter.lane_name if isinstance(exporter, LaneMaker) else type(exporter).__name__
+    kind = exporter.default_name if isinstance(exporter, BatchExporter) else type(exporter).__name__
     wanted = name = destination.name or kind
     number = 2
-    while any(lane.name == name for lane in before):
+    while any(batch_export.name == name for batch_export in before):
         name = f"{wanted}#{number}"
         number += 1
     return name

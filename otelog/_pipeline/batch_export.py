@@ -18,14 +18,14 @@ from otelog._record.attributes import AttributeBuilder
 from otelog._record.row import COLUMNS
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
-from otelog._runtime.lock_yield import Breather
+from otelog._runtime.lock_yield import LockYield
 from otelog._runtime.waiting import StopSignal
 
 CONVERT_AT_ONCE = 100
 """Records that are made readable before the interpreter lock is offered to the application's threads."""
 
 
-class Lane(Protocol):
+class BatchExport(Protocol):
     """One exporter as the worker sees it; used by one thread at a time."""
 
     name: str
@@ -45,10 +45,10 @@ class Lane(Protocol):
         If it raises, nothing is under way any more, but what `finish` calls so.
 
         Args:
-            rows: `COLUMNS` values a record; the lane may empty the list.
+            rows: `COLUMNS` values a record; it may empty the list.
             ledger: Where they are in flight under `name`.
             stop: The shutdown, and the turn of whoever calls this.
-            hold: Told of the batch's tally before anything is settled.
+            hold: Called with the batch's tally before anything is settled.
         """
 
     def finish(self) -> bool | None:
@@ -66,8 +66,8 @@ class Lane(Protocol):
         """Release the exporter's resources, within `timeout` seconds if it can."""
 
 
-class LaneContext:
-    """What a lane needs to know of its pipeline.
+class ExportContext:
+    """What a batch export needs to know of its pipeline.
 
     Args:
         name: The exporter's name in the ledger.
@@ -87,18 +87,18 @@ class LaneContext:
         self.export_timeout = export_timeout
 
 
-class LaneMaker(ABC):
+class BatchExporter(ABC):
     """An exporter of otelog's own: it takes the queue's rows as they are, without the SDK's records in between."""
 
-    lane_name = ""
+    default_name = ""
     """Its name in the ledger, unless it is given another."""
 
     @abstractmethod
-    def make_lane(self, context: LaneContext) -> Lane:
+    def make_batch_export(self, context: ExportContext) -> BatchExport:
         """Return the way to this exporter for one pipeline."""
 
 
-class ForeignLane:
+class SdkBatchExport:
     """Any exporter of the SDK's interface: what it answers is what is counted.
 
     It gets texts as the application has logged them. A character that its store refuses, such as U+0000 in PostgreSQL's
@@ -199,7 +199,7 @@ class ForeignLane:
 
     def _convert(self, rows: list[Any], tally: BatchTally) -> list[Any]:
         records: list[Any] = []
-        breather = Breather()
+        lock_yield = LockYield()
         step = CONVERT_AT_ONCE * COLUMNS
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
@@ -207,7 +207,7 @@ class ForeignLane:
                 records += self._make_readable(part)
             except Exception:
                 records += self._convert_singly(part, start // COLUMNS, tally)
-            breather.breathe()
+            lock_yield.offer()
         return records
 
     def _convert_singly(self, rows: list[Any], first: int, tally: BatchTally) -> list[Any]:

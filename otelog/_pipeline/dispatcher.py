@@ -1,4 +1,4 @@
-"""Several exporters beside each other: every record goes to the hand-off of each, so that none delays another."""
+"""Several exporters beside each other: every record goes to the queue of each, so that none delays another."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ from typing import Any
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
-from otelog._pipeline.batch_export import Lane
-from otelog._pipeline.exporter_queue import HandOff
+from otelog._pipeline.batch_export import BatchExport
+from otelog._pipeline.exporter_queue import ExporterQueue
 from otelog._record.row import COLUMNS
 from otelog._runtime.threads import SimpleQueue
 from otelog._runtime.waiting import Stop
 
 
-class FanOut:
-    """Several hand-offs as one `otelog._pipeline.outlet.WayOut`.
+class Dispatcher:
+    """Several exporter queues as one `otelog._pipeline.outlet.Outlet`.
 
     Args:
-        hand_offs: One for each exporter.
-        progress: Told when there is room in one of them.
-        room_timeout: Seconds that the worker waits for room in a hand-off that makes progress; 0 to drop instead.
+        queues: One for each exporter.
+        progress: Called when there is room in one of them.
+        room_timeout: Seconds that the worker waits for room in a queue that makes progress; 0 to drop instead.
 
-    Thread safety: as `otelog._pipeline.outlet.WayOut` says.
+    Thread safety: as `otelog._pipeline.outlet.Outlet` says.
     """
 
-    def __init__(self, hand_offs: list[HandOff], progress: Progress, *, room_timeout: float = 0.0) -> None:
-        self._hand_offs = hand_offs
+    def __init__(self, queues: list[ExporterQueue], progress: Progress, *, room_timeout: float = 0.0) -> None:
+        self._queues = queues
         self._progress = progress
         self._room_timeout = room_timeout
         self._stop = Stop()
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        return tuple(one.lane for one in self._hand_offs)
+    def batch_exports(self) -> tuple[BatchExport, ...]:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        return tuple(one.batch_export for one in self._queues)
 
     def open(self, stop: Stop) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         self._stop = stop
         self._progress.restart()
-        for one in self._hand_offs:
+        for one in self._queues:
             one.open(stop)
 
     def forget(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        for one in self._hand_offs:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        for one in self._queues:
             one.forget()
 
     def make_room(self, count: int, deadline: float) -> None:
-        """See `otelog._pipeline.outlet.WayOut`; who was waited for in vain is not again before it makes progress."""
+        """See `otelog._pipeline.outlet.Outlet`; who was waited for in vain is not again before it makes progress."""
         if not self._room_timeout:
             return
         deadline = min(deadline, time.monotonic() + self._room_timeout)
-        for one in self._hand_offs:
+        for one in self._queues:
             while not one.has_room(count) and not one.stalled and not self._stop.is_set():
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -64,17 +64,17 @@ class FanOut:
                     self._progress.wait(left)
 
     def accept(self, rows: list[Any]) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         sources = rows[1::COLUMNS]
-        for one in self._hand_offs:
+        for one in self._queues:
             one.accept(rows, sources)
 
     def carry(self, rows: list[Any], deadline: float) -> None:
-        """The hand-offs have taken them."""
+        """The exporter queues have taken them."""
 
     def tend(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        for one in self._hand_offs:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        for one in self._queues:
             one.tend()
 
     def finish(self, deadline: float) -> bool:
@@ -82,16 +82,16 @@ class FanOut:
         return True
 
     def is_halted(self) -> bool:
-        """Each hand-off sees to its own."""
+        """Each exporter queue sees to its own."""
         return False
 
     def is_settled(self) -> bool:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        return all(one.is_settled() for one in self._hand_offs)
+        """See `otelog._pipeline.outlet.Outlet`."""
+        return all(one.is_settled() for one in self._queues)
 
     def flush(self, deadline: float) -> bool:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        requests = [(one, one.ask()) for one in self._hand_offs]
+        """See `otelog._pipeline.outlet.Outlet`."""
+        requests = [(one, one.ask()) for one in self._queues]
         # All of them are waited for, whatever the first one says; those last that have a thread, which is at work.
         requests.sort(key=lambda one: one[0].has_thread())
         turns = [one for one, _ in requests if not one.has_thread()]
@@ -99,37 +99,37 @@ class FanOut:
         return all(answers)
 
     def end(self, deadline: float) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        for one in self._hand_offs:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        for one in self._queues:
             one.begin_end()
-        turns = [one for one in self._hand_offs if not one.has_thread()]
+        turns = [one for one in self._queues if not one.has_thread()]
         for one in turns:
             one.join(_share(deadline, one, turns))
         # What the first ones have left of the time.
-        for one in self._hand_offs:
+        for one in self._queues:
             one.join(deadline)
 
     def abandon(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        for one in self._hand_offs:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        for one in self._queues:
             one.abandon()
 
     def leave(self) -> None:
         """Each thread closes its own exporter."""
 
     def close(self, *, hanging: bool) -> None:
-        """See `otelog._pipeline.outlet.WayOut`; which of them hang, they know themselves."""
-        for one in self._hand_offs:
+        """See `otelog._pipeline.outlet.Outlet`; which of them hang, they know themselves."""
+        for one in self._queues:
             one.close()
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        for one in self._hand_offs:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        for one in self._queues:
             one.keep(exporters)
 
 
-def _share(deadline: float, one: HandOff, turns: list[HandOff]) -> float:
-    """Returns when the turn of a hand-off ends that has no thread: one that hangs leaves the others their time."""
+def _share(deadline: float, one: ExporterQueue, turns: list[ExporterQueue]) -> float:
+    """Returns when the turn of a queue ends that has no thread: one that hangs leaves the others their time."""
     if one not in turns:
         return deadline
     now = time.monotonic()
@@ -137,9 +137,9 @@ def _share(deadline: float, one: HandOff, turns: list[HandOff]) -> float:
 
 
 class Progress:
-    """Tells the worker that a hand-off has room again; it may come once too often.
+    """Tells the worker that an exporter queue has room again; it may come once too often.
 
-    Thread safety: `tell` by any thread, `wait` by one.
+    Thread safety: `notify` by any thread, `wait` by one.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Progress:
         """Begin anew, in a forked child."""
         self._words: SimpleQueue[None] = SimpleQueue()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let the waiter look again."""
         if self._words.empty():
             self._words.put(None)

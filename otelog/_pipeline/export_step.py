@@ -1,4 +1,4 @@
-"""The last step to an exporter: each record that is handed over is settled, whatever happens on the way."""
+"""The last step to an exporter: each record that reaches it is settled, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelog._ledger.counters import Ledger
 from otelog._ledger.tally import BatchTally, open_tally
-from otelog._pipeline.batch_export import Lane
+from otelog._pipeline.batch_export import BatchExport
 from otelog._record.row import COLUMNS
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
@@ -22,52 +22,52 @@ LONGEST_CLOSING = 30.0
 """Seconds that an exporter may take for its own shutdown."""
 
 
-class Carrier:
-    """Delivers to one lane in the caller's thread.
+class ExportStep:
+    """Delivers to one exporter in the caller's thread.
 
     Args:
-        lane: The way to the exporter.
-        ledger: The books.
+        batch_export: The way to the exporter.
+        ledger: The counters.
 
-    Thread safety: as `otelog._pipeline.outlet.WayOut` says.
+    Thread safety: as `otelog._pipeline.outlet.Outlet` says.
     """
 
-    def __init__(self, lane: Lane, ledger: Ledger) -> None:
-        self.lane = lane
+    def __init__(self, batch_export: BatchExport, ledger: Ledger) -> None:
+        self.batch_export = batch_export
         self._ledger = ledger
         self._kept = False
         self.open(Stop())
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        return (self.lane,)
+    def batch_exports(self) -> tuple[BatchExport, ...]:
+        """See `otelog._pipeline.outlet.Outlet`."""
+        return (self.batch_export,)
 
     def open(self, stop: Stop) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         self._stop = stop
         self._turn = Turn(stop)
         self.halted = False
-        """Whether the lane has something under way that waits for the next turn; see `otelog._runtime.turns`."""
-        # Of the batches that the lane has: one being made ready, and perhaps one whose answer is still to come.
+        """Whether the exporter has something under way that waits for the next turn; see `otelog._runtime.turns`."""
+        # Of the batches that the exporter has: one being made ready, and perhaps one whose answer is still to come.
         self._tallies: list[BatchTally] = []
         self.abandoned = False
         # Whoever pops the entry may do it.
-        self._lane_open = [None]
+        self._export_open = [None]
 
     def forget(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         self._tallies = []
         self.halted = False
-        self.lane.restart_after_fork()
+        self.batch_export.restart_after_fork()
 
     def make_room(self, count: int, deadline: float) -> None:
         """A single exporter takes what it can: the queue itself is where records wait."""
 
     def accept(self, rows: list[Any]) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        self._ledger.enter(self.lane.name, len(rows) // COLUMNS)
-        self.take_in_hand(open_tally(rows, self._ledger, self.lane.name))
+        """See `otelog._pipeline.outlet.Outlet`."""
+        self._ledger.enter(self.batch_export.name, len(rows) // COLUMNS)
+        self.take_in_hand(open_tally(rows, self._ledger, self.batch_export.name))
 
     def take_in_hand(self, tally: BatchTally) -> None:
         """Answer for a batch in flight from now on; inside a move."""
@@ -77,10 +77,10 @@ class Carrier:
             self._tallies.append(tally)
 
     def carry(self, rows: list[Any], deadline: float) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         self._turn.turn_deadline = deadline
         try:
-            self.lane.deliver(rows, self._ledger, self._turn, self._hold)
+            self.batch_export.deliver(rows, self._ledger, self._turn, self._hold)
         except BaseException:
             self.finish(deadline)
             raise
@@ -91,15 +91,15 @@ class Carrier:
         """There is no thread but the caller's."""
 
     def is_halted(self) -> bool:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         return self.halted
 
     def finish(self, deadline: float) -> bool:
-        """See `otelog._pipeline.outlet.WayOut`; so nothing is counted as lost that is delivered."""
+        """See `otelog._pipeline.outlet.Outlet`; so nothing is counted as lost that is delivered."""
         self._turn.turn_deadline = deadline
         self.halted = False
         try:
-            self.halted = self.lane.finish() is False
+            self.halted = self.batch_export.finish() is False
         finally:
             if not self.halted:
                 self._close_tallies()
@@ -117,40 +117,40 @@ class Carrier:
         """Nothing is ever left in hand."""
 
     def abandon(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`; a late answer changes nothing any more."""
+        """See `otelog._pipeline.outlet.Outlet`; a late answer changes nothing any more."""
         self.abandoned = True
         self._turn.give_up()
         for tally in self._tallies:
             tally.close("shutdown_timeout")
 
     def leave(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         try:
-            self._lane_open.pop()
+            self._export_open.pop()
         except IndexError:
             return
         if self.halted:
             # It is counted, and only lets go of what it has.
             with suppress(Exception):
-                self.lane.finish()
+                self.batch_export.finish()
         if self._kept:
             return
         try:
-            self.lane.shutdown(max(0.0, min(self._stop.stop_deadline - time.monotonic(), LONGEST_CLOSING)))
+            self.batch_export.shutdown(max(0.0, min(self._stop.stop_deadline - time.monotonic(), LONGEST_CLOSING)))
         except Exception as error:
             warn("shutdown", f"the exporter's shutdown raised {type(error).__name__}: {safe_str(error)}")
 
     def close(self, *, hanging: bool) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
+        """See `otelog._pipeline.outlet.Outlet`."""
         if not hanging:
             self.leave()
-        elif self._lane_open:
+        elif self._export_open:
             # An export hangs. Closing the exporter may help it, or hang as well: that is not waited for.
-            start_thread(self.leave, f"otelog-{self.lane.name}-end")
+            start_thread(self.leave, f"otelog-{self.batch_export.name}-end")
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `otelog._pipeline.outlet.WayOut`."""
-        self._kept = any(self.lane.exporter is one for one in exporters)
+        """See `otelog._pipeline.outlet.Outlet`."""
+        self._kept = any(self.batch_export.exporter is one for one in exporters)
 
     def _hold(self, tally: BatchTally) -> None:
         with self._ledger.moving:
@@ -159,7 +159,7 @@ class Carrier:
             self._tallies.append(tally)
 
     def _close_tallies(self) -> None:
-        """Count what the lane has left open, as it has nothing under way: it has crashed over that."""
+        """Count what the exporter has left open, as it has nothing under way: it has crashed over that."""
         with self._ledger.moving:
             tallies, self._tallies = self._tallies, []
             for tally in tallies:

@@ -1,4 +1,4 @@
-"""The hand-off to one of several exporters: what waits for it, bounded, and the thread that delivers it."""
+"""The queue of one of several exporters: what waits for it, bounded, and the thread that delivers it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from otelog._capture.queue import UNIT_BYTES, is_urgent
 from otelog._ledger.counters import Ledger
 from otelog._ledger.tally import BatchTally, row_severity_ranges
-from otelog._pipeline.batch_export import Lane
-from otelog._pipeline.export_step import Carrier
+from otelog._pipeline.batch_export import BatchExport
+from otelog._pipeline.export_step import ExportStep
 from otelog._pipeline.route import Bounds, Route
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._record.row import COLUMNS, SLOT_BYTES
@@ -33,10 +33,10 @@ from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_i
 from otelog._runtime.waiting import LONGEST_WAIT, Request, Stop
 
 RESTART_PAUSE = 0.1
-"""Seconds between a crash of a hand-off's loop and its next round, so that a lasting fault does not spin."""
+"""Seconds between a crash of its loop and its next round, so that a lasting fault does not spin."""
 
 LOOK_AGAIN = 0.5
-"""Seconds after which whoever waits for a hand-off looks whether its thread is still there."""
+"""Seconds after which whoever waits for an exporter queue looks whether its thread is still there."""
 
 
 class _Batch(NamedTuple):
@@ -47,23 +47,23 @@ class _Batch(NamedTuple):
     units: int
 
 
-class HandOff:
+class ExporterQueue:
     """The records that wait for one exporter, and the thread that delivers them.
 
     Args:
-        lane: The way to the exporter.
-        ledger: The books.
+        batch_export: The way to the exporter.
+        ledger: The counters.
         bounds: What may wait.
         route: Which records it gets.
         make_readable: Turns rows into the SDK's records, for the route's filter.
-        on_progress: Called when there is room again; by the hand-off's thread.
+        on_progress: Called when there is room again; by the queue's thread.
 
     Thread safety: `accept` and `has_room` by the worker, the rest by any thread.
     """
 
     def __init__(
         self,
-        lane: Lane,
+        batch_export: BatchExport,
         ledger: Ledger,
         *,
         bounds: Bounds,
@@ -71,13 +71,13 @@ class HandOff:
         make_readable: Callable[[list[Any]], list[ReadableLogRecord]],
         on_progress: Callable[[], None],
     ) -> None:
-        self.lane = lane
+        self.batch_export = batch_export
         self.bounds = bounds
         self.route = route
         self.stalled = False
         """Whether it was waited for in vain, and has made no progress since."""
         self._ledger = ledger
-        self._carrier = Carrier(lane, ledger)
+        self._export_step = ExportStep(batch_export, ledger)
         self._make_readable = make_readable
         self._on_progress = on_progress
         self._usable = bounds.max_records - min(int(bounds.max_records * bounds.reserve), bounds.max_records - 1)
@@ -86,9 +86,9 @@ class HandOff:
     # The worker.
 
     def open(self, stop: Stop) -> None:
-        """See `otelog._pipeline.outlet.WayOut.open`."""
+        """See `otelog._pipeline.outlet.Outlet.open`."""
         self._stop = stop
-        self._carrier.open(stop)
+        self._export_step.open(stop)
         self._batches: deque[_Batch] = deque()
         self._units = 0
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
@@ -101,7 +101,7 @@ class HandOff:
 
     def _start_thread(self, *, plainly: bool = False) -> bool:
         # Where none can be had, flush and end do its work in their caller, and the worker tries again.
-        name = f"otelog-{self.lane.name}"
+        name = f"otelog-{self.batch_export.name}"
         thread = start_thread(self._run, name, plainly=plainly)
         if thread is None:
             self._ledger.miss_thread(name)
@@ -114,29 +114,29 @@ class HandOff:
         return self.has_thread() or (not self._ending and self._start_thread(plainly=True))
 
     def tend(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut.tend`."""
+        """See `otelog._pipeline.outlet.Outlet.tend`."""
         if self._thread is None and self._late_start.try_again():
             self._inbox.put(None)
 
     def forget(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut.forget`."""
+        """See `otelog._pipeline.outlet.Outlet.forget`."""
         self._batches = deque()
-        self._carrier.forget()
+        self._export_step.forget()
 
     def has_room(self, count: int) -> bool:
         """Returns whether this many records can wait here, or as many as ever can."""
-        waiting = self._ledger.exporters[self.lane.name].waiting
+        waiting = self._ledger.exporters[self.batch_export.name].waiting
         return waiting + count <= self._usable or not waiting
 
     def accept(self, rows: list[Any], sources: list[Any]) -> None:
-        """Write rows into the exporter's books and let them wait; inside a move.
+        """Count rows for the exporter and let them wait; inside a move.
 
         What the route does not want is counted as filtered, what there is no room for as lost (``handoff_full``). Once
         the shutdown has begun there always is room, because no more than the queue's rest can come.
         """
         size = len(sources)
-        waiting = self._ledger.exporters[self.lane.name].waiting
-        self._ledger.enter(self.lane.name, size, waiting=True)
+        waiting = self._ledger.exporters[self.batch_export.name].waiting
+        self._ledger.enter(self.batch_export.name, size, waiting=True)
         tally = self._make_tally(sources)
         kept, lost, units = self._select(sources, waiting)
         if len(kept) < size:
@@ -146,7 +146,7 @@ class HandOff:
             tally.turn_to(len(sources), self._ranges_of(sources), lost, filtered=filtered)
         else:
             rows = rows[:]
-        if self._carrier.abandoned:
+        if self._export_step.abandoned:
             tally.close("shutdown_timeout")
         elif rows:
             self._units += units
@@ -182,7 +182,7 @@ class HandOff:
         return kept, lost, units
 
     def _make_tally(self, sources: list[Any]) -> BatchTally:
-        return BatchTally(self._ledger, self.lane.name, len(sources), self._ranges_of(sources), waiting=True)
+        return BatchTally(self._ledger, self.batch_export.name, len(sources), self._ranges_of(sources), waiting=True)
 
     @staticmethod
     def _ranges_of(sources: list[Any]) -> Callable[[int, int], list[str]]:
@@ -222,15 +222,15 @@ class HandOff:
             pass
 
     def abandon(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut.abandon`."""
-        self._carrier.abandon()
+        """See `otelog._pipeline.outlet.Outlet.abandon`."""
+        self._export_step.abandon()
         for batch in self._batches:
             batch.tally.close("shutdown_timeout")
         self._batches.clear()
 
     def close(self) -> None:
-        """See `otelog._pipeline.outlet.WayOut.close`."""
-        self._carrier.close(hanging=self.has_thread())
+        """See `otelog._pipeline.outlet.Outlet.close`."""
+        self._export_step.close(hanging=self.has_thread())
         # Whoever asked too late to be heard.
         while True:
             try:
@@ -242,12 +242,12 @@ class HandOff:
         self._inbox.put(None)
 
     def keep(self, exporters: list[LogRecordExporter]) -> None:
-        """See `otelog._pipeline.outlet.WayOut.keep`."""
-        self._carrier.keep(exporters)
+        """See `otelog._pipeline.outlet.Outlet.keep`."""
+        self._export_step.keep(exporters)
 
     def is_settled(self) -> bool:
-        """See `otelog._pipeline.outlet.WayOut.is_settled`."""
-        counts = self._ledger.exporters[self.lane.name]
+        """See `otelog._pipeline.outlet.Outlet.is_settled`."""
+        counts = self._ledger.exporters[self.batch_export.name]
         return not counts.waiting and not counts.in_flight
 
     def has_thread(self) -> bool:
@@ -256,7 +256,7 @@ class HandOff:
         return thread is not None and thread.is_alive()
 
     def _is_at_work(self) -> bool:
-        return bool(self._batches) or self._carrier.halted
+        return bool(self._batches) or self._export_step.halted
 
     def _deliver_here(self, deadline: float) -> bool:
         with quiet_turn(self._delivering, deadline) as ours:
@@ -265,13 +265,13 @@ class HandOff:
             try:
                 return self._deliver(deadline)
             except Exception as error:
-                # As in the thread: no caller is told by an exception, but one of its own signal handlers'.
+                # As in the thread: no caller gets an exception, but one of its own signal handlers'.
                 self._recover(error, deadline)
                 if is_interruption(error):
                     raise
                 return False
 
-    # The hand-off's thread.
+    # The exporter queue's thread.
 
     def _run(self) -> None:
         me = get_ident()
@@ -283,7 +283,7 @@ class HandOff:
                     self._work_once()
                 except Exception as error:
                     self._recover(error)
-            self._carrier.leave()
+            self._export_step.leave()
         except BaseException as error:
             with suppress(MemoryError):
                 self._recover(error)
@@ -293,7 +293,7 @@ class HandOff:
             own_threads.discard(me)
 
     def _is_over(self) -> bool:
-        return self._carrier.abandoned or (
+        return self._export_step.abandoned or (
             self._ending and (not self._is_at_work() or time.monotonic() >= self._stop.stop_deadline)
         )
 
@@ -312,17 +312,17 @@ class HandOff:
         """Deliver what waits now, but not what comes meanwhile without end; returns whether there was time for it."""
         left = len(self._batches)
         try:
-            if self._carrier.halted and not self._carrier.finish(deadline):
+            if self._export_step.halted and not self._export_step.finish(deadline):
                 return False
             while left and self._batches:
-                if self._carrier.abandoned or time.monotonic() >= min(deadline, self._stop.stop_deadline):
+                if self._export_step.abandoned or time.monotonic() >= min(deadline, self._stop.stop_deadline):
                     return False
                 left -= 1
                 self._deliver_next(deadline)
         finally:
-            finished = self._carrier.finish(deadline)
+            finished = self._export_step.finish(deadline)
             self._on_progress()
-        return finished and not self._carrier.abandoned
+        return finished and not self._export_step.abandoned
 
     def _deliver_next(self, deadline: float) -> None:
         with self._ledger.moving:
@@ -332,12 +332,12 @@ class HandOff:
             self._units -= batch.units
             if not batch.tally.begin():
                 return
-            self._carrier.take_in_hand(batch.tally)
+            self._export_step.take_in_hand(batch.tally)
         self.stalled = False
         self._on_progress()
         rows = batch.rows if self.route.filter is None else self._filter(batch)
         if rows:
-            self._carrier.carry(rows, deadline)
+            self._export_step.carry(rows, deadline)
 
     def _filter(self, batch: _Batch) -> list[Any]:
         """Returns the rows that the user's filter wants; where it raises, the record stays: it must not be lost."""
@@ -350,9 +350,9 @@ class HandOff:
             except Exception as error:
                 wanted = True
                 warn(
-                    f"filter:{self.lane.name}",
-                    f"the filter of exporter {self.lane.name!r} raised {type(error).__name__}: {safe_str(error)}; "
-                    "the record is exported",
+                    f"filter:{self.batch_export.name}",
+                    f"the filter of exporter {self.batch_export.name!r} raised {type(error).__name__}: "
+                    f"{safe_str(error)}; the record is exported",
                 )
             if wanted:
                 kept += row
@@ -365,14 +365,15 @@ class HandOff:
     def _recover(self, error: BaseException, deadline: float = math.inf) -> None:
         self._ledger.forget_move()
         with suppress(Exception):
-            self._carrier.finish(deadline)
+            self._export_step.finish(deadline)
         # What was short for the work may be short for its words: the thread must not end for them.
         with suppress(MemoryError):
             with self._ledger.moving:
                 self._ledger.worker_restarts += 1
             warn(
-                f"crash:{self.lane.name}:{type(error).__name__}",
-                f"the exporter {self.lane.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; it goes on",
+                f"crash:{self.batch_export.name}:{type(error).__name__}",
+                f"the exporter {self.batch_export.name!r} was stopped by {type(error).__name__}: {safe_str(error)}; "
+                "it continues",
             )
         self._inbox.put(None)
         self._stop.wait(min(RESTART_PAUSE, _until(deadline)))

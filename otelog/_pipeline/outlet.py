@@ -6,18 +6,18 @@ from typing import Any, Protocol
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
-from otelog._pipeline.batch_export import Lane
+from otelog._pipeline.batch_export import BatchExport
 from otelog._runtime.waiting import Stop
 
 
-class WayOut(Protocol):
+class Outlet(Protocol):
     """Where the worker's records go: one exporter in its own thread, or several with a thread each.
 
     Called by the worker's thread, or by whoever does its work in its place, unless it says otherwise.
     """
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
+    def batch_exports(self) -> tuple[BatchExport, ...]:
         """The ways to the exporters."""
 
     def open(self, stop: Stop) -> None:
@@ -30,7 +30,7 @@ class WayOut(Protocol):
         """Wait, where that is wanted, until this many records can be taken, or until this monotonic moment."""
 
     def accept(self, rows: list[Any]) -> None:
-        """Write rows into the exporters' books; inside a move. What is accepted after `abandon` is lost at once."""
+        """Count rows for the exporters; inside a move. What is accepted after `abandon` is lost at once."""
 
     def carry(self, rows: list[Any], deadline: float) -> None:
         """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list.

@@ -1,4 +1,4 @@
-"""The batch processor: ``opentelemetry.sdk._logs.export.BatchLogRecordProcessor`` with exact books."""
+"""The batch processor: ``opentelemetry.sdk._logs.export.BatchLogRecordProcessor`` with exact counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._capture.active_pipeline import TAKEN_BY
-from otelog._capture.port import Gate
+from otelog._capture.port import ActivePipeline
 from otelog._config.resolve import resolve_processor
 from otelog._ledger.counters import Ledger, Stats
 from otelog._pipeline.assembly import Destination, make_worker
@@ -99,10 +99,10 @@ class BatchLogRecordProcessor(LogRecordProcessor):
             meter_provider=meter_provider,
             shutdown_timeout=DEFAULT_SHUTDOWN_TIMEOUT,
         )
-        self._open(worker, Gate(worker.port))
+        self._open(worker, ActivePipeline(worker.port))
 
     @classmethod
-    def of_worker(cls, worker: Worker, gate: Gate) -> BatchLogRecordProcessor:
+    def of_worker(cls, worker: Worker, gate: ActivePipeline) -> BatchLogRecordProcessor:
         """Returns a processor over a pipeline that was made with all of `otelog.configure`'s options."""
         processor = cls.__new__(cls)
         gate.port = worker.port
@@ -112,7 +112,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
     passes_over = False
     """Whether another copy of otelog, imported since, has the records of the process's LoggerProvider."""
 
-    def _open(self, worker: Worker, gate: Gate) -> None:
+    def _open(self, worker: Worker, gate: ActivePipeline) -> None:
         self._worker = worker
         self._rows = RowMaker()
         self.gate = gate
@@ -149,7 +149,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
 
     @property
     def ledger(self) -> Ledger:
-        """The books themselves, which go on when `replace_worker` replaces the pipeline."""
+        """The counters themselves, which stay when `replace_worker` replaces the pipeline."""
         return self._worker.ledger
 
     @property
@@ -158,21 +158,21 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         return self._worker.is_running
 
     def add_observer(self, observer: Callable[[Ledger, bool], None]) -> None:
-        """Have the books published.
+        """Have the counters published.
 
         Args:
             observer: Called with the ledger after each batch, at each delay, before a flush returns, and at the end
                 with True; by one thread at a time, but for the moment in which a pipeline replaces another. What it
-                raises is told on standard error.
+                raises is reported on standard error.
         """
         self._worker.observers += (observer,)
 
     def notify(self, observer: Callable[[Ledger, bool], None]) -> None:
-        """Have an observer publish the books as they are, in this thread."""
+        """Have an observer publish the counters as they are, in this thread."""
         self._worker.notify(observer)
 
     def stats(self) -> Stats:
-        """Returns a consistent snapshot of the books; see `otelog.Stats`. Never blocks a log call."""
+        """Returns a consistent snapshot of the counters; see `otelog.Stats`. Never blocks a log call."""
         return self._worker.stats()
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
@@ -193,7 +193,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
     def replace_worker(self, worker: Worker, timeout: float) -> bool:
         """Send records into another pipeline with the same ledger, and shut the present one down."""
         old = self._worker
-        # The books go on, and so do those who publish them: the old pipeline's end is not the books' end.
+        # The counters stay, and so do those who publish them: the old pipeline's end is not theirs.
         worker.observers, old.observers = old.observers, ()
         old.port.successor = worker.port
         self._worker = worker
@@ -201,7 +201,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, Worker.let_go, worker)
         self._finalizer.atexit = False
-        old.way_out.keep([lane.exporter for lane in worker.way_out.lanes])
+        old.outlet.keep([batch_export.exporter for batch_export in worker.outlet.batch_exports])
         delivered = old.shutdown(timeout)
         unwatch(old)
         old.ledger.close_queue(old.queue.count)

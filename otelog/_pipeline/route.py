@@ -25,7 +25,7 @@ class Route(NamedTuple):
 
     @property
     def is_selective(self) -> bool:
-        """Whether records can be told apart before they are handed over."""
+        """Whether records can be distinguished before they are passed on."""
         return self.severity_number > 0 or bool(self.loggers)
 
     def wants(self, source: Any) -> bool:
@@ -40,7 +40,7 @@ class Route(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a hand-off may hold.
+    """What an exporter queue may hold.
 
     Args:
         max_records: Records that wait.

@@ -31,7 +31,7 @@ from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_i
 from otelog._runtime.waiting import LONGEST_WAIT, Latch, Request, Stop
 
 if TYPE_CHECKING:
-    from otelog._pipeline.outlet import WayOut
+    from otelog._pipeline.outlet import Outlet
 
 CALLER_GRACE = 1.0
 """Seconds that a shutdown waits for callers that hold a slot and have not put their record in yet.
@@ -51,8 +51,8 @@ class Worker:
 
     Args:
         queue: Where records come from.
-        ledger: The books; may be older than this worker.
-        way_out: Where the records go.
+        ledger: The counters; may be older than this worker.
+        outlet: Where the records go.
         max_export_batch_size: Records of a batch at most.
         schedule_delay: Seconds that a record waits at most for a batch to fill.
         limits: Bounds of attributes.
@@ -69,7 +69,7 @@ class Worker:
         self,
         queue: RecordQueue,
         ledger: Ledger,
-        way_out: WayOut,
+        outlet: Outlet,
         *,
         max_export_batch_size: int,
         schedule_delay: float,
@@ -82,15 +82,15 @@ class Worker:
         self.shutdown_timeout = shutdown_timeout
         self.queue = queue
         self.ledger = ledger
-        self.way_out = way_out
+        self.outlet = outlet
         self.observers = observers
         self._max_export_batch_size = max_export_batch_size
         self._schedule_delay = schedule_delay
         self._name = name
         self._threshold = wake_threshold(queue, max_export_batch_size)
         self._least_of_wake = max(1, min(max_export_batch_size, queue.usable // 2))
-        for lane in way_out.lanes:
-            ledger.open_exporter(lane.name)
+        for batch_export in outlet.batch_exports:
+            ledger.open_exporter(batch_export.name)
         ledger.open_queue(queue.count, queue.max_records)
         self.port = Port(
             queue, ledger, level=level, limits=limits, wake=self.wake, wake_at=self._threshold, nudge=self.nudge
@@ -112,7 +112,7 @@ class Worker:
         self._losses_before = 0
         self._thread: Thread | None = None
         self._late_start = LateStart(self._start_late)
-        self.way_out.open(self._stop)
+        self.outlet.open(self._stop)
         self._start_thread()
 
     def _start_thread(self, *, plainly: bool = False) -> bool:
@@ -134,7 +134,7 @@ class Worker:
         """Begin with nothing in a forked child."""
         self.queue.restart_after_fork()
         self.ledger.restart_after_fork()
-        self.way_out.forget()
+        self.outlet.forget()
         self.port.wake_at = self._threshold
         if self.queue.closed:
             # The thread that was shutting it down is not in this process.
@@ -185,10 +185,10 @@ class Worker:
         if self._thread is None:
             self._late_start.try_again()
         if not self._has_thread():
-            drained = self._drain_here(deadline) and self.way_out.flush(deadline)
-        elif (drained := self._ask(deadline)) and not self.way_out.is_settled():
-            drained = self.way_out.flush(deadline)
-            # Observers are told of what has become of the records.
+            drained = self._drain_here(deadline) and self.outlet.flush(deadline)
+        elif (drained := self._ask(deadline)) and not self.outlet.is_settled():
+            drained = self.outlet.flush(deadline)
+            # Observers see what has become of the records.
             self._ask(deadline)
         return drained and self._losses() == before
 
@@ -233,7 +233,7 @@ class Worker:
                 join(self._thread, left)  # type: ignore[arg-type]
             while not self._has_thread() and not self._is_done() and self._drain_here(deadline):
                 pass
-            self.way_out.end(deadline)
+            self.outlet.end(deadline)
         finally:
             self._finish()
         return self._delivered_all
@@ -288,11 +288,11 @@ class Worker:
             self.queue.close()
 
     def _finish(self) -> None:
-        """End for good: nothing changes in the books of this pipeline from here on."""
+        """End for good: nothing changes in the counters of this pipeline from here on."""
         try:
             self._close_queue()
             self._abandon()
-            self.way_out.close(hanging=self._has_thread())
+            self.outlet.close(hanging=self._has_thread())
             self._delivered_all = self._losses() == self._losses_before
             self._notify(last=True)
         finally:
@@ -329,7 +329,7 @@ class Worker:
                 self._notify()
                 return drained
             except Exception as error:
-                # As in the worker's own thread: what is under way is settled. No caller is told by an exception, but
+                # As in the worker's own thread: what is under way is settled. No caller gets an exception, but
                 # one of its own signal handlers'.
                 self._recover(error, deadline)
                 if is_interruption(error):
@@ -340,7 +340,7 @@ class Worker:
         """Count what was not delivered in time; a late answer changes nothing any more."""
         with self.ledger.moving:
             self._abandoned = True
-            self.way_out.abandon()
+            self.outlet.abandon()
         while self._take(self.queue.max_records):
             pass
 
@@ -359,8 +359,8 @@ class Worker:
                 except Exception as error:
                     self._recover(error)
             if self._unattended:
-                self.way_out.end(self._stop.stop_deadline)
-            self.way_out.leave()
+                self.outlet.end(self._stop.stop_deadline)
+            self.outlet.leave()
             if self._unattended:
                 self._finish()
         except BaseException as error:
@@ -384,7 +384,7 @@ class Worker:
         give_up = min(now + CALLER_GRACE, self._stop.stop_deadline)
         while self.queue.held() > 0 and not self.queue.count()[0] and time.monotonic() < give_up:
             sleep(0.001)
-        return not self.queue.count()[0] and not self.way_out.is_halted()
+        return not self.queue.count()[0] and not self.outlet.is_halted()
 
     def _work_once(self) -> None:
         request: Request | None = None
@@ -405,7 +405,7 @@ class Worker:
                 drained = self._drain(1 if everything else self._least_of_wake)
             if everything:
                 self._due = time.monotonic() + self._schedule_delay
-                self.way_out.tend()
+                self.outlet.tend()
             self._notify()
             if request is not None:
                 request.drained = drained
@@ -422,22 +422,22 @@ class Worker:
         self.queue.recover()
         left = self.queue.count()[0]
         try:
-            if self.way_out.is_halted() and not self.way_out.finish(deadline):
+            if self.outlet.is_halted() and not self.outlet.finish(deadline):
                 return False
             while left >= least:
                 if time.monotonic() >= min(deadline, self._stop.stop_deadline):
                     return False
                 most = min(self._max_export_batch_size, left)
-                self.way_out.make_room(most, deadline)
+                self.outlet.make_room(most, deadline)
                 rows = self._take(most, deliver=True)
                 if not rows:
                     break
                 left -= len(rows) // COLUMNS
-                self.way_out.carry(rows, deadline)
+                self.outlet.carry(rows, deadline)
                 if self.observers and left:
                     self._notify()
         finally:
-            finished = self.way_out.finish(deadline)
+            finished = self.outlet.finish(deadline)
         return finished and not self._abandoned
 
     def _take(self, most: int, *, deliver: bool = False) -> list[Any]:
@@ -456,7 +456,7 @@ class Worker:
                     count = len(rows) // COLUMNS
                     ledger.take(count, held)
                     ledger.accept(count)
-                    self.way_out.accept(rows)
+                    self.outlet.accept(rows)
                 finally:
                     ledger.end_move()
         return rows
@@ -464,12 +464,12 @@ class Worker:
     def _recover(self, error: BaseException, deadline: float = math.inf) -> None:
         self.ledger.forget_move()
         with suppress(Exception):
-            self.way_out.finish(deadline)
+            self.outlet.finish(deadline)
         # What was short for the work may be short for its words: the thread must not end for them.
         with suppress(MemoryError):
             with self.ledger.moving:
                 self.ledger.worker_restarts += 1
-            warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it goes on")
+            warn("worker", f"the worker was stopped by {type(error).__name__}: {safe_str(error)}; it continues")
         self._stop.wait(min(RESTART_PAUSE, max(0.0, deadline - time.monotonic())))
 
     def _notify(self, last: bool = False) -> None:
@@ -477,13 +477,13 @@ class Worker:
             self.notify(observer, last)
 
     def notify(self, observer: Callable[[Ledger, bool], None], last: bool = False) -> None:
-        """Have one observer publish the books as they are; never raises."""
+        """Have one observer publish the counters as they are; never raises."""
         try:
             observer(self.ledger, last)
         except Exception as error:
             warn("observer", f"{type(error).__name__} while publishing the ledger: {safe_str(error)}")
 
     def stats(self) -> Stats:
-        """Returns a consistent snapshot of the books."""
+        """Returns a consistent snapshot of the counters."""
         self.sweep()
         return self.ledger.read()

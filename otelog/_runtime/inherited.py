@@ -2,8 +2,8 @@
 
 Later their numbers may be somebody else's. A daemon closes whatever it has inherited and opens files of its own, which
 get those very numbers; to close one of ours by its number then, or to write to it, hits the application's. So each
-owner of descriptors is told in the hook of the fork, while they are surely its own. Where Python is not told of a fork,
-as when C code makes it, an inherited number is never touched at all.
+owner of descriptors is called in the hook of the fork, while they are surely its own. Where Python's hooks do not
+run for a fork, as when C code makes it, an inherited number is never touched at all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _holders: weakref.WeakSet[Holder] = weakref.WeakSet()
 
 
 def add_holder(holder: Holder) -> None:
-    """Have this one told in each forked child, for as long as it lives. Thread-safe."""
+    """Have this one called in each forked child, for as long as it lives. Thread-safe."""
     _holders.add(holder)
 
 
@@ -71,7 +71,7 @@ class _Files:
     @property
     def identities(self) -> dict[int, Identity]:
         if self._pid != os.getpid():
-            # Python was not told of that fork.
+            # Python's hooks did not run for that fork.
             self._pid, self._identities = os.getpid(), {}
         return self._identities
 

@@ -27,7 +27,7 @@ class Pipeline(Forkable, Protocol):
     """Something that holds what is to be delivered."""
 
     ends_last: bool
-    """Whether it tells of the others, and so ends after them."""
+    """Whether it reports on the others, and so ends after them."""
 
     def has_work(self) -> bool:
         """Returns whether anything was given to it in this process, and it has not ended yet."""
@@ -55,13 +55,13 @@ _pipelines: weakref.WeakSet[Pipeline] = keep(globals(), "_pipelines", weakref.We
 
 
 class _Known:
-    """This process, as far as Python was told of forks."""
+    """This process, as far as Python's fork hooks have run."""
 
     pid = os.getpid()
 
 
 class _Multiprocessing:
-    """What `multiprocessing` was told in this process."""
+    """What is registered with `multiprocessing` in this process."""
 
     after_fork_known = False
     finalizer: Any = None
@@ -96,7 +96,7 @@ def end_all() -> None:
     if os.getpid() != _Known.pid:
         warn(
             "fork",
-            "this process was forked without Python being told, and nothing was delivered from it: "
+            "this process was forked without Python's fork hooks, and nothing was delivered from it: "
             "uWSGI needs the options enable-threads and py-call-osafterfork",
         )
     with END.spend() as deadline:

@@ -13,18 +13,18 @@ LEAST_STEPS_NS = 1_000
 
 
 def make_pause(stop: StopSignal) -> Callable[[], None]:
-    """Returns what a lane calls now and then while it works on a batch, so that other threads get the interpreter."""
-    breather = Breather()
+    """Returns what an exporter calls now and then while it works on a batch, so that other threads get a turn."""
+    lock_yield = LockYield()
 
     def pause() -> None:
         # At the end nobody's latency counts any more, but the time that is left does.
         if not stop.is_set():
-            breather.breathe()
+            lock_yield.offer()
 
     return pause
 
 
-class Breather:
+class LockYield:
     """Gives the interpreter lock to a thread that may be waiting for it; made and called by one thread.
 
     The lock's own way, to be asked for 5 ms, is too slow for an application's thread, and to sleep for a moment costs
@@ -37,7 +37,7 @@ class Breather:
     def __init__(self) -> None:
         self._others_ns = 0
 
-    def breathe(self) -> None:
+    def offer(self) -> None:
         """Make a pause, if it can be of use to anybody."""
         others_ns = time.process_time_ns() - time.thread_time_ns()
         if others_ns - self._others_ns > LEAST_STEPS_NS:

@@ -129,7 +129,8 @@ def start_thread(target: Callable[[], None], name: str, *, plainly: bool = False
         plainly: Take no lock of `threading`'s: for whoever may be a signal handler.
 
     Returns:
-        The thread, or None where none can be had. That is told on standard error, unless the process is about to end.
+        The thread, or None where none can be had, which is reported on standard error unless the process is about to
+        end.
     """
     try:
         thread = _NativeThread(target, name) if plainly else make_thread(target, name)

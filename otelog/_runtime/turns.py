@@ -41,7 +41,7 @@ def pause(
 
 
 class UnderWay:
-    """The deliveries of one lane that are not at their end, in order; used by one thread at a time."""
+    """The deliveries of one exporter that are not at their end, in order; used by one thread at a time."""
 
     def __init__(self) -> None:
         self._deliveries: deque[Generator[bool, None, object]] = deque()

@@ -1,4 +1,4 @@
-"""How those who wait are told: of a shutdown, and of what they have asked for."""
+"""How those who wait are woken: of a shutdown, and of what they have asked for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Latch:
 
 
 class StopSignal(Protocol):
-    """How a delivery is told to end: `threading.Event` with two attributes more. `Stop` or `Turn`."""
+    """How a delivery learns that it must end: `threading.Event` with two attributes more. `Stop` or `Turn`."""
 
     @property
     def stop_deadline(self) -> float:

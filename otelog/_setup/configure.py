@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from otelog._capture.active_pipeline import GATE, UnconfiguredPort
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE, UnconfiguredPort
 from otelog._capture.facade import Logger
 from otelog._capture.handler import LoggingHandler
 from otelog._config.resolve import Settings, list_unread_files, resolve
@@ -46,7 +46,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
 
     It installs a handler on the root logger and the providers that are missing (loggers, tracer, meter), and replaces
     none that is there. Called again with the same options it does nothing; with others it delivers what is queued, and
-    replaces the pipeline, while the ledger goes on.
+    replaces the pipeline, while the ledger stays.
 
     Args:
         options: Keyword-only; `otelog.typing.ConfigureOptions` and the README's table have them all. What is not given
@@ -54,7 +54,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
 
     Raises:
         ConfigurationError: An option is unknown or has a value that is not allowed. A bad value in the environment is
-            told on standard error, and the default is used.
+            reported on standard error, and the default is used.
 
     Thread safety: calls are serialised.
     """
@@ -70,7 +70,7 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             f"here; logs go to {_show_targets(settings)}: set OTEL_EXPORTER_OTLP_ENDPOINT or OTELOG_CONFIG_FILE",
         )
     with configuring:
-        if settings != CONFIGURED.settings or GATE.configured.queue.closed:
+        if settings != CONFIGURED.settings or ACTIVE_PIPELINE.configured.queue.closed:
             _open_pipeline(settings, dict(options))
             CONFIGURED.settings = settings
             if settings.install_handler:
@@ -107,7 +107,7 @@ def _show_targets(settings: Settings) -> str:
 
 
 def ensure_handler() -> None:
-    """Put the handler again where it belongs, if `configure` was told to install it."""
+    """Put the handler again where it belongs, if `configure` has installed it."""
     if CONFIGURED.attachment is not None:
         CONFIGURED.attachment.check()
 
@@ -148,7 +148,7 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
         ledger=ledger,
     )
     if old is None:
-        old = CONFIGURED.processor = BatchLogRecordProcessor.of_worker(worker, GATE)
+        old = CONFIGURED.processor = BatchLogRecordProcessor.of_worker(worker, ACTIVE_PIPELINE)
         for observer in CONFIGURED.observers:
             old.add_observer(observer)
     else:
@@ -214,11 +214,11 @@ def get_logger(name: str | None = None) -> Logger:
     """
     if name is None:
         name = str(sys._getframe(1).f_globals.get("__name__", ""))
-    return Logger(str(name), GATE)
+    return Logger(str(name), ACTIVE_PIPELINE)
 
 
 def stats() -> Stats:
-    """Returns a consistent snapshot of the books of the configured pipeline; all zero before `configure`."""
+    """Returns a consistent snapshot of the counters of the configured pipeline; all zero before `configure`."""
     processor = CONFIGURED.processor if is_configured() else None
     return Ledger().read() if processor is None else processor.stats()
 
@@ -256,7 +256,7 @@ def shutdown(timeout: float = 5.0) -> bool:
 
 
 def add_observer(observer: Callable[[Ledger, bool], None]) -> None:
-    """Have the books of the configured pipeline published, also if it is configured later.
+    """Have the counters of the configured pipeline published, also if it is configured later.
 
     Args:
         observer: See `BatchLogRecordProcessor.add_observer`.
@@ -281,5 +281,5 @@ def reset() -> None:
     END.renew(DEFAULT_TOTAL)
     if CONFIGURED.level_before is not None:
         logging.getLogger().setLevel(CONFIGURED.level_before)
-    GATE.port = UnconfiguredPort()
+    ACTIVE_PIPELINE.port = UnconfiguredPort()
     CONFIGURED.settings = CONFIGURED.level_before = None

@@ -3,7 +3,7 @@
 What it needs is imported in a thread of its own, beside `configure`: the imports cost as much as the rest of otelog.
 It waits until the application has imported its own modules: one of them may set a provider, and Python tears apart two
 threads that import the same packages from different ends. Instruments that are made before are connected then, by
-OpenTelemetry's API; what an application's own counters are told until then is not counted. A process that ends earlier
+OpenTelemetry's API; what an application's own counters count until then is not counted. A process that ends earlier
 waits for the thread, within `END_TIMEOUT`, so that the last counts are sent however short it lived.
 """
 

@@ -67,7 +67,7 @@ class MetricSender(MetricExporter):
         self._limit = math.inf
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
-        """Send one collection. Never raises; a failure is told on standard error."""
+        """Send one collection. Never raises; a failure is reported on standard error."""
         deadline = time.monotonic() + min(self._timeout, timeout_millis / 1000)
         resource = self.resource()
         # Not every release of the SDK gives a forked child another service.instance.id.

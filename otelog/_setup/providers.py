@@ -30,7 +30,7 @@ _INSTANCE_ID = "service.instance.id"
 
 
 def make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
-    """Returns what this service is, by the settings and by what the application has told its own LoggerProvider.
+    """Returns what this service is, by the settings and by what the application has set on its own LoggerProvider.
 
     Args:
         settings: The settings.
@@ -38,7 +38,7 @@ def make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
     """
     provider = _logs.get_logger_provider()
     if isinstance(provider, LoggerProvider) and provider is not CONFIGURED.provider:
-        # What the application has told its own provider stays, but for what it tells us in so many words.
+        # What the application has set on its own provider stays, but for what it sets here by name.
         resource: Resource = provider.resource.merge(Resource(resolve_told_resource(options)))
     else:
         resource = _create_resource(settings)
@@ -126,7 +126,7 @@ def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resour
     """Have OpenTelemetry's loggers lead to the processor, by a provider of ours where there is none."""
     provider = _logs.get_logger_provider()
     if not isinstance(provider, LoggerProvider):
-        # Our own end of process comes with the books closed; the provider's would come on top of it.
+        # Our own end of process comes with the counters closed; the provider's would come on top of it.
         own = LoggerProvider(resource=resource, shutdown_on_exit=False)
         _logs.set_logger_provider(own)
         provider = _logs.get_logger_provider()

@@ -64,5 +64,5 @@ def is_running() -> bool:
 
 
 def wants_handler() -> bool:
-    """Returns whether `configure` was told to install the handler."""
+    """Returns whether `configure` is to install the handler."""
     return CONFIGURED.settings is not None and CONFIGURED.settings.install_handler

@@ -168,7 +168,7 @@ class _Reconciliation:
             None if books.applications is None else add_up({one.service: one.exported} for one in books.applications)
         )
         self._resent = sum(one.resent + one.outcome_unknown for one in books.applications or ())
-        # The Collector took these before it found that it had no room for them, and told the sender to come again.
+        # The Collector took these before it found that it had no room for them, and asked the sender to try again.
         self._refused_late = sum(one.enqueue_failed for one in self._exporters().values())
 
     def run(self) -> list[Hop]:

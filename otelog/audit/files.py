@@ -66,7 +66,7 @@ class FileCount:
         """Count what there is, by the kind of file; a document that is being written counts when it is whole.
 
         Args:
-            progress: Is told of each further stretch's bytes.
+            progress: Called with each further stretch's bytes.
 
         Raises:
             OSError: A file cannot be read.

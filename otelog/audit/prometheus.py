@@ -11,7 +11,7 @@ from otelog.audit.counters import History, Key, Labels, sort_labels
 from otelog.audit.http import Client
 
 ALL_SECONDS = 30 * 86400
-"""How far it is looked back where no beginning is given; Prometheus keeps 15 days unless it is told otherwise."""
+"""How far it is looked back where no beginning is given; Prometheus keeps 15 days by default."""
 
 _Pair = tuple[float, float]
 

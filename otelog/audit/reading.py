@@ -148,7 +148,7 @@ class Reader:
 
         Args:
             reading: What was read of the counters just before.
-            progress: Is told of each further stretch's bytes of the files.
+            progress: Called with each further stretch's bytes of the files.
         """
         if "loki" in self._clients and "loki" not in reading.missing:
             try:

@@ -16,7 +16,7 @@ from otelog._config.resolve import explain
 from otelog.exceptions import ConfigurationError
 
 _OWN_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("LOGS", "METRICS", "TRACES"))
-# uWSGI forks behind Python's back, and lets no thread run, unless it is told.
+# uWSGI forks behind Python's back, and lets no thread run, unless it is set to.
 _UWSGI_NEEDS = ("UWSGI_ENABLE_THREADS", "UWSGI_PY_CALL_OSAFTERFORK")
 
 

@@ -225,7 +225,7 @@ def _port_of(target: ExporterSettings, timeout: float) -> Port:
 
 def _expect_tls(target: ExporterSettings) -> Finding:
     return Finding(
-        "error", "endpoint.tls_expected", _show(target), "speaks TLS, and was spoken to without", "use https://"
+        "error", "endpoint.tls_expected", _show(target), "speaks TLS, and got a plain request", "use https://"
     )
 
 

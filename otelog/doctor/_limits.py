@@ -29,7 +29,7 @@ _ADVICE = {
 
 
 def check_limits(stats: Stats) -> Area:
-    """Judge the books of a running pipeline.
+    """Judge the counters of a running pipeline.
 
     Args:
         stats: `otelog.stats()`.

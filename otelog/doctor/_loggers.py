@@ -22,7 +22,7 @@ def check_loggers(
     Args:
         root: The root of the tree; it is only looked at.
         level: The level of `otelog.configure`.
-        handler_wanted: Whether `otelog.configure` was told to have a handler on the root.
+        handler_wanted: Whether `otelog.configure` is to have a handler on the root.
         listeners: Those that serve queues of handlers.
     """
     ways = [find_way(logger) for logger in list_loggers(root)]
@@ -42,12 +42,12 @@ def check_loggers(
     if not any(finding.severity == "error" for finding in findings):
         facts.append(f"{len(reaching)} of {len(ways)} loggers reach otelog")
     if aside:
-        facts.append(f"{list_names(aside)}: stays out, where it is told how exports go")
+        facts.append(f"{list_names(aside)}: stays out: it reports on exports")
     return make_area("loggers", facts, findings)
 
 
 def _set_aside(ways: list[Way], listeners: Sequence[QueueListener]) -> tuple[list[Way], list[str]]:
-    """Returns the ways without those that are kept from otelog for a good reason, and the names of these."""
+    """Returns the ways without those that stay out for a good reason, and the names of these."""
     aside = [
         way
         for way in ways

@@ -40,7 +40,7 @@ def speaks_tls(port: Port) -> bool:
 
 
 def speaks_http2_alone(port: Port, *, secure: bool) -> bool:
-    """Returns whether HTTP/2 is spoken there, and HTTP/1.1 is not. Never raises.
+    """Returns whether the endpoint speaks HTTP/2, and not HTTP/1.1. Never raises.
 
     Args:
         port: Where.

@@ -11,9 +11,9 @@ from typing import Any
 
 from opentelemetry._logs import get_logger_provider
 
-from otelog._capture.active_pipeline import GATE
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.handler import LoggingHandler
-from otelog._capture.port import Gate
+from otelog._capture.port import ActivePipeline
 from otelog._pipeline.processor import BatchLogRecordProcessor
 from otelog._private.opentelemetry import is_unset_logger_provider, processors_of
 
@@ -89,14 +89,14 @@ def is_passed_over(handler: logging.Handler) -> bool:
     provider = getattr(handler, "_logger_provider", None)
     return (
         is_foreign(handler)
-        and any(processor.gate is GATE for processor in _find_processors(provider))
+        and any(processor.gate is ACTIVE_PIPELINE for processor in _find_processors(provider))
         and any(
             getattr(kind.__dict__.get("emit"), "__module__", "").startswith("otelog.") for kind in type(handler).__mro__
         )
     )
 
 
-def find_gates(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[Gate]:
+def find_gates(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[ActivePipeline]:
     """Returns the gates of otelog's pipelines that a handler hands its records to, one for each time that it does.
 
     Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import flask
 
-from otelog._capture.active_pipeline import GATE
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.handler import LoggingHandler, way_of
 from otelog._patches.handlers import is_foreign
 from otelog._record.values import type_names
@@ -66,7 +66,7 @@ def reaches_pipeline(logger: logging.Logger, level: int) -> bool:
 def is_bridge(handler: logging.Handler) -> bool:
     """Returns whether a handler leads to the pipeline: ours, or the SDK's."""
     if isinstance(handler, LoggingHandler):
-        return handler.gate is GATE
+        return handler.gate is ACTIVE_PIPELINE
     return is_foreign(handler)
 
 

@@ -41,11 +41,11 @@ class ExportWatch:
         """On the monotonic clock."""
 
     def __call__(self, ledger: Ledger, last: bool) -> None:
-        """Compare the books with those of the last time."""
+        """Compare the counters with those of the last time."""
         books = ledger.read()
         now = time.monotonic()
         if books.created < self._created:
-            # A forked child's books begin anew.
+            # A forked child's counters begin anew.
             self._exported = self._lost = 0
         if books.exported > self._exported:
             self.delivered_at = now

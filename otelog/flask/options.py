@@ -1,4 +1,4 @@
-"""What `FlaskLogging` may be told, checked."""
+"""The options of `FlaskLogging`, checked."""
 
 from __future__ import annotations
 

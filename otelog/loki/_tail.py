@@ -89,7 +89,7 @@ class Tail:
         if not 0 <= delay_for <= MAX_DELAY:
             raise ConfigurationError(f"delay_for is {delay_for!r}; allowed are 0 to {MAX_DELAY} seconds")
         self.dropped = 0
-        """Entries that Loki told it had left out; all of them are asked for afterwards."""
+        """Entries that Loki reported as left out; all of them are asked for afterwards."""
         self.recovered = 0
         """Entries that did not come by themselves and were asked for."""
         self.reconnects = 0

@@ -347,7 +347,7 @@ class LogFolder:
                 unclaim(descriptor)
 
     def _rotate(self, stream: str, live: _Live, now: float) -> bool:
-        """Give the file its final name. Returns whether that was possible; if not, it is told and written on."""
+        """Give the file its final name. Returns whether that was possible; if not, it reports that."""
         birth = now if live.birth is None else live.birth
         try:
             with self._lock:

@@ -13,7 +13,7 @@ from json.encoder import JSONEncoder, encode_basestring
 from types import CodeType
 from typing import Any
 
-from otelog._pipeline.batch_export import LaneContext
+from otelog._pipeline.batch_export import ExportContext
 from otelog._record.attributes import (
     MOST_CACHED_KEYS,
     MOST_CACHED_SITES,
@@ -240,7 +240,7 @@ class LineRenderer:
     Thread safety: one thread at a time.
     """
 
-    def __init__(self, context: LaneContext) -> None:
+    def __init__(self, context: ExportContext) -> None:
         self._attributes = context.attributes
         self._limits = context.attributes.limits
         self._fast = gives_all_attributes(context.attributes)
@@ -272,7 +272,7 @@ class LineRenderer:
             For each record its line with its end, or None for one that cannot be rendered. Never raises.
         """
         self._process = os.getpid()
-        # Threads end, and their ids come back under other names; the spans are told apart by their objects.
+        # Threads end, and their ids come back under other names; spans are distinguished by their objects.
         self._threads.clear()
         self._spans.clear()
         lines: list[bytes | None] = []
@@ -284,7 +284,8 @@ class LineRenderer:
         return lines
 
     def _render_some(self, rows: list[Any], append: Callable[[bytes | None], None]) -> None:
-        # This loop is where a file's time goes: names are local, and what did not change is reused.
+        # One function: this loop is where a file's time goes, and a call for each record would cost it about 35 ns.
+        # Names are local, and what did not change is reused.
         keys = self._keys
         encode_text = self._encode_text
         encode_other = self._encode_other

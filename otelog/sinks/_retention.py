@@ -30,7 +30,7 @@ class LogFile(NamedTuple):
 class Retention:
     """Deletes what is over the limits; each method is called by whoever holds the folder's lock.
 
-    Only files that are ours by their whole name are seen at all. What cannot be deleted is told, and left.
+    Only files that are ours by their whole name are seen at all. What cannot be deleted is reported, and left.
 
     Args:
         folder: The folder's path.

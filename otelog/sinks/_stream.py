@@ -61,7 +61,7 @@ def write_lines(
         lines: Each with its end.
         encoding: Of the lines.
         may_wait: Whether there is time left; asked before each piece, and while the stream takes nothing.
-        on_written: Told, as it goes on, how many lines are written from the first.
+        on_written: Called meanwhile with how many lines are written from the first.
 
     Raises:
         StreamFailure: Not all is written.

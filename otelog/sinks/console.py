@@ -9,24 +9,19 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
-
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
-from otelog._pipeline.batch_export import CONVERT_AT_ONCE, LaneContext, LaneMaker
-from otelog._record.attributes import DEFAULT_ATTRIBUTES
+from otelog._pipeline.batch_export import CONVERT_AT_ONCE, ExportContext
+from otelog._pipeline.own_exporter import OwnExporter
 from otelog._record.row import COLUMNS
-from otelog._record.sdk import RowMaker
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.lifetime import watch
-from otelog._runtime.lock_yield import Breather, make_pause
+from otelog._runtime.lock_yield import make_pause
 from otelog._runtime.threads import Lock
 from otelog._runtime.turns import UnderWay, halt
-from otelog._runtime.waiting import Stop, StopSignal
+from otelog._runtime.waiting import StopSignal
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._readable import describe, find_painter
@@ -38,10 +33,8 @@ FORMATS = ("auto", "readable", "json")
 EXPORT_TIMEOUT = 30.0
 """Seconds that a batch may wait for a stream that takes nothing, under a processor that is not otelog's."""
 
-_OWN = "console"
 
-
-class ConsoleLogExporter(LogRecordExporter, LaneMaker):
+class ConsoleLogExporter(OwnExporter):
     """Writes log records to standard error or standard output, one line a record.
 
     On a terminal a line is for people: time, level, logger, message, fields and the beginning of the trace's id, with
@@ -59,7 +52,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
     Thread safety: all methods; writes are serialised.
     """
 
-    lane_name = _OWN
+    default_name = "console"
 
     def __init__(
         self,
@@ -71,36 +64,16 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             raise ConfigurationError(f"stream must be one of {', '.join(STREAMS)}, not {stream!r}")
         if format not in FORMATS:
             raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
+        super().__init__(EXPORT_TIMEOUT)
         self.stream = stream
         self.format = format
         self._writing = Lock()
         self._torn = False
-        self._rows = RowMaker()
-        self._renderer: LineRenderer | None = None
-        self._stop = Stop()
         watch(self)
 
-    def make_lane(self, context: LaneContext) -> ConsoleLane:
+    def make_batch_export(self, context: ExportContext) -> ConsoleBatchExport:
         """Return the way to this exporter for otelog's own processor."""
-        return ConsoleLane(self, context)
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Export a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
-        rows: list[Any] = []
-        for record in batch:
-            rows += self._rows.make_safely(record)[0]
-        with self._writing:
-            if self._stop.is_set():
-                return LogRecordExportResult.FAILURE
-            if self._renderer is None:
-                self._renderer = LineRenderer(LaneContext(_OWN, Resource.get_empty, DEFAULT_ATTRIBUTES, EXPORT_TIMEOUT))
-            breather = Breather()
-            rendered = self._renderer.render(rows, breather.breathe)
-        lines = [line for line in rendered if line is not None]
-        whole = self.write(lines, time.monotonic() + EXPORT_TIMEOUT, self._stop, breather.breathe, lambda count: None)
-        if whole and len(lines) == len(batch):
-            return LogRecordExportResult.SUCCESS
-        return LogRecordExportResult.FAILURE
+        return ConsoleBatchExport(self, context)
 
     def write(
         self,
@@ -117,7 +90,7 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
             deadline: The monotonic moment until which a stream that takes nothing is waited for.
             stop: A shutdown, whose deadline holds too.
             pause: Called after every `CONVERT_AT_ONCE` records.
-            on_written: Told, as it goes on, how many lines are written from the first.
+            on_written: Called meanwhile with how many lines are written from the first.
 
         Returns:
             Whether all are written. Never raises; a stream that fails is warned of.
@@ -168,20 +141,16 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
 
     def restart_after_fork(self) -> None:
         """Forget a write that another thread of the parent was in the middle of."""
+        super().restart_after_fork()
         self._writing = Lock()
-        self._renderer = None
         self._torn = False
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Returns True: nothing is held back between two exports."""
-        return True
 
     def shutdown(self, timeout_millis: float = 5_000) -> None:
         """Write no more, and wait no longer for a stream that takes nothing. The stream stays open. Idempotent."""
         self._stop.begin(timeout_millis / 1000)
 
 
-class ConsoleLane:
+class ConsoleBatchExport:
     """`ConsoleLogExporter` as otelog's own processor uses it.
 
     Args:
@@ -191,7 +160,7 @@ class ConsoleLane:
 
     component_type = f"{ConsoleLogExporter.__module__}.{ConsoleLogExporter.__qualname__}"
 
-    def __init__(self, exporter: ConsoleLogExporter, context: LaneContext) -> None:
+    def __init__(self, exporter: ConsoleLogExporter, context: ExportContext) -> None:
         self.name = context.name
         self.endpoint: str | None = None
         self.exporter = exporter
@@ -201,7 +170,7 @@ class ConsoleLane:
         self._under_way = UnderWay()
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._pipeline.batch_export.Lane`."""
+        """See `otelog._pipeline.batch_export.BatchExport`."""
         count = len(rows) // COLUMNS
         tally = open_tally(rows, ledger, self.name)
         hold(tally)

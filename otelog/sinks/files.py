@@ -7,25 +7,19 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
-
 from otelog._capture.queue import is_urgent
-from otelog._ledger.counters import ExporterCounts, ExporterStats, Ledger
+from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
-from otelog._pipeline.batch_export import LaneContext, LaneMaker
-from otelog._record.attributes import DEFAULT_ATTRIBUTES
+from otelog._pipeline.batch_export import ExportContext
+from otelog._pipeline.own_exporter import OwnExporter
 from otelog._record.row import COLUMNS
-from otelog._record.sdk import RowMaker
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.lifetime import watch
 from otelog._runtime.lock_yield import make_pause
 from otelog._runtime.retry import Backoff
-from otelog._runtime.threads import Lock
 from otelog._runtime.turns import UnderWay, pause
-from otelog._runtime.waiting import Stop, StopSignal
+from otelog._runtime.waiting import StopSignal
 from otelog.sinks._folder import LineTooLargeError, LogFolder, WriteError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._settings import STREAMS, FileSettings, check_settings
@@ -39,7 +33,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 _DEFAULTS = FileSettings()
 
 
-class FileLogExporter(LogRecordExporter, LaneMaker):
+class FileLogExporter(OwnExporter):
     """Writes records to ``app.log``, also those of ERROR and above to ``errors.log``, and language models' to
     ``ai_responses.log``.
 
@@ -70,7 +64,7 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
     Thread safety: exports are serialised.
     """
 
-    lane_name = "file"
+    default_name = "file"
 
     def __init__(
         self,
@@ -90,6 +84,7 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
         ai_max_files: int = _DEFAULTS.ai_max_files,
         export_timeout: float = 30.0,
     ) -> None:
+        super().__init__(export_timeout)
         self.settings = check_settings(
             FileSettings(
                 folder=folder,  # type: ignore[arg-type]
@@ -114,47 +109,16 @@ class FileLogExporter(LogRecordExporter, LaneMaker):
             # At the first record it may be too late to see; but the disk may come back.
             where = self.folder.path
             warn(f"file:{where}", f"log files in {where} cannot be written: {error.strerror}; it is tried again")
-        self._exporting = Lock()
-        self._stop = Stop()
-        self._rows = RowMaker()
-        self._ledger = Ledger()
-        self._ledger.exporters[self.lane_name] = ExporterCounts()
-        self._lane = FileLane(self, LaneContext(self.lane_name, Resource.get_empty, DEFAULT_ATTRIBUTES, export_timeout))
         watch(self)
 
-    def make_lane(self, context: LaneContext) -> FileLane:
+    def make_batch_export(self, context: ExportContext) -> FileBatchExport:
         """Return the way to these files for otelog's own processor."""
-        return FileLane(self, context)
-
-    def stats(self) -> ExporterStats:
-        """Returns what became of the records given to `export`; under otelog's processor see the processor's stats."""
-        return self._ledger.read().exporters[self.lane_name]
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Write a batch under a processor that is not ours. Never raises; FAILURE means that a record was lost."""
-        rows: list[Any] = []
-        for record in batch:
-            rows += self._rows.make_safely(record)[0]
-        with self._exporting:
-            if self._stop.is_set():
-                return LogRecordExportResult.FAILURE
-            ledger = self._ledger
-            ledger.begin_move()
-            ledger.accept(len(batch))
-            ledger.enter(self.lane_name, len(batch))
-            ledger.end_move()
-            tallies: list[BatchTally] = []
-            self._lane.deliver(rows, ledger, self._stop, tallies.append)
-        return LogRecordExportResult.SUCCESS if tallies[0].all_exported else LogRecordExportResult.FAILURE
+        return FileBatchExport(self, context)
 
     def restart_after_fork(self) -> None:
         """Use nothing that the parent has open, and forget an export that another thread of it was in the middle of."""
-        self._exporting = Lock()
+        super().restart_after_fork()
         self.folder.restart_after_fork()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Returns True: what is exported is in the system's hands."""
-        return True
 
     def shutdown(self, timeout_millis: float = 5_000) -> None:
         """Close the files; one that is being packed stays as it was, for the next process. Idempotent."""
@@ -177,7 +141,7 @@ class _Part:
         return _Part(self.stream, self.lines[first:], self.indices[first:])
 
 
-class FileLane:
+class FileBatchExport:
     """`FileLogExporter` as a processor uses it.
 
     Args:
@@ -188,7 +152,7 @@ class FileLane:
     component_type = "otelog_file_log_exporter"
     endpoint: str | None = None
 
-    def __init__(self, exporter: FileLogExporter, context: LaneContext) -> None:
+    def __init__(self, exporter: FileLogExporter, context: ExportContext) -> None:
         self.name = context.name
         self.exporter = exporter
         self.on_exchange: OnExchange | None = None
@@ -199,7 +163,7 @@ class FileLane:
         self._under_way = UnderWay()
 
     def deliver(self, rows: list[Any], ledger: Ledger, stop: StopSignal, hold: Callable[[BatchTally], None]) -> None:
-        """See `otelog._pipeline.batch_export.Lane`."""
+        """See `otelog._pipeline.batch_export.BatchExport`."""
         sources = rows[1::COLUMNS]
         tally = open_tally(rows, ledger, self.name)
         hold(tally)

@@ -12,7 +12,7 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, Readable
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
-from otelog._capture.active_pipeline import GATE
+from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.handler import LoggingHandler
 from otelog._config.resolve import resolve_processor
 from otelog._pipeline.assembly import Destination, make_worker
@@ -46,7 +46,7 @@ class CapturedLogs:
     def records(self) -> list[ReadableLogRecord]:
         """Return the records so far, in the order of their logging; inside the block, too."""
         if not self._flush():
-            raise TimeoutError(f"the captured records were not handed over within {CAPTURE_SECONDS:g} s")
+            raise TimeoutError(f"the captured records were not delivered within {CAPTURE_SECONDS:g} s")
         return list(self._exporter.get_finished_logs())
 
 
@@ -71,7 +71,13 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
 
     Thread safety: it covers the whole process; blocks of several threads must be nested in time.
     """
-    least = level_number(level) if level is not None else GATE.configured.level if is_configured() else logging.INFO
+    least = (
+        level_number(level)
+        if level is not None
+        else ACTIVE_PIPELINE.configured.level
+        if is_configured()
+        else logging.INFO
+    )
     exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     worker = make_worker(
         [Destination(exporter)],
@@ -84,14 +90,14 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
         level=least,
     )
     logs = CapturedLogs(exporter, lambda: worker.queue.closed or worker.flush(CAPTURE_SECONDS))
-    GATE.cover(worker.port)
+    ACTIVE_PIPELINE.cover(worker.port)
     try:
         with _standard_library_reaches_gate(least), _opentelemetry_reaches_gate():
             yield logs
     finally:
-        GATE.uncover(worker.port)
-        # A call that holds on to this port finds it closed, and goes on to the one that is there now.
-        worker.port.successor = GATE.port
+        ACTIVE_PIPELINE.uncover(worker.port)
+        # A call that holds on to this port finds it closed, and takes the one that is there now.
+        worker.port.successor = ACTIVE_PIPELINE.port
         worker.shutdown(CAPTURE_SECONDS)
 
 
@@ -103,7 +109,7 @@ def _standard_library_reaches_gate(level: int) -> Iterator[None]:
     if root.level > level:
         root.setLevel(level)
     level_inside = root.level
-    if not any(isinstance(known, LoggingHandler) and known.gate is GATE for known in root.handlers):
+    if not any(isinstance(known, LoggingHandler) and known.gate is ACTIVE_PIPELINE for known in root.handlers):
         root.addHandler(handler)
     try:
         yield
@@ -152,7 +158,7 @@ class _ToGate(LogRecordProcessor):
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         if is_configured():
             return
-        GATE.port.put_sized(*self._rows.make_safely(log_record))
+        ACTIVE_PIPELINE.port.put_sized(*self._rows.make_safely(log_record))
 
     def shutdown(self) -> None:
         """There is nothing to shut down."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib
 import selectors
 import socket
 import ssl
@@ -17,6 +15,8 @@ from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 from io import BufferedReader
 from typing import TYPE_CHECKING, Literal
+
+from otelog._runtime.compression import unpack_gzip, unpack_zstd
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -132,7 +132,7 @@ class Request:
 class OTLPServer:
     """A scripted OTLP/HTTP server for logs on loopback, in threads of its own; a context manager.
 
-    Requests are recorded before they are answered, so that what a client was told is never more than what is here.
+    Requests are recorded before they are answered, so that a client never has an answer for more than what is here.
 
         with OTLPServer() as server:
             server.script = [Reply(status=503), Reply(rejected=1, message="too old")]
@@ -282,7 +282,7 @@ class OTLPServer:
             plain.close()
 
     def _answer_one(self, connection: socket.socket, stream: BufferedReader) -> bool:
-        """Take one request; returns whether the connection goes on."""
+        """Take one request; returns whether the connection stays open."""
         begin = stream.peek(1)[:1]
         if begin and not begin.isalpha():
             # TLS on a plain port: to wait for the end of its first line would be to wait for ever.
@@ -380,13 +380,11 @@ def _encode_head(line: str, fields: Mapping[str, str]) -> bytes:
 
 def _decompress(raw: bytes, encoding: str) -> bytes:
     if encoding == "gzip":
-        return gzip.decompress(raw)
+        return unpack_gzip(raw)
     if encoding == "deflate":
         return zlib.decompress(raw)
     if encoding == "zstd":
-        library = importlib.import_module("zstandard")
-        content: bytes = library.ZstdDecompressor().decompressobj().decompress(raw)
-        return content
+        return unpack_zstd(raw)
     if encoding != "identity":
         raise ValueError(f"unknown encoding {encoding}")
     return raw

@@ -345,9 +345,9 @@ class Program:
 
     def check_slots(self) -> None:
         """See that only records hold slots."""
-        from otelog._capture.active_pipeline import GATE
+        from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 
-        queues = {"main": GATE.configured.queue}
+        queues = {"main": ACTIVE_PIPELINE.configured.queue}
         if self.processor is not None:
             queues["second"] = self.processor.gate.port.queue
         deadline = time.monotonic() + SETTLE_SECONDS

@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from otelog import BatchLogRecordProcessor
 from otelog._ledger.tally import BatchTally, row_severity_ranges
 from otelog._otlp.encode import Encoder
-from otelog._pipeline.batch_export import LaneContext, LaneMaker
+from otelog._pipeline.batch_export import BatchExporter, ExportContext
 from otelog._record.attributes import AttributeBuilder
 from otelog._record.row import COLUMNS
 from otelog.sinks._line import LINE_KEYS, LineRenderer
@@ -36,21 +36,21 @@ UNSAFE = frozenset(
 )
 
 
-class RowKeeper(LogRecordExporter, LaneMaker):
+class RowKeeper(LogRecordExporter, BatchExporter):
     """Keeps the queue's rows themselves."""
 
-    lane_name = "keeper"
+    default_name = "keeper"
 
     def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
-        self.context: LaneContext
+        self.context: ExportContext
 
-    def make_lane(self, context: LaneContext) -> KeepingLane:
+    def make_batch_export(self, context: ExportContext) -> KeepingBatchExport:
         self.context = context
-        return KeepingLane(self)
+        return KeepingBatchExport(self)
 
     def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
-        raise AssertionError("under otelog's processor the lane is used")
+        raise AssertionError("under otelog's processor the batch export is used")
 
     def shutdown(self) -> None:
         pass
@@ -59,8 +59,8 @@ class RowKeeper(LogRecordExporter, LaneMaker):
         return True
 
 
-class KeepingLane:
-    """The lane of `RowKeeper`."""
+class KeepingBatchExport:
+    """The batch export of `RowKeeper`."""
 
     name = "keeper"
     component_type = "keeper"
@@ -101,9 +101,9 @@ def keep_rows(write: Callable[[BatchLogRecordProcessor], None]) -> list[tuple[An
     return keeper.rows
 
 
-def context_of(**options: Any) -> LaneContext:
+def context_of(**options: Any) -> ExportContext:
     """Return the context of a pipeline with these options of `AttributeBuilder`."""
-    return LaneContext("test", Resource.get_empty, AttributeBuilder(**options), 30.0)
+    return ExportContext("test", Resource.get_empty, AttributeBuilder(**options), 30.0)
 
 
 def render(rows: Sequence[tuple[Any, ...]], renderer: LineRenderer | None = None, **options: Any) -> list[bytes]:

@@ -28,7 +28,7 @@ BOARD = json.loads((FOLDER / "otelog-ledger.json").read_text(encoding="utf-8"))
 PANELS = {f"{panel['id']} {panel['title']}": panel for panel in BOARD["panels"] if panel["type"] != "row"}
 TARGETS = {f"{name} {target['refId']}": target for name, panel in PANELS.items() for target in panel["targets"]}
 BARE = {
-    "6 Left by the dead A": "nobody is dead for five minutes here; tests/rules has the expression",
+    "6 Waiting in dead instances A": "nobody is dead for five minutes here; tests/rules has the expression",
     "20 Refused and failed D": "the Collector's queue is not full here",
 }
 
@@ -163,7 +163,7 @@ def test_the_numbers_at_a_glance_are_the_senders_own_ledger(run: Run, services: 
         "Waiting now": 0,
     }
     assert read_stat(run, "Loki queue now") == 0
-    assert read_stat(run, "Left by the dead") is None
+    assert read_stat(run, "Waiting in dead instances") is None
 
 
 def test_the_numbers_are_of_the_time_range_only(run: Run) -> None:

@@ -196,7 +196,7 @@ def test_two_at_once_do_not_disturb_each_other(stack: RunningStack) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         done = stack.run("up", "--native", check=False)
     assert done.returncode == 1
-    assert "another `otelog stack` is at work" in done.stderr
+    assert "another `otelog stack` is running" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

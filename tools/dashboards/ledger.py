@@ -171,7 +171,7 @@ def _at_a_glance() -> list[AnyPanel]:
             without_data="nobody reports",
         ),
         make_stat(
-            "Left by the dead",
+            "Waiting in dead instances",
             "Records that waited in instances when they last reported, more than 5 minutes ago. If the process was "
             "killed they are lost, and nobody has counted them. One that ends in order reports 0.",
             Query(f"sum({left_behind(of_instances(WAITING_BY_OTLP))})"),

@@ -98,7 +98,7 @@ def show(outcome: Outcome, console: Console, own: int | None, seconds: float) ->
     for difference in report.differences:
         console.print(f"DIFFERENCE: {difference}", style="red", markup=False)
     if not report.differences:
-        console.print("[green]every record of every request has its trace, and all books agree[/]")
+        console.print("[green]every record of every request has its trace, and all counters agree[/]")
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
         venv: The environment's folder.
         checkout: The application's, with a requirements.txt or a pyproject.toml.
         more: Further requirements.
-        say: Told what is being done.
+        say: Called with what is being done.
 
     Returns:
         Its interpreter.
@@ -54,7 +54,7 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
 
 
 def find_requirements(checkout: Path) -> list[str]:
-    """What pip is told to install for an application: its requirements.txt, or (Python 3.11) its project's."""
+    """What pip installs for an application: its requirements.txt, or (Python 3.11) its project's."""
     if (checkout / "requirements.txt").is_file():
         return ["--requirement", "requirements.txt"]
     if sys.version_info >= (3, 11) and (checkout / "pyproject.toml").is_file():

@@ -58,7 +58,7 @@ class Visit:
 
     Args:
         target: What was asked for.
-        trace_id: The trace that it was told to belong to.
+        trace_id: The trace that it was given.
         phase: Whether others were under way at the same time.
         began_ns: Before the connection was made.
         ended_ns: After the server had closed it: then it has done all that it does for the request.

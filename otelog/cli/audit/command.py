@@ -58,7 +58,7 @@ class AuditError(click.ClickException):
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_FOLDER,
     show_default=True,
-    help="The folder of `otelog stack`: what was started from there is meant.",
+    help="The folder of the `otelog stack` to audit.",
 )
 @click.option(
     "--otlp-port", "otlp_ports", multiple=True, help="The Collector's port, if not 4317 or 4318; may be repeated."
@@ -129,17 +129,7 @@ def audit(
     _add_notes(reading, sources, since)
     if service is not None:
         hops = narrow(hops, service)
-    services = list_services(reading.books, service)
-    if as_json:
-        shown = {name: _address(sources, name) for name in _NAMES}
-        body = {**to_json(hops, services), "sources": shown, "missing": reading.missing, "notes": reading.notes}
-        click.echo(dump_json(body, indent=2))
-    else:
-        Console(highlight=False).print(show_audit(hops, services))
-        for name, why in reading.missing.items():
-            click.echo(safe(f"{name}: not seen, {why}"), err=True)
-        for note in reading.notes:
-            click.echo(safe(f"note: {note}"), err=True)
+    _show(reading, hops, sources, service, as_json=as_json)
     if unseen := [name for name in require if name in reading.missing or _address(sources, name) is None]:
         raise AuditError(f"required, but not seen: {', '.join(unseen)}")
     worst = find_worst(hops)
@@ -231,6 +221,20 @@ def settle(
         reading.books = reading.books.with_moving(more)
         hops = reconcile(reading.books)
     return reading, hops
+
+
+def _show(reading: Reading, hops: list[Hop], sources: Sources, service: str | None, *, as_json: bool) -> None:
+    services = list_services(reading.books, service)
+    if as_json:
+        shown = {name: _address(sources, name) for name in _NAMES}
+        body = {**to_json(hops, services), "sources": shown, "missing": reading.missing, "notes": reading.notes}
+        click.echo(dump_json(body, indent=2))
+        return
+    Console(highlight=False).print(show_audit(hops, services))
+    for name, why in reading.missing.items():
+        click.echo(safe(f"{name}: not seen, {why}"), err=True)
+    for note in reading.notes:
+        click.echo(safe(f"note: {note}"), err=True)
 
 
 def _count(reading: Reading) -> int:

@@ -49,82 +49,80 @@ def create_shop() -> Flask:
     Returns:
         The application; `otelog.configure` is the caller's to call.
     """
-    chance = random.Random()
-    order_ids = itertools.count(1001)
-    stock = dict.fromkeys(CATALOGUE, 40)
+    pages = _Shop()
     shop = Flask("shop")
     FlaskInstrumentor().instrument_app(shop, excluded_urls="health")
+    shop.get("/health")(pages.health)
+    shop.get("/search")(pages.search)
+    shop.post("/checkout")(pages.checkout)
+    shop.post("/pay")(pages.pay)
+    shop.post("/ai/answer")(pages.answer)
+    return shop
 
-    def work(seconds: float) -> None:
-        time.sleep(chance.uniform(0.5, 1.5) * seconds)
 
-    def read_body() -> dict[str, Any]:
-        body = request.get_json(silent=True)
-        return body if isinstance(body, dict) else {}
+class _Shop:
+    """The shop's stock and orders, and what its pages do."""
 
-    @shop.get("/health")
-    def health() -> ResponseReturnValue:
+    def __init__(self) -> None:
+        self._chance = random.Random()
+        self._order_ids = itertools.count(1001)
+        self._stock = dict.fromkeys(CATALOGUE, 40)
+
+    def health(self) -> ResponseReturnValue:
+        """Say that the shop is up."""
         log.debug("health asked")
         return jsonify(status="ok")
 
-    @shop.get("/search")
-    def search() -> ResponseReturnValue:
+    def search(self) -> ResponseReturnValue:
+        """Find items by a part of their titles."""
         query = request.args.get("q", "")
-        work(0.008)
+        self._work(0.008)
         found = [key for key, (title, _) in CATALOGUE.items() if query.lower() in title.lower()]
         log.info("search for %r found %d", query, len(found), query=query, hits=len(found))
         if not found:
             log.warning("nothing found for %r", query, query=query)
         return jsonify(items=found)
 
-    @shop.post("/checkout")
-    def checkout() -> ResponseReturnValue:
-        wanted = read_body().get("items")
+    def checkout(self) -> ResponseReturnValue:
+        """Place an order, and order more of what runs out."""
+        wanted = _read_body().get("items")
         items = (
             [item for item in wanted if isinstance(item, str) and item in CATALOGUE] if isinstance(wanted, list) else []
         )
         if not items:
             log.warning("checkout of an empty basket")
             return jsonify(error="the basket is empty"), 400
-        order_id = next(order_ids)
+        order_id = next(self._order_ids)
         amount = round(sum(CATALOGUE[item][1] for item in items), 2)
         for item in items:
-            stock[item] -= 1
-            if stock[item] <= LOW_STOCK:
-                stock_log.warning("only %d of %s left, ordering more", stock[item], item, extra={"item": item})
-                stock[item] += 40
-        work(0.015)
+            self._stock[item] -= 1
+            if self._stock[item] <= LOW_STOCK:
+                stock_log.warning("only %d of %s left, ordering more", self._stock[item], item, extra={"item": item})
+                self._stock[item] += 40
+        self._work(0.015)
         stock_log.info("reserved %d items for order %d", len(items), order_id, extra={"order_id": order_id})
         log.info("order %d placed", order_id, order_id=order_id, amount=amount, basket=items)
         return jsonify(order_id=order_id, amount=amount), 201
 
-    @shop.post("/pay")
-    def pay() -> ResponseReturnValue:
-        order = read_body()
+    def pay(self) -> ResponseReturnValue:
+        """Charge an order; the bank declines some."""
+        order = _read_body()
         order_id, amount = order.get("order_id"), order.get("amount")
         try:
-            charge(order_id, amount)
+            self._charge(order_id, amount)
         except PaymentDeclinedError:
             payment_log.exception("charge failed", order_id=order_id, amount=amount)
             return jsonify(error="the payment was declined"), 402
         payment_log.event("order.paid", order_id=order_id, amount=amount, currency="EUR")
         return jsonify(paid=True)
 
-    def charge(order_id: Any, amount: Any) -> None:
-        work(0.02)
-        if chance.random() < DECLINED_SHARE:
-            try:
-                raise BankUnreachableError("no answer from the bank within 3 s")
-            except BankUnreachableError as error:
-                raise PaymentDeclinedError(f"order {order_id}: {amount} EUR not charged") from error
-
-    @shop.post("/ai/answer")
-    def answer() -> ResponseReturnValue:
-        question = str(read_body().get("question", ""))
+    def answer(self) -> ResponseReturnValue:
+        """Answer a question, as a language model would."""
+        question = str(_read_body().get("question", ""))
         started = time.perf_counter()
-        work(0.04)
+        self._work(0.04)
         text = "We ship within two days." if "ship" in question else "Ask us about mugs, lamps and tea."
-        cut = chance.random() < 0.1
+        cut = self._chance.random() < 0.1
         ai_log.info(
             "answered a question in %.0f ms",
             (time.perf_counter() - started) * 1000,
@@ -134,7 +132,7 @@ def create_shop() -> Flask:
                 "gen_ai.request.model": MODEL,
                 "gen_ai.request.max_tokens": 64,
                 "gen_ai.request.temperature": 0.2,
-                "gen_ai.response.id": f"answer-{uuid.UUID(int=chance.getrandbits(128))}",
+                "gen_ai.response.id": f"answer-{uuid.UUID(int=self._chance.getrandbits(128))}",
                 "gen_ai.response.model": MODEL,
                 "gen_ai.response.finish_reasons": ["length" if cut else "stop"],
                 "gen_ai.usage.input_tokens": len(question.split()) + 20,
@@ -145,4 +143,18 @@ def create_shop() -> Flask:
             ai_log.warning("answer cut at %d tokens", 64, **{"gen_ai.request.model": MODEL})
         return jsonify(answer=text)
 
-    return shop
+    def _charge(self, order_id: Any, amount: Any) -> None:
+        self._work(0.02)
+        if self._chance.random() < DECLINED_SHARE:
+            try:
+                raise BankUnreachableError("no answer from the bank within 3 s")
+            except BankUnreachableError as error:
+                raise PaymentDeclinedError(f"order {order_id}: {amount} EUR not charged") from error
+
+    def _work(self, seconds: float) -> None:
+        time.sleep(self._chance.uniform(0.5, 1.5) * seconds)
+
+
+def _read_body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    return body if isinstance(body, dict) else {}

@@ -6,21 +6,20 @@ any object is made of it. Pure functions, for any receiver of OTLP/HTTP.
 
 from __future__ import annotations
 
-import gzip
-import io
 import ipaddress
 import re
-import zlib
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from otelog._runtime.compression import DamagedError, TooLongError, unpack_gzip, unpack_zstd
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
 MIB = 1024 * 1024
-ZSTD_SLICE_BYTES = 1024
 
+_UNPACK = {"gzip": unpack_gzip, "zstd": unpack_zstd}
 _LENGTH = 2
 _SKIPPED = {1: 8, 5: 4}
 _JSON_TOKEN = re.compile(rb'"[^"]*"?|[\[{,]')
@@ -75,44 +74,20 @@ def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise too_large(f"the body is over {max_bytes} bytes")
         return body
-    if encoding == "gzip":
-        try:
-            plain = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"the gzip body is damaged: {error}") from error
-        if len(plain) > max_bytes:
-            raise too_large(f"the body is over {max_bytes} bytes")
-        return plain
-    if encoding == "zstd":
-        return _decompress_zstd(body, max_bytes)
-    raise RefusedError(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding[:40]} is unknown; gzip, zstd or identity"
-    )
-
-
-def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
+    if encoding not in _UNPACK:
+        raise RefusedError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding[:40]} is unknown; gzip, zstd or identity"
+        )
     try:
-        import zstandard
-    except ModuleNotFoundError as error:
+        return _UNPACK[encoding](body, max_bytes)
+    except ImportError as error:
         raise RefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "zstd bodies need the package zstandard here; gzip does not"
         ) from error
-    plain = bytearray()
-    try:
-        while body:
-            frame, start = zstandard.ZstdDecompressor().decompressobj(), 0
-            # In small slices, as one call returns all that its slice holds, which may be a great deal.
-            while not frame.eof:
-                if start >= len(body):
-                    raise RefusedError(HTTPStatus.BAD_REQUEST, "the zstd body is damaged: it ended early")
-                plain += frame.decompress(body[start : start + ZSTD_SLICE_BYTES])
-                start += ZSTD_SLICE_BYTES
-                if len(plain) > max_bytes:
-                    raise too_large(f"the body is over {max_bytes} bytes")
-            body = frame.unused_data + body[start:]
-    except zstandard.ZstdError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"the zstd body is damaged: {error}") from error
-    return bytes(plain)
+    except TooLongError:
+        raise too_large(f"the body is over {max_bytes} bytes") from None
+    except DamagedError as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"the {encoding} body is damaged: {error}") from error
 
 
 Schema: TypeAlias = "dict[int, Schema | None]"

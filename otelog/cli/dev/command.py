@@ -45,7 +45,7 @@ MAX_SHOWN = 6
     "hosts",
     metavar="NAME",
     multiple=True,
-    help="A further name that this receiver is called by, such as a container's; may be repeated.",
+    help="A further host name to accept, such as a container's; may be repeated.",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=4318, show_default=True, help="Port; 0 means any free one."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 MAX_SENDERS = 1000
-"""Ledgers that are kept; the one that was not heard of for longest gives way."""
+"""Ledgers that are kept; the one that was not heard of for longest is dropped."""
 
 MAX_LABELS = 32
 """Labels that a number may have; one with more is left out."""
@@ -124,7 +124,7 @@ class Ledgers:
         }
 
     def _choose(self, sender: _Sender) -> set[str | None]:
-        """The names of the exporters that send here; all of them, if none can be told by its port."""
+        """The names of the exporters that send here; all of them, if none can be found by its port."""
         exporters = [labels for labels, _ in _find(sender, EXPORTED)]
         for rule in (
             lambda labels: labels.get("server.port") == self._port,

@@ -24,7 +24,7 @@ from otelog.cli.stack.go import get_go
 from otelog.cli.stack.programs import PROGRAMS, Program, find_on_path
 
 Report = Callable[[str, str, int, int], None]
-"""Told of progress: the program, what is done, packages so far, and of how many (0 where that is not known)."""
+"""Called with the progress: the program, what is done, packages so far, and of how many (0 where that is not known)."""
 
 _SAID_AT_FAILURE = 3000
 
@@ -35,7 +35,7 @@ class Workshop:
     Args:
         files: The stack's files; the Collector's manifest is among them.
         environ: The environment for the Go tools; ``XDG_CACHE_HOME`` in it says where built programs are kept.
-        report: Is told how a build goes.
+        report: Called with the progress of a build.
 
     Thread safety: for one thread; processes may share the cache.
     """

@@ -246,7 +246,7 @@ def status(*, folder: Path, as_json: bool) -> None:
 
 @stack.command()
 @_folder_option
-@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Follow until Ctrl-C.")
 @click.option("--lines", "-n", type=click.IntRange(0), default=20, show_default=True, help="So many of each server.")
 @click.argument("names", nargs=-1)
 def logs(*, folder: Path, follow: bool, lines: int, names: tuple[str, ...]) -> None:

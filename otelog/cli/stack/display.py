@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 PLAIN_SECONDS = 20.0
-"""How often a line tells of a build, where there is no terminal."""
+"""How often a line reports on a build, where there is no terminal."""
 
 
 class Display:

@@ -28,7 +28,7 @@ _CREATED_TOLERANCE = 1.0
 _SHOWN_LINES = 15
 
 Say = Callable[[str, str], None]
-"""Told how it goes: the server, and what it is doing."""
+"""Called with the progress: the server, and what it is doing."""
 
 Hold = Callable[[], AbstractContextManager[None]]
 
@@ -39,7 +39,7 @@ class NativeStack:
     Args:
         folder: Where state, configurations, data and the servers' own output are.
         state: What is known already.
-        say: Is told how it goes.
+        say: Called with the progress.
         hold: Gives a block that no signal of who asks for an end interrupts.
     """
 

@@ -117,7 +117,6 @@ PROGRAMS = {
         ),
     )
 }
-SERVERS = ("otelog-collector", "loki", "prometheus", "alertmanager")
 
 
 def find_on_path(program: Program) -> Path | None:
