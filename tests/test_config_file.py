@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import otelog
+from otelog._config import table
 from otelog._config.file import MAX_FILE_BYTES, ConfigFileError, json_schema, load
 from otelog._config.kinds import Entry
-from otelog._config.resolve import explain, resolve, table
+from otelog._config.resolve import explain, resolve
 from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer

@@ -111,7 +111,7 @@ class _Check:
 
     def check(
         self,
-        options: Mapping[str, Option],
+        options: Mapping[str, Option[Any]],
         schema: Mapping[str, Any],
         node: Any,
         document: Mapping[Any, Any],
@@ -230,11 +230,11 @@ def _find_duplicates(node: Any, place: str) -> Iterator[Mistake]:
         seen.setdefault(name, _line(key))
 
 
-def _explain(option: Option, value: object) -> str:
+def _explain(option: Option[Any], value: object) -> str:
     return f"{option.describe(value)} is not allowed; allowed: {option.allowed}"
 
 
-def _explain_unknown(name: str, options: Mapping[str, Option]) -> str:
+def _explain_unknown(name: str, options: Mapping[str, Option[Any]]) -> str:
     # Only needed on the way to an error, and its import is not free.
     import difflib
 

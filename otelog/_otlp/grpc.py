@@ -17,6 +17,7 @@ from typing import Any
 
 from otelog._config.proxy import parse_proxy
 from otelog._config.resolve import fill_environment, is_turned_off
+from otelog._config.urls import parse_endpoint
 from otelog._otlp.answer import read_error_message, read_retry_delay
 from otelog._otlp.exchange import (
     CLIENT_FILES_HINT,
@@ -25,7 +26,6 @@ from otelog._otlp.exchange import (
     Exchanges,
     TransportFailure,
     TransportSettings,
-    split_endpoint,
 )
 from otelog._otlp.http import make_context
 from otelog._runtime.fork_gate import ForkGate
@@ -119,7 +119,7 @@ class GrpcTransport(Exchanges):
     """
 
     def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._secure, host, port, _ = split_endpoint(settings.endpoint)
+        self._secure, host, port, _ = parse_endpoint(settings.endpoint)
         self._address = f"{f'[{host}]' if ':' in host else host}:{port}"
         super().__init__(f"{'https' if self._secure else 'http'}://{self._address}", settings.timeout, clock)
         if settings.compression == "zstd":

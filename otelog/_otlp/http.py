@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from otelog._config import tls
 from otelog._config.proxy import parse_proxy
 from otelog._config.tls import explain_tls, is_hang_up, is_tls_error
-from otelog._otlp.compress import choose_compressor
+from otelog._config.urls import parse_endpoint
 from otelog._otlp.exchange import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
@@ -20,8 +20,8 @@ from otelog._otlp.exchange import (
     Exchanges,
     TransportFailure,
     TransportSettings,
-    split_endpoint,
 )
+from otelog._runtime.compression import choose_compressor
 from otelog._runtime.late_import import load_module
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Transport(Exchanges):
     """
 
     def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._secure, self._host, self._port, self._path = split_endpoint(settings.endpoint)
+        self._secure, self._host, self._port, self._path = parse_endpoint(settings.endpoint)
         host = f"[{self._host}]" if ":" in self._host else self._host
         # Without the query.
         target = f"{'https' if self._secure else 'http'}://{host}:{self._port}{self._path.partition('?')[0]}"

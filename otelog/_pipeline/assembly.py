@@ -10,7 +10,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._capture.queue import RecordQueue
-from otelog._config.resolve import ProcessorSettings, Settings
+from otelog._config.table import QueueOptions
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import publish
 from otelog._ledger.report import LossReport
@@ -52,7 +52,7 @@ class Destination:
 
 def make_worker(
     destinations: Sequence[Destination],
-    settings: ProcessorSettings | Settings,
+    settings: QueueOptions,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
     *,
@@ -138,7 +138,7 @@ def make_worker(
 def _make_lane(
     destination: Destination,
     name: str,
-    settings: ProcessorSettings | Settings,
+    settings: QueueOptions,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
 ) -> Lane:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Protocol
 
 from otelog._record.values import safe_str
+from otelog._runtime.compression import make_compressor
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.inherited import Identity, close_file, identify, open_file
-from otelog._runtime.late_import import load_module
 from otelog._runtime.threads import Thread, get_ident, join, start_thread
 from otelog._runtime.waiting import Latch
 from otelog.sinks._folder_lock import FILE_MODE, identify_path
@@ -23,44 +20,6 @@ SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 _READ_BYTES = 256 * 1024
 WRITE_BYTES = 64 * 1024
 """Packed bytes that are written at once: what the folder's lock is held for where the total is bounded."""
-
-# Rotated files are packed once, beside an application that has better things to do.
-_ZLIB_LEVEL = 1
-_ISAL_LEVEL = 2
-_ZSTD_LEVEL = 3
-_GZIP_WBITS = 31
-
-
-class Compressor(Protocol):
-    """What the libraries have in common."""
-
-    def compress(self, data: bytes, /) -> bytes:
-        """Take data in, and return what is packed so far."""
-
-    def flush(self) -> bytes:
-        """Return the rest."""
-
-
-def make_compressor(compression: str) -> Compressor:
-    """Return a new compressor: gzip by the library isal where it is installed, which takes a quarter of the time.
-
-    Raises:
-        ImportError: The library for zstd is gone.
-    """
-    compressor: Compressor
-    if compression == "zstd":
-        if sys.version_info >= (3, 14):
-            compressor = load_module("compression.zstd").ZstdCompressor(level=_ZSTD_LEVEL)
-        else:
-            compressor = load_module("zstandard").ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
-        return compressor
-    library: Any
-    try:
-        library, level = load_module("isal.isal_zlib"), _ISAL_LEVEL
-    except ImportError:
-        library, level = zlib, _ZLIB_LEVEL
-    compressor = library.compressobj(level, zlib.DEFLATED, _GZIP_WBITS)
-    return compressor
 
 
 class _GivenUp(Exception):

@@ -13,6 +13,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
+from otelog._config.table import ConsoleOptions
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
@@ -26,18 +27,18 @@ from otelog._runtime.lifetime import watch
 from otelog._runtime.lock_yield import Breather, make_pause
 from otelog._runtime.threads import Lock
 from otelog._runtime.waiting import Stop
-from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._readable import describe, find_painter
 from otelog.sinks._stream import StreamFailure, write_lines
-
-STREAMS = ("stderr", "stdout")
-FORMATS = ("auto", "readable", "json")
 
 EXPORT_TIMEOUT = 30.0
 """Seconds that a batch may wait for a stream that takes nothing, under a processor that is not otelog's."""
 
 _OWN = "console"
+
+
+class _ConsoleSettings(ConsoleOptions, without=("level",)):
+    """The options of the table without ``console_``."""
 
 
 class ConsoleLogExporter(LogRecordExporter, LaneMaker):
@@ -66,12 +67,9 @@ class ConsoleLogExporter(LogRecordExporter, LaneMaker):
         stream: Literal["stderr", "stdout"] = "stderr",
         format: Literal["auto", "readable", "json"] = "auto",  # noqa: A002
     ) -> None:
-        if stream not in STREAMS:
-            raise ConfigurationError(f"stream must be one of {', '.join(STREAMS)}, not {stream!r}")
-        if format not in FORMATS:
-            raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
-        self.stream = stream
-        self.format = format
+        settings = _ConsoleSettings(stream=stream, format=format).checked()
+        self.stream = settings.stream
+        self.format = settings.format
         self._writing = Lock()
         self._torn = False
         self._rows = RowMaker()
