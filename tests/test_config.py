@@ -91,9 +91,10 @@ CASES: dict[str, Case] = {
             "http://user:pw@x",
             "http://x/#part",
             "http://a b",
+            "http://x/lögs",
             7,
         ),
-        ("collector:4318", "http://x:port", "http://[half"),
+        ("collector:4318", "http://x:port", "http://[half", "http://x/lögs"),
         resolved="https://collector:4318/v1/logs",
     ),
     "protocol": Case("grpc", "gRPC", "grpc", ("http/json", "", 3), ("http/json", "pigeon")),
@@ -101,7 +102,7 @@ CASES: dict[str, Case] = {
         {"X-Key": "a"},
         "api-key=s%20ecret,Other=1=2",
         {"api-key": "s ecret", "other": "1=2"},
-        ({"a b": "c"}, {"a": "line\nbreak"}, {"a": "é"}, {"a": 1}, [("a", "b")]),
+        ({"a b": "c"}, {"a": "line\nbreak"}, {"a": "é"}, {"a": 1}, {"Content-Length": "1"}, [("a", "b")]),
         resolved={"x-key": "a"},
     ),
     "compression": Case("zstd", "NONE", "none", ("deflate", "", 3), ("deflate", "snappy")),
@@ -428,12 +429,29 @@ def test_headers_never_stand_in_an_error(headers: object) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["s3cret", "=s3cret", "a b=s3cret", "a=s3cret%0A"])
+@pytest.mark.parametrize("text", ["s3cret", "=s3cret", "a b=s3cret", "a=s3cret%0A", "content-length=s3cret"])
 def test_headers_never_stand_in_a_warning_nor_in_the_settings_shown(text: str) -> None:
     settings = resolve({}, {"OTEL_EXPORTER_OTLP_HEADERS": f"{text},good=s3cret2"})
     assert settings.headers == {"good": "s3cret2"}
     assert len(settings.warnings) == 1
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"endpoint": "http:///v1/logs"}, "; but it has no host"),
+        ({"headers": {"Content-Length": "s3cret"}}, "; but Content-Length is set by otelog itself"),
+        ({"headers": {"x": "s3cret\n"}}, "; but the value of x has characters that a header cannot carry"),
+        ({"proxy": "http://u:s3cret@proxy:0"}, "; but its port is 0"),
+    ],
+)
+def test_what_is_wrong_with_a_url_or_a_header_is_told_without_secrets(options: dict[str, Any], why: str) -> None:
+    for resolver in (resolve, resolve_exporter):
+        with pytest.raises(ConfigurationError) as caught:
+            resolver(options, {})
+        assert str(caught.value).endswith(why)
+        assert "s3cret" not in str(caught.value)
 
 
 def test_credentials_in_an_endpoint_are_refused_and_not_repeated() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from otelog._config.kinds import Exporters
+from otelog._config.kinds import Exporters, explain_refusal
 from otelog._config.table import OPTIONS, Option
 from otelog.exceptions import ConfigurationError
 
@@ -150,8 +150,8 @@ class _Check:
             try:
                 if name not in wrong:
                     values[name] = options[name].kind.check(options[name], value)
-            except (ValueError, TypeError, OverflowError):
-                wrong[name] = _explain(options[name], value)
+            except (ValueError, TypeError, OverflowError) as error:
+                wrong[name] = _explain(options[name], value) + explain_refusal(error)
         mistakes += [Mistake(_line(nodes[name][0]), f"{place}{name}", problem) for name, problem in wrong.items()]
         return mistakes, values
 

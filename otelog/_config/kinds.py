@@ -159,10 +159,9 @@ class Option(Generic[T]):
             # An entry of a list: its place is told.
             raise
         except (ValueError, TypeError, OverflowError) as error:
-            why = f"; {error}" if isinstance(error, UnusableError) else ""
             allowed = self.allowed_argument if argument else self.allowed
             raise ConfigurationError(
-                f"{place or self.name}={self.describe(value)}: allowed is {allowed}{why}"
+                f"{place or self.name}={self.describe(value)}: allowed is {allowed}{explain_refusal(error)}"
             ) from error
 
     def describe(self, value: object) -> str:
@@ -180,6 +179,12 @@ class Option(Generic[T]):
             text = _ANY_QUERY.sub("?***", _ANY_USER.sub("***@", text))
         text = hide_secrets(text)
         return text if len(text) <= 200 else text[:200] + "..."
+
+
+def explain_refusal(error: Exception) -> str:
+    """Returns why a value is refused, to be put behind what is allowed; "" if there is no more to say."""
+    # The text of any other error may hold the value, and so a secret.
+    return f"; but {error}" if isinstance(error, UnusableError) else ""
 
 
 class _Text:
@@ -490,7 +495,7 @@ class Entry(NamedTuple):
     """One exporter of the list, checked.
 
     `kind` is its type, or "" where `exporter` is an instance; `options` are what it says itself, by the names of the
-    table; the rest is as the table `ENTRY_OPTIONS` says.
+    table; the rest is as `EntryOptions` of the table says.
     """
 
     kind: str

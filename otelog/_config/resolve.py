@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from otelog._config.kinds import Entry
+from otelog._config.kinds import Entry, explain_refusal
 from otelog._config.proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
 from otelog._config.table import (
     GRPC,
@@ -232,8 +232,8 @@ class _Resolution:
 
             try:
                 return variable, option.kind.check(option, option.kind.read(text, complain))
-            except (ValueError, TypeError, OverflowError):
-                complain(f"{option.describe(text)} is ignored; allowed: {option.allowed}")
+            except (ValueError, TypeError, OverflowError) as error:
+                complain(f"{option.describe(text)} is ignored; allowed: {option.allowed}{explain_refusal(error)}")
         return _DEFAULT, option.default
 
     def is_chosen(self, name: str) -> bool:
