@@ -15,9 +15,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from urllib.parse import unquote
 
 from otelog._config.proxy import DIRECT, parse_proxy
-from otelog._config.urls import UnusableError, check_header, parse_endpoint
 from otelog._record.severity import level_number
 from otelog._runtime.shown_text import hide_secrets
+from otelog._runtime.urls import UnusableError, check_header, parse_endpoint
 from otelog.exceptions import ConfigurationError
 
 _ANY_USER = re.compile(r"(?<=//).*@|(?<=^['\"])[^/].*@")

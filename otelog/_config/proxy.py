@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from otelog._config.urls import DEFAULT_PORTS, read_authority
+from otelog._runtime.urls import DEFAULT_PORTS, read_authority
 
 __all__ = ["DIRECT", "Proxy", "choose_proxy", "hide_credentials", "parse_proxy"]
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from otelog._config.proxy import DIRECT
 from otelog._config.table import OTLPOptions, check_key_pair
-from otelog._config.urls import UnusableError, check_header
 from otelog._runtime.inherited import add_holder
 from otelog._runtime.threads import Lock
+from otelog._runtime.urls import UnusableError, check_header
 from otelog.exceptions import ConfigurationError
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024

@@ -17,7 +17,6 @@ from typing import Any
 
 from otelog._config.proxy import parse_proxy
 from otelog._config.resolve import fill_environment, is_turned_off
-from otelog._config.urls import parse_endpoint
 from otelog._otlp.answer import read_error_message, read_retry_delay
 from otelog._otlp.exchange import (
     CLIENT_FILES_HINT,
@@ -31,6 +30,7 @@ from otelog._otlp.http import make_context
 from otelog._runtime.fork_gate import ForkGate
 from otelog._runtime.late_import import load_module
 from otelog._runtime.threads import is_patched, sleep
+from otelog._runtime.urls import parse_endpoint
 from otelog.exceptions import ConfigurationError
 
 RETRYABLE_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})

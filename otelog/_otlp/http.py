@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from otelog._config import tls
 from otelog._config.proxy import parse_proxy
 from otelog._config.tls import explain_tls, is_hang_up, is_tls_error
-from otelog._config.urls import parse_endpoint
 from otelog._otlp.exchange import (
     CLIENT_FILES_HINT,
     MAX_ANSWER_BYTES,
@@ -23,6 +22,7 @@ from otelog._otlp.exchange import (
 )
 from otelog._runtime.compression import choose_compressor
 from otelog._runtime.late_import import load_module
+from otelog._runtime.urls import parse_endpoint
 
 if TYPE_CHECKING:
     import ssl
