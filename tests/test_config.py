@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Mapping
 from enum import Enum
@@ -14,7 +15,12 @@ from otelog._config import resolve as resolve_module
 from otelog._config import table as table_module
 from otelog._config.kinds import Entry
 from otelog._config.resolve import resolve, resolve_exporter, resolve_processor
+from otelog._otlp.exporter import OTLPLogExporter
+from otelog._pipeline.processor import BatchLogRecordProcessor
 from otelog.exceptions import ConfigurationError, OtelogError
+from otelog.sinks._settings import FileSettings
+from otelog.sinks.console import ConsoleLogExporter
+from otelog.sinks.files import FileLogExporter
 
 
 class Case:
@@ -85,9 +91,10 @@ CASES: dict[str, Case] = {
             "http://user:pw@x",
             "http://x/#part",
             "http://a b",
+            "http://x/lögs",
             7,
         ),
-        ("collector:4318", "http://x:port", "http://[half"),
+        ("collector:4318", "http://x:port", "http://[half", "http://x/lögs"),
         resolved="https://collector:4318/v1/logs",
     ),
     "protocol": Case("grpc", "gRPC", "grpc", ("http/json", "", 3), ("http/json", "pigeon")),
@@ -95,7 +102,7 @@ CASES: dict[str, Case] = {
         {"X-Key": "a"},
         "api-key=s%20ecret,Other=1=2",
         {"api-key": "s ecret", "other": "1=2"},
-        ({"a b": "c"}, {"a": "line\nbreak"}, {"a": "é"}, {"a": 1}, [("a", "b")]),
+        ({"a b": "c"}, {"a": "line\nbreak"}, {"a": "é"}, {"a": 1}, {"Content-Length": "1"}, [("a", "b")]),
         resolved={"x-key": "a"},
     ),
     "compression": Case("zstd", "NONE", "none", ("deflate", "", 3), ("deflate", "snappy")),
@@ -149,7 +156,9 @@ CASES: dict[str, Case] = {
     "file_folder": Case("records", "env", "env", BAD_PATHS),
     "file_level": Case("error", "WARNING", 30, ("loud", True, 1.5), ("loud",), resolved=40),
     "file_max_bytes": Case(0, "2048", 2048, BAD_COUNT, ("-1", "1MB")),
-    "file_interval": Case(60, "3600", 3600.0, BAD_SECONDS, BAD_SECONDS_TEXT),
+    "file_interval": Case(
+        4_000_001, "3600", 3600.0, (-0.1, float("nan"), float("inf"), True, "5", 8_640_000_001), BAD_SECONDS_TEXT
+    ),
     "file_daily": Case(True, "true", True, BAD_FLAG),
     "file_compression": Case("none", "ZSTD", "zstd", ("bzip2", "", 3), ("bzip2",)),
     "file_max_files": Case(0, "7", 7, BAD_COUNT, ("-1", "few")),
@@ -209,7 +218,7 @@ def get_value(settings: object, name: str) -> Any:
 
 def test_every_option_has_a_case_and_a_field() -> None:
     keywords = {name for name, option in OPTIONS.items() if not option.environment_only}
-    fields = set(resolve_module.Settings._fields)
+    fields = set(vars(resolve({}, {})))
     # A file's own tests are in test_config_file.py.
     assert set(CASES) == keywords - {"config_file"}
     assert fields - {"warnings", "base_endpoint", "base_protocol"} == set(OPTIONS)
@@ -292,7 +301,7 @@ BAD_ENTRIES = [
     ({"exporter": object()}, "exporters[0].exporter=<object object at"),
     ({"exporter": EXPORTER, "filter": "none"}, "exporters[0].filter='none': allowed is a function"),
     ({"exporter": EXPORTER, "max_queue_size": 0}, "exporters[0].max_queue_size=0: allowed is a whole number >= 1"),
-    ({"exporter": EXPORTER, "loggers": "shop"}, "exporters[0].loggers='shop': allowed is a list of names"),
+    ({"exporter": EXPORTER, "loggers": "shop"}, "exporters[0].loggers='shop': allowed is a list of loggers' names"),
     ({"exporter": EXPORTER, "level": "loud"}, "exporters[0].level='loud': allowed is a level's name"),
     ({"exporter": EXPORTER, "name": ""}, "exporters[0].name='': allowed is a string that is not empty"),
 ]
@@ -420,12 +429,29 @@ def test_headers_never_stand_in_an_error(headers: object) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["s3cret", "=s3cret", "a b=s3cret", "a=s3cret%0A"])
+@pytest.mark.parametrize("text", ["s3cret", "=s3cret", "a b=s3cret", "a=s3cret%0A", "content-length=s3cret"])
 def test_headers_never_stand_in_a_warning_nor_in_the_settings_shown(text: str) -> None:
     settings = resolve({}, {"OTEL_EXPORTER_OTLP_HEADERS": f"{text},good=s3cret2"})
     assert settings.headers == {"good": "s3cret2"}
     assert len(settings.warnings) == 1
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"endpoint": "http:///v1/logs"}, "; but it has no host"),
+        ({"headers": {"Content-Length": "s3cret"}}, "; but Content-Length is set by otelog itself"),
+        ({"headers": {"x": "s3cret\n"}}, "; but the value of x has characters that a header cannot carry"),
+        ({"proxy": "http://u:s3cret@proxy:0"}, "; but its port is 0"),
+    ],
+)
+def test_what_is_wrong_with_a_url_or_a_header_is_told_without_secrets(options: dict[str, Any], why: str) -> None:
+    for resolver in (resolve, resolve_exporter):
+        with pytest.raises(ConfigurationError) as caught:
+            resolver(options, {})
+        assert str(caught.value).endswith(why)
+        assert "s3cret" not in str(caught.value)
 
 
 def test_credentials_in_an_endpoint_are_refused_and_not_repeated() -> None:
@@ -686,7 +712,7 @@ def test_the_processor_has_the_sdks_defaults() -> None:
     assert settings.reserve_for_errors == 0.0
 
 
-@pytest.mark.parametrize("name", [option.name for option in table_module.PROCESSOR_OPTIONS])
+@pytest.mark.parametrize("name", resolve_module.ProcessorSettings.rows)
 def test_the_processor_reads_the_same_keywords_and_variables(name: str) -> None:
     case = CASES[name]
     assert getattr(resolve_processor({name: case.keyword}, {}), name) == case.resolved
@@ -699,7 +725,7 @@ def test_the_processor_reads_the_queues_variable() -> None:
     assert resolve_processor({}, {"OTEL_BLRP_MAX_QUEUE_SIZE": "4000"}).max_queue_size == 4000
 
 
-@pytest.mark.parametrize("name", [option.name for option in table_module.EXPORTER_OPTIONS if option.name != "endpoint"])
+@pytest.mark.parametrize("name", [name for name in resolve_module.ExporterSettings.rows if name != "endpoint"])
 def test_the_exporter_reads_the_same_keywords_and_variables(name: str) -> None:
     case, companions = CASES[name], COMPANIONS.get(name, {})
     assert getattr(resolve_exporter({name: case.keyword, **companions}, {}), name) == case.resolved
@@ -769,6 +795,30 @@ def test_type_checkers_see_every_option_that_is_a_keyword() -> None:
 
     keywords = [option.name for option in table_module.OPTIONS if not option.environment_only]
     assert list(ConfigureOptions.__annotations__) == keywords
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        (FileLogExporter, FileSettings.rows),
+        (ConsoleLogExporter, {name: row for name, row in table_module.ConsoleOptions.rows.items() if name != "level"}),
+        (OTLPLogExporter, resolve_module.ExporterSettings.rows),
+        (BatchLogRecordProcessor, resolve_module.ProcessorSettings.rows),
+    ],
+)
+def test_a_class_of_its_own_has_a_keyword_for_every_row_with_the_rows_default(kind: type, rows: Any) -> None:
+    signature = inspect.signature(kind)
+    assert set(rows) <= set(signature.parameters)
+    assert set(signature.parameters) - set(rows) <= {
+        "exporter",
+        "export_timeout",
+        "bisect_bad_request",
+        "meter_provider",
+    }
+    for name, row in rows.items():
+        # None is "not given": then the environment's value holds, and the row's default after it.
+        assert signature.parameters[name].default in (row.default, None)
+        assert f"{name}: " in (kind.__doc__ or "")
 
 
 def test_the_resource_that_is_told_needs_what_else_the_environment_says() -> None:

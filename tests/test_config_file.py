@@ -14,7 +14,7 @@ import pytest
 import otelog
 from otelog._config import table
 from otelog._config.file import MAX_FILE_BYTES, ConfigFileError, json_schema, load
-from otelog._config.kinds import Entry
+from otelog._config.kinds import HEADERS, PROXY, URL, Entry
 from otelog._config.resolve import explain, resolve
 from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
@@ -194,7 +194,10 @@ def test_a_bad_value_of_each_option_is_told_with_its_line_and_what_is_allowed(wr
     path = write(yaml.safe_dump(others) + yaml.safe_dump({name: bad}))
     ((line, key, problem),) = mistakes_of(path)
     assert (line, key) == (len(others) + 1, name)
-    assert problem.endswith(f"allowed: {OPTIONS[name].allowed}")
+    # Of URLs and headers it is said what is wrong, too.
+    allowed, separator, why = problem.partition("; but ")
+    assert allowed.endswith(f"allowed: {OPTIONS[name].allowed}")
+    assert not separator or (OPTIONS[name].kind in (URL, HEADERS, PROXY) and why)
 
 
 def test_every_mistake_in_the_list_of_exporters_is_told_with_its_own_line(write: Any) -> None:

@@ -1,6 +1,6 @@
-"""Writes into README.md what is generated: the option table and the benchmark's tables. Run it after changing either.
+"""Writes what is generated: README.md's table of options and of benchmarks, and the options in otelog/typing.py.
 
-With --check it changes nothing, and fails if the page is out of date.
+Run it after changing any of them. With --check it changes nothing, and fails if a file is out of date.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import re
 import sys
 from pathlib import Path
 
-from otelog._config.table import markdown_table
+from otelog._config.table import OPTIONS, markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+TYPING = ROOT / "otelog" / "typing.py"
 BENCH_TABLES = {
     "bench": ROOT / "benchmarks" / "results" / "table.md",
     "stack-cost": ROOT / "benchmarks" / "results" / "stack.md",
@@ -39,16 +40,27 @@ def render() -> str:
     return text
 
 
+def render_typing() -> str:
+    """Return the module with the keywords of `configure` as they should be: its last class, to the end."""
+    before, first, _ = TYPING.read_text(encoding="utf-8").partition(f"    {OPTIONS[0].name}: ")
+    if not first:
+        raise SystemExit(f"{TYPING} has no {OPTIONS[0].name}, where the options begin")
+    keywords = (option for option in OPTIONS if not option.environment_only)
+    return before + "".join(f"    {option.name}: {option.kind.hint(option)} | None\n" for option in keywords)
+
+
 def main() -> int:
-    """Bring the page up to date, or check that it is."""
-    wanted = render()
-    if README.read_text(encoding="utf-8") == wanted:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print("README.md is out of date: run python tools/update_readme.py", file=sys.stderr)
-        return 1
-    README.write_text(wanted, encoding="utf-8")
-    return 0
+    """Bring the files up to date, or check that they are."""
+    stale = 0
+    for path, wanted in ((README, render()), (TYPING, render_typing())):
+        if path.read_text(encoding="utf-8") == wanted:
+            continue
+        if "--check" in sys.argv[1:]:
+            print(f"{path.name} is out of date: run python tools/update_readme.py", file=sys.stderr)
+            stale = 1
+        else:
+            path.write_text(wanted, encoding="utf-8")
+    return stale
 
 
 if __name__ == "__main__":

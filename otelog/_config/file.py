@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from otelog._config.kinds import Exporters
+from otelog._config.kinds import Exporters, explain_refusal
 from otelog._config.table import OPTIONS, Option
 from otelog.exceptions import ConfigurationError
 
@@ -111,7 +111,7 @@ class _Check:
 
     def check(
         self,
-        options: Mapping[str, Option],
+        options: Mapping[str, Option[Any]],
         schema: Mapping[str, Any],
         node: Any,
         document: Mapping[Any, Any],
@@ -150,8 +150,8 @@ class _Check:
             try:
                 if name not in wrong:
                     values[name] = options[name].kind.check(options[name], value)
-            except (ValueError, TypeError, OverflowError):
-                wrong[name] = _explain(options[name], value)
+            except (ValueError, TypeError, OverflowError) as error:
+                wrong[name] = _explain(options[name], value) + explain_refusal(error)
         mistakes += [Mistake(_line(nodes[name][0]), f"{place}{name}", problem) for name, problem in wrong.items()]
         return mistakes, values
 
@@ -230,11 +230,11 @@ def _find_duplicates(node: Any, place: str) -> Iterator[Mistake]:
         seen.setdefault(name, _line(key))
 
 
-def _explain(option: Option, value: object) -> str:
+def _explain(option: Option[Any], value: object) -> str:
     return f"{option.describe(value)} is not allowed; allowed: {option.allowed}"
 
 
-def _explain_unknown(name: str, options: Mapping[str, Option]) -> str:
+def _explain_unknown(name: str, options: Mapping[str, Option[Any]]) -> str:
     # Only needed on the way to an error, and its import is not free.
     import difflib
 

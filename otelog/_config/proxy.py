@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from otelog._runtime.urls import DEFAULT_PORTS, read_authority
+
 __all__ = ["DIRECT", "Proxy", "choose_proxy", "hide_credentials", "parse_proxy"]
 
 DIRECT = "none"
@@ -19,7 +21,6 @@ DIRECT = "none"
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CREDENTIALS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?[^/?#]*@")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Proxy(NamedTuple):
@@ -51,28 +52,17 @@ def parse_proxy(url: str) -> Proxy:
     """Returns what a proxy's URL says; without a scheme it is ``http://``.
 
     Raises:
-        ValueError: It is no URL of an HTTP proxy. The message never shows the URL: it may hold a password.
+        UnusableError: It is no URL of an HTTP proxy.
     """
     url = url.strip()
     if not _SCHEME.match(url):
         url = f"http://{url}"
-    if any(character.isspace() or ord(character) < 0x20 for character in url):
-        raise ValueError("it has a space or a control character")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        host = host.encode("ascii" if host.isascii() else "idna").decode("ascii")
-    except ValueError:
-        raise ValueError("it cannot be read") from None
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"a proxy of {parts.scheme}:// is not supported")
-    if not host or port == 0:
-        raise ValueError("it has no host" if not host else "its port is 0")
+    parts, host, port = read_authority(url)
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = f"Basic {b2a_base64(pair.encode(), newline=False).decode()}"
-    return Proxy(parts.scheme == "https", host, port or _DEFAULT_PORTS[parts.scheme], authorization)
+    return Proxy(parts.scheme == "https", host, port, authorization)
 
 
 def hide_credentials(url: str) -> str:
@@ -96,7 +86,7 @@ def choose_proxy(endpoint: str, environ: Mapping[str, str], *, grpc: bool = Fals
         if value:
             exceptions = _look_up("no_grpc_proxy", environ)[1] if grpc else ""
             exceptions = exceptions or _look_up("no_proxy", environ)[1]
-            if _is_exception(parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0), exceptions):
+            if _is_exception(parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0), exceptions):
                 return None
             return variable, value
     return None

@@ -10,15 +10,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from otelog._config.kinds import Entry, EntryError
+from otelog._config.kinds import Entry, explain_refusal
 from otelog._config.proxy import DIRECT, choose_proxy, hide_credentials, parse_proxy
-from otelog._config.table import EXPORTER_OPTIONS, GRPC, HTTP_PROTOBUF, OPTIONS, PROCESSOR_OPTIONS, Option
+from otelog._config.table import (
+    GRPC,
+    HTTP_PROTOBUF,
+    OPTIONS,
+    EnvironmentOptions,
+    LoneExporterOptions,
+    Option,
+    OTLPOptions,
+    ProcessOptions,
+    QueueOptions,
+    SourceOptions,
+    check_key_pair,
+)
+from otelog._config.values import Values
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.shown_text import hide_secrets
 from otelog.exceptions import ConfigurationError
@@ -50,10 +63,6 @@ GRPC_BASE_ENDPOINT = "http://localhost:4317"
 LEAST_BYTES_PER_RECORD = 1024
 DEFAULT_BYTES_PER_RECORD = 4096
 
-_ENDPOINT = next(option for option in OPTIONS if option.name == "endpoint")
-_PROTOCOL = next(option for option in OPTIONS if option.name == "protocol")
-_RESOURCE_ATTRIBUTES = next(option for option in OPTIONS if option.name == "resource_attributes")
-_CONFIG_FILE = next(option for option in OPTIONS if option.name == "config_file")
 _DEFAULT, _KEYWORD = "default", "keyword"
 DECLARATIVE = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
 # In the order in which the clients that read them look; the last two are OpenSSL's.
@@ -121,126 +130,54 @@ def wants_log_correlation() -> bool:
     return os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").strip().lower() == "true"
 
 
-class Settings(NamedTuple):
-    """Every option of `configure()`, resolved and checked.
+class _Resolved(Values):
+    """Options that were resolved; `warnings` says what in the environment was ignored, for the caller to show."""
+
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of_resolution(cls: type[R], resolution: _Resolution) -> R:
+        """Returns what came out, with what is beside the rows."""
+        new = object.__new__(cls)
+        new._hold({**resolution.values, "warnings": tuple(resolution.warnings)})
+        return new
+
+    def __repr__(self) -> str:
+        # Headers are secrets, and so is what a proxy is told.
+        values = {name: value for name, value in vars(self).items() if name != "headers"}
+        if values.get("proxy") is not None:
+            values["proxy"] = hide_credentials(values["proxy"])
+        shown = (f"{name}={value!r}" for name, value in values.items())
+        return hide_secrets(f"{type(self).__name__}({', '.join(shown)})")
+
+
+R = TypeVar("R", bound=_Resolved)
+
+
+class Settings(
+    SourceOptions, OTLPOptions, LoneExporterOptions, QueueOptions, ProcessOptions, EnvironmentOptions, _Resolved
+):
+    """Every option of `configure()`, resolved and checked; those of the files and the console by their keywords.
 
     `endpoint` is the whole URL that logs are posted to, `base_endpoint` the one that other signals' paths are appended
     to, and `base_protocol` its protocol; by gRPC neither has a path. `resource_attributes` has `service.name`
-    and its like in it, as far as they are known. `warnings` says what in the environment was ignored, for the caller to
-    show. Safe to share between threads.
+    and its like in it, as far as they are known.
     """
 
-    config_file: str | None
-    service_name: str | None
-    service_version: str | None
-    service_namespace: str | None
-    deployment_environment: str | None
-    resource_attributes: Mapping[str, Any]
-    level: int
-    endpoint: str
     base_endpoint: str
-    protocol: str
     base_protocol: str
-    headers: Mapping[str, str]
-    compression: str
-    timeout: float
-    certificate_file: str | None
-    client_certificate_file: str | None
-    client_key_file: str | None
-    proxy: str | None
-    exporter: Any
-    exporters: tuple[Entry, ...]
-    bisect_failed_exports: bool
-    max_queue_size: int
-    max_queue_bytes: int
-    max_export_batch_size: int
-    max_request_bytes: int
-    schedule_delay_millis: float
-    export_timeout_millis: float
-    when_full: str
-    block_timeout: float
-    reserve_for_errors: float
-    code_attributes: bool
-    thread_attributes: bool
-    message_template: bool
-    max_attributes: int
-    max_attribute_length: int | None
-    install_handler: bool
-    capture_non_propagating: bool
-    replace_console_handler: bool
-    direct_logging: bool
-    handle_sigterm: bool
-    handle_exit: bool
-    shutdown_timeout: float
-    file_folder: str
-    file_level: int | None
-    file_max_bytes: int
-    file_interval: float
-    file_daily: bool
-    file_compression: str
-    file_max_files: int
-    file_max_age_days: float
-    file_max_total_bytes: int
-    file_per_process: bool
-    file_ai_loggers: tuple[str, ...]
-    file_ai_only: bool
-    file_ai_max_bytes: int
-    file_ai_max_files: int
-    console_stream: str
-    console_format: str
-    console_level: int | None
-    sdk_disabled: bool
-    traces_exporter: tuple[str, ...]
-    metrics_exporter: tuple[str, ...]
-    metric_export_interval_millis: float
-    metric_export_timeout_millis: float
-    warnings: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return _show(self)
 
 
-class ProcessorSettings(NamedTuple):
-    """The options of `BatchLogRecordProcessor`, resolved and checked, with the SDK's defaults."""
+class ProcessorSettings(QueueOptions, _Resolved):
+    """The options of `BatchLogRecordProcessor`, resolved and checked, with the SDK's defaults where they differ."""
 
-    schedule_delay_millis: float
-    max_export_batch_size: int
-    export_timeout_millis: float
-    max_queue_size: int
-    max_queue_bytes: int
-    when_full: str
-    block_timeout: float
-    reserve_for_errors: float
-    bisect_failed_exports: bool
-    warnings: tuple[str, ...]
+    max_export_batch_size = QueueOptions.max_export_batch_size.changed(default=512)
+    max_queue_size = QueueOptions.max_queue_size.changed(default=2048)
+    reserve_for_errors = QueueOptions.reserve_for_errors.changed(default=0.0)
 
 
-class ExporterSettings(NamedTuple):
+class ExporterSettings(OTLPOptions, _Resolved):
     """The options of `OTLPLogExporter`, resolved and checked; `endpoint` is the whole URL."""
-
-    endpoint: str
-    protocol: str
-    headers: Mapping[str, str]
-    compression: str
-    timeout: float
-    certificate_file: str | None
-    client_certificate_file: str | None
-    client_key_file: str | None
-    proxy: str | None
-    max_request_bytes: int
-    warnings: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return _show(self)
-
-
-def _show(settings: Settings | ExporterSettings) -> str:
-    # Headers are secrets, and so is what a proxy is sent.
-    values = {name: value for name, value in settings._asdict().items() if name != "headers"}
-    if values["proxy"] is not None:
-        values["proxy"] = hide_credentials(values["proxy"])
-    shown = (f"{name}={value!r}" for name, value in values.items())
-    return hide_secrets(f"{type(settings).__name__}({', '.join(shown)})")
 
 
 class _Resolution:
@@ -251,23 +188,23 @@ class _Resolution:
 
     def __init__(
         self,
-        options: Sequence[Option],
+        options: Collection[Option[Any]],
         keywords: Mapping[str, object],
-        environ: Mapping[str, str],
+        environ: Mapping[str, str] | None,
         file: ConfigFile | None = None,
     ) -> None:
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._environ = environ
+        self._environ: Mapping[str, str] = os.environ if environ is None else environ
         self._file = file
         _refuse_unknown(options, keywords)
         for option in options:
             self._resolve(option, keywords.get(option.name))
 
-    def _resolve(self, option: Option, keyword: object) -> None:
+    def _resolve(self, option: Option[Any], keyword: object) -> None:
         # None is "not given", so that callers can pass on their own optional arguments.
-        given = None if keyword is None else _check_keyword(option, keyword)
+        given = None if keyword is None else option.check(keyword)
         source, value = _KEYWORD, given
         if given is None or option.merged:
             found, inherited = self._from_environment(option)
@@ -283,7 +220,7 @@ class _Resolution:
         self.values[option.name] = value
         self.sources[option.name] = source
 
-    def _from_environment(self, option: Option, *, quietly: bool = False) -> tuple[str, Any]:
+    def _from_environment(self, option: Option[Any], *, quietly: bool = False) -> tuple[str, Any]:
         for variable in option.variables:
             text = self._environ.get(variable, "")
             if not text.strip():
@@ -295,8 +232,8 @@ class _Resolution:
 
             try:
                 return variable, option.kind.check(option, option.kind.read(text, complain))
-            except (ValueError, TypeError, OverflowError):
-                complain(f"{option.describe(text)} is ignored; allowed: {option.allowed}")
+            except (ValueError, TypeError, OverflowError) as error:
+                complain(f"{option.describe(text)} is ignored; allowed: {option.allowed}{explain_refusal(error)}")
         return _DEFAULT, option.default
 
     def is_chosen(self, name: str) -> bool:
@@ -340,13 +277,14 @@ class _Resolution:
 
     def pair_client_files(self) -> None:
         """Refuse a client key that has no certificate."""
-        if self.values["client_key_file"] is None or self.values["client_certificate_file"] is not None:
-            return
-        source = self.sources["client_key_file"]
-        if self.is_chosen("client_key_file"):
-            raise ConfigurationError("client_key_file is given without client_certificate_file: mTLS needs both")
-        self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
-        self.values["client_key_file"] = None
+        try:
+            check_key_pair(self.values)
+        except ConfigurationError:
+            if self.is_chosen("client_key_file"):
+                raise
+            source = self.sources["client_key_file"]
+            self.warnings.append(f"{source}: the client key is ignored, because there is no client certificate")
+            self.values["client_key_file"] = None
 
     def check_files(self) -> None:
         """Leave out, with a word, the environment's certificate files that cannot be used.
@@ -475,14 +413,14 @@ class _Resolution:
         endpoint, source = self.values["endpoint"], self.sources["endpoint"]
         protocol = base_protocol = self.values["protocol"]
         base, base_source = endpoint, source
-        per_signal, general = _ENDPOINT.variables
+        per_signal, general = OTLPOptions.endpoint.variables
         path = urlsplit(endpoint).path.rstrip("/")
         if source == per_signal:
-            base_source, base = self._from_environment(_ENDPOINT._replace(environment=(general,)))
-            if self.sources["protocol"] == _PROTOCOL.variables[0]:
-                only_general = _PROTOCOL._replace(environment=_PROTOCOL.variables[1:])
+            base_source, base = self._from_environment(OTLPOptions.endpoint.changed(environment=(general,)))
+            if self.sources["protocol"] == OTLPOptions.protocol.variables[0]:
+                only_general = OTLPOptions.protocol.changed(environment=OTLPOptions.protocol.variables[1:])
                 base_protocol = self._from_environment(only_general, quietly=True)[1]
-                base_protocol = self._find_library_of(base_protocol, _PROTOCOL.variables[1], "grpc")
+                base_protocol = self._find_library_of(base_protocol, OTLPOptions.protocol.variables[1], "grpc")
         elif protocol != GRPC and self.is_chosen("endpoint") and path.endswith(LOGS_PATH):
             # A whole URL where the base was asked for: appending once more is never what was meant.
             base = urlsplit(endpoint)._replace(path=path.removesuffix(LOGS_PATH)).geturl()
@@ -498,13 +436,13 @@ class _Resolution:
     def complete_resource(self, keywords: Mapping[str, object]) -> None:
         """Let the service's options and the resource's attributes agree."""
         given = keywords.get("resource_attributes") or {}
-        inherited = self._from_environment(_RESOURCE_ATTRIBUTES, quietly=True)[1]
+        inherited = self._from_environment(SourceOptions.resource_attributes, quietly=True)[1]
         attributes = self.values["resource_attributes"]
         for option in OPTIONS:
             key = option.resource_key
             if key is None:
                 continue
-            # OTEL_SERVICE_NAME wins over OTEL_RESOURCE_ATTRIBUTES, and a keyword's entry over both.
+            # OTEL_SERVICE_NAME wins over OTELSourceOptions.resource_attributes, and a keyword's entry over both.
             source = self.sources[option.name]
             from_keyword = isinstance(given, Mapping) and key in given and source != _KEYWORD
             from_environment = key in inherited and self.is_chosen(option.name) and source != _KEYWORD
@@ -516,16 +454,7 @@ class _Resolution:
         self.values["resource_attributes"] = attributes
 
 
-def _check_keyword(option: Option, value: object) -> Any:
-    try:
-        return option.kind.check(option, value)
-    except EntryError:
-        raise
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ConfigurationError(f"{option.name}={option.describe(value)}: allowed is {option.allowed}") from error
-
-
-def _refuse_unknown(options: Sequence[Option], keywords: Mapping[str, object]) -> None:
+def _refuse_unknown(options: Collection[Option[Any]], keywords: Mapping[str, object]) -> None:
     known = [option.name for option in options if not option.environment_only]
     for name in keywords:
         if name not in known:
@@ -630,7 +559,7 @@ def resolve_told_resource(keywords: Mapping[str, object], environ: Mapping[str, 
     """
     environ = os.environ if environ is None else environ
     hidden = {name for option in OPTIONS if option.resource_key for name in option.variables}
-    hidden.update(_RESOURCE_ATTRIBUTES.variables)
+    hidden.update(SourceOptions.resource_attributes.variables)
     told = _resolve(keywords, {name: text for name, text in environ.items() if name not in hidden})
     return dict(told.values["resource_attributes"])
 
@@ -647,12 +576,12 @@ def explain(
 
 
 def _settings_of(resolution: _Resolution) -> Settings:
-    return Settings(**resolution.values, warnings=tuple(resolution.warnings))
+    return Settings.of_resolution(resolution)
 
 
 def _resolve(keywords: Mapping[str, object], environ: Mapping[str, str] | None) -> _Resolution:
     environ = os.environ if environ is None else environ
-    found = _Resolution((_CONFIG_FILE,), {"config_file": keywords.get("config_file")}, environ)
+    found = _Resolution((SourceOptions.config_file,), {"config_file": keywords.get("config_file")}, environ)
     path, source = found.values["config_file"], found.sources["config_file"]
     file: ConfigFile | None = None
     ignored: str | None = None
@@ -696,10 +625,10 @@ def resolve_processor(keywords: Mapping[str, object], environ: Mapping[str, str]
     Raises:
         ConfigurationError: a keyword is unknown, or its value is not allowed.
     """
-    resolution = _Resolution(PROCESSOR_OPTIONS, keywords, os.environ if environ is None else environ)
+    resolution = _Resolution(ProcessorSettings.rows.values(), keywords, environ)
     resolution.fit_batch_into_queue()
     resolution.fit_queue_into_bytes()
-    return ProcessorSettings(**resolution.values, warnings=tuple(resolution.warnings))
+    return ProcessorSettings.of_resolution(resolution)
 
 
 def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] | None = None) -> ExporterSettings:
@@ -715,7 +644,7 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
     Raises:
         ConfigurationError: a keyword is unknown, or its value is not allowed.
     """
-    resolution = _Resolution(EXPORTER_OPTIONS, keywords, os.environ if environ is None else environ)
+    resolution = _Resolution(ExporterSettings.rows.values(), keywords, environ)
     resolution.fit_to_libraries()
     resolution.fit_compression_to_protocol()
     if resolution.sources["endpoint"] != _KEYWORD:
@@ -723,4 +652,4 @@ def resolve_exporter(keywords: Mapping[str, object], environ: Mapping[str, str] 
         del resolution.values["base_endpoint"], resolution.values["base_protocol"]
     resolution.check_files()
     resolution.pair_client_files()
-    return ExporterSettings(**resolution.values, warnings=tuple(resolution.warnings))
+    return ExporterSettings.of_resolution(resolution)

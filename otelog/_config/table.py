@@ -1,14 +1,19 @@
-"""The table of options: from each row follow the keyword, the environment variables, the checks and the README's line.
+"""The table of options. From each row follow the keyword, the environment variables, the key in a file and its schema,
+the check, the attribute of the settings with its type, the README's line and the annotation in `otelog.typing`.
 
 Source: OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from otelog._config.kinds import (
     ATTRIBUTES,
     EXPORTER,
     FLAG,
+    FOLDER,
     FUNCTION,
     HEADERS,
     INTEGER,
@@ -25,14 +30,23 @@ from otelog._config.kinds import (
     Exporters,
     Option,
 )
+from otelog._config.values import Values
+from otelog.exceptions import ConfigurationError
 
 __all__ = [
-    "ENTRY_OPTIONS",
     "EXPORTERS",
-    "EXPORTER_OPTIONS",
     "OPTIONS",
-    "PROCESSOR_OPTIONS",
+    "ConsoleOptions",
+    "EntryOptions",
+    "EnvironmentOptions",
+    "FileOptions",
+    "LoneExporterOptions",
+    "OTLPOptions",
     "Option",
+    "ProcessOptions",
+    "QueueOptions",
+    "SourceOptions",
+    "check_key_pair",
     "markdown_table",
 ]
 
@@ -53,43 +67,41 @@ def _otlp(name: str) -> tuple[str, str]:
 
 _SIGNALS = ("none", "otlp", "console")
 
-_OTLP_OPTIONS: tuple[Option, ...] = (
-    Option(
-        "endpoint",
+
+class OTLPOptions(Values):
+    """Of every OTLP exporter, and of `OTLPLogExporter` alone."""
+
+    endpoint = Option(
         URL,
         DEFAULT_BASE_ENDPOINT,
         "Base URL of the Collector; `/v1/logs` is appended, except to `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`. With "
         "`protocol=grpc` the default is `http://localhost:4317`, and a path is ignored.",
         environment=_otlp("ENDPOINT"),
-    ),
-    Option(
-        "protocol",
+    )
+    protocol = Option(
         WORD,
         HTTP_PROTOBUF,
         "The protocol to the Collector; `grpc` needs `otelog[grpc]`, usually goes to port 4317, and uses TLS if the "
         "endpoint is `https://`.",
         environment=_otlp("PROTOCOL"),
         choices=(HTTP_PROTOBUF, GRPC),
-    ),
-    Option(
-        "headers",
+    )
+    headers = Option(
         HEADERS,
         {},
         "Sent with every request, such as an authorization.",
         environment=_otlp("HEADERS"),
         merged=True,
         secret=True,
-    ),
-    Option(
-        "compression",
+    )
+    compression = Option(
         WORD,
         "gzip",
         "Of the request's body; `zstd` needs `otelog[zstd]` and a Collector that takes it, and is not for gRPC.",
         environment=_otlp("COMPRESSION"),
         choices=("gzip", "zstd", "none"),
-    ),
-    Option(
-        "timeout",
+    )
+    timeout = Option(
         NUMBER,
         10.0,
         "For one request, in seconds in the environment, too: the specification says milliseconds there, "
@@ -98,277 +110,268 @@ _OTLP_OPTIONS: tuple[Option, ...] = (
         above=0,
         maximum=LONGEST_SECONDS,
         unit="s",
-    ),
-    Option(
-        "certificate_file",
+    )
+    certificate_file = Option(
         PATH,
         None,
         "Certificates (PEM) to trust instead of the system's (of those that come with grpcio, by gRPC); else what "
         "`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE` or `SSL_CERT_DIR` names.",
         environment=_otlp("CERTIFICATE"),
-    ),
-    Option(
-        "client_certificate_file",
+    )
+    client_certificate_file = Option(
         PATH,
         None,
         "The client's certificate (PEM) for mTLS; it may hold the key as well.",
         environment=_otlp("CLIENT_CERTIFICATE"),
-    ),
-    Option(
-        "client_key_file",
+    )
+    client_key_file = Option(
         PATH,
         None,
         "The client's key (PEM) for mTLS; needs `client_certificate_file`.",
         environment=_otlp("CLIENT_KEY"),
-    ),
-    Option(
-        "proxy",
+    )
+    proxy = Option(
         PROXY,
         None,
         "An HTTP proxy on the way to the Collector, with user and password if it wants them; else what `HTTPS_PROXY`, "
         "`HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `none`: no proxy, whatever they say. One of `https://` is "
         "itself reached by TLS, and trusted as the Collector is (`certificate_file`); `protocol=grpc` cannot use it.",
         secret=True,
-    ),
-    Option(
-        "max_request_bytes",
+    )
+    max_request_bytes = Option(
         INTEGER,
         4 * MIB,
         "Bytes in one request before compression; larger batches are split, a larger record is cut and marked.",
         minimum=KIB,
         maximum=64 * MIB,
         unit="bytes",
-    ),
-)
+    )
 
-FILE_OPTIONS: tuple[Option, ...] = (
-    Option("file_folder", PATH, "logs", "Where `app.log`, `errors.log` and `ai_responses.log` are; it is made."),
-    Option("file_level", LEVEL, None, "The files get this level and those above; without it everything."),
-    Option(
-        "file_max_bytes",
+
+class FileOptions(Values, prefix="file_"):
+    """Of the files; `FileLogExporter` has the same without the prefix."""
+
+    folder = Option(FOLDER, "logs", "Where `app.log`, `errors.log` and `ai_responses.log` are; it is made.")
+    level = Option(LEVEL, None, "The files get this level and those above; without it everything.")
+    max_bytes = Option(
         INTEGER,
         100 * MIB,
         "A file is rotated before it grows larger; 0: never by size.",
         minimum=0,
         unit="bytes",
-    ),
-    Option(
-        "file_interval",
+    )
+    interval = Option(
         NUMBER,
         0.0,
         "A file is rotated when it is so old; 0: never by age.",
         minimum=0,
-        maximum=LONGEST_SECONDS,
+        maximum=MOST_DAYS * 86_400,
         unit="s",
-    ),
-    Option("file_daily", FLAG, False, "Files are rotated at midnight, local time, and named by their day."),
-    Option(
-        "file_compression",
+    )
+    daily = Option(FLAG, False, "Files are rotated at midnight, local time, and named by their day.")
+    compression = Option(
         WORD,
         "gzip",
         "Of rotated files; `zstd` needs `otelog[zstd]`.",
         choices=("gzip", "zstd", "none"),
-    ),
-    Option(
-        "file_max_files",
+    )
+    max_files = Option(
         INTEGER,
         10,
         "Rotated files that are kept of each kind, the newest; 0: all.",
         minimum=0,
         unit="files",
-    ),
-    Option(
-        "file_max_age_days",
+    )
+    max_age_days = Option(
         NUMBER,
         0.0,
         "Rotated files that are older are removed; 0: never.",
         minimum=0,
         maximum=MOST_DAYS,
         unit="days",
-    ),
-    Option(
-        "file_max_total_bytes",
+    )
+    max_total_bytes = Option(
         INTEGER,
         0,
         "All files of the folder together: the oldest are removed first; 0: no bound.",
         minimum=0,
         unit="bytes",
-    ),
-    Option("file_per_process", FLAG, False, "Each process writes files of its own, its id in their names."),
-    Option("file_ai_loggers", NAMES, (), "Loggers, with those below them, whose records go to `ai_responses.log`."),
-    Option("file_ai_only", FLAG, False, "What is in `ai_responses.log` is not in `app.log`."),
-    Option(
-        "file_ai_max_bytes",
+    )
+    per_process = Option(FLAG, False, "Each process writes files of its own, its id in their names.")
+    ai_loggers = Option(NAMES, (), "Loggers, with those below them, whose records go to `ai_responses.log`.")
+    ai_only = Option(FLAG, False, "What is in `ai_responses.log` is not in `app.log`.")
+    ai_max_bytes = Option(
         INTEGER,
         0,
         "As `file_max_bytes`, for `ai_responses.log`; 0: the same.",
         minimum=0,
         unit="bytes",
-    ),
-    Option(
-        "file_ai_max_files",
+    )
+    ai_max_files = Option(
         INTEGER,
         0,
         "As `file_max_files`, for `ai_responses.log`; 0: the same.",
         minimum=0,
         unit="files",
-    ),
-)
+    )
 
-CONSOLE_OPTIONS: tuple[Option, ...] = (
-    Option("console_stream", WORD, "stderr", "Where the console exporter writes.", choices=("stderr", "stdout")),
-    Option(
-        "console_format",
+
+class ConsoleOptions(Values, prefix="console_"):
+    """Of the console; `ConsoleLogExporter` has the same without the prefix."""
+
+    stream = Option(WORD, "stderr", "Where the console exporter writes.", choices=("stderr", "stdout"))
+    format = Option(
         WORD,
         "auto",
         "`readable`, JSON lines, or as it is looked at: readable on a terminal, else JSON.",
         choices=("auto", "readable", "json"),
-    ),
-    Option("console_level", LEVEL, None, "The console gets this level and those above; without it everything."),
-)
+    )
+    level = Option(LEVEL, None, "The console gets this level and those above; without it everything.")
 
-ENTRY_OPTIONS: tuple[Option, ...] = (
-    Option("exporter", EXPORTER, None, "An instance, instead of a type.", environment=(), in_file=False),
-    Option("name", TEXT, None, "Its name in the ledger and the metrics.", environment=()),
-    Option("level", LEVEL, None, "It gets this level and those above.", environment=()),
-    Option("loggers", NAMES, (), "It gets records of these loggers and those below them.", environment=()),
-    Option(
-        "filter",
+
+class EntryOptions(Values):
+    """What an entry of the list of exporters may say beside its type's own options."""
+
+    exporter = Option(EXPORTER, None, "An instance, instead of a type.", environment=(), in_file=False)
+    name = Option(TEXT, None, "Its name in the ledger and the metrics.", environment=())
+    level = Option(LEVEL, None, "It gets this level and those above.", environment=())
+    loggers = Option(NAMES, (), "It gets records of these loggers and those below them.", environment=())
+    filter = Option(
         FUNCTION,
         None,
         "Called with the SDK's record in the exporter's own thread: whether it gets it.",
         environment=(),
         in_file=False,
-    ),
-    Option(
-        "max_queue_size",
+    )
+    max_queue_size = Option(
         INTEGER,
         None,
         "Records that may wait for it; as many as in the queue by default.",
         environment=(),
         minimum=1,
         unit="records",
-    ),
-)
-"""What an entry of the list of exporters may say beside its type's own options."""
+    )
 
 
-def _strip(prefix: str, options: tuple[Option, ...]) -> dict[str, Option]:
-    stripped = {option.name.removeprefix(prefix): option for option in options}
-    return {key: option for key, option in stripped.items() if key != "level"}
+def check_key_pair(values: Mapping[str, Any]) -> None:
+    """Refuse a client's key without its certificate.
+
+    Raises:
+        ConfigurationError: There is no certificate.
+    """
+    if values["client_key_file"] is not None and values["client_certificate_file"] is None:
+        raise ConfigurationError("client_key_file is given without client_certificate_file: mTLS needs both")
+
+
+def _own(options: type[Values]) -> dict[str, Option[Any]]:
+    return {key: option for key, option in options.rows.items() if key != "level"}
 
 
 EXPORTERS = Exporters(
-    {option.name: option for option in ENTRY_OPTIONS},
-    {
-        "otlp": {option.name: option for option in _OTLP_OPTIONS},
-        "file": _strip("file_", FILE_OPTIONS),
-        "console": _strip("console_", CONSOLE_OPTIONS),
-    },
+    EntryOptions.rows, {"otlp": _own(OTLPOptions), "file": _own(FileOptions), "console": _own(ConsoleOptions)}
 )
 
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        "config_file",
+
+class SourceOptions(Values):
+    """Whose records these are, and where they go."""
+
+    config_file = Option(
         PATH,
         None,
         "A YAML file that says the same options by the same names (not this one, nor `exporter`); needs "
         "`otelog[config]`.",
         in_file=False,
-    ),
-    Option(
-        "service_name",
+    )
+    service_name = Option(
         TEXT,
         None,
         "`service.name` of the resource; without one the SDK says `unknown_service`.",
         environment=("OTEL_SERVICE_NAME",),
         resource_key="service.name",
-    ),
-    Option(
-        "service_version",
+    )
+    service_version = Option(
         TEXT,
         None,
         "`service.version` of the resource.",
         environment=(),
         resource_key="service.version",
-    ),
-    Option(
-        "service_namespace",
+    )
+    service_namespace = Option(
         TEXT,
         None,
         "`service.namespace` of the resource.",
         environment=(),
         resource_key="service.namespace",
-    ),
-    Option(
-        "deployment_environment",
+    )
+    deployment_environment = Option(
         TEXT,
         None,
         "`deployment.environment.name` of the resource.",
         environment=(),
         resource_key="deployment.environment.name",
-    ),
-    Option(
-        "resource_attributes",
+    )
+    resource_attributes = Option(
         ATTRIBUTES,
         {},
         "More attributes of the resource; the options above win over the same names in here.",
         environment=("OTEL_RESOURCE_ATTRIBUTES",),
         merged=True,
-    ),
-    Option("level", LEVEL, 20, "Calls below this level are not records; also set on the root logger."),
-    Option(
-        "exporters",
+    )
+    level = Option(LEVEL, 20, "Calls below this level are not records; also set on the root logger.")
+    exporters = Option(
         EXPORTERS,
         (Entry("otlp"),),
         "Where every record goes, each with a thread and a bounded queue of its own if there are several; see above.",
         environment=("OTELOG_EXPORTERS", "OTEL_LOGS_EXPORTER"),
-    ),
-    *_OTLP_OPTIONS,
-    Option(
-        "exporter",
+    )
+
+
+class LoneExporterOptions(Values):
+    """The exporter that stands in for the list."""
+
+    exporter = Option(
         EXPORTER,
         None,
         "Used instead of otelog's own OTLP exporter, such as another library's.",
         environment=(),
         in_file=False,
-    ),
-    Option(
-        "bisect_failed_exports",
+    )
+
+
+class QueueOptions(Values):
+    """Of the queue and the batches; `BatchLogRecordProcessor` has the same."""
+
+    bisect_failed_exports = Option(
         FLAG,
         False,
         "Where an exporter that is not otelog's says that a batch failed, look for the records that it failed for, "
         "with at most 2·log₂n + 2 calls a batch: the others are delivered; what it had written of it comes twice.",
-    ),
-    Option(
-        "max_queue_size",
+    )
+    max_queue_size = Option(
         INTEGER,
         10_000,
         "Records that may wait.",
         environment=("OTEL_BLRP_MAX_QUEUE_SIZE",),
         minimum=1,
         unit="records",
-    ),
-    Option(
-        "max_queue_bytes",
+    )
+    max_queue_bytes = Option(
         INTEGER,
         64 * MIB,
         "Bytes of records that may wait, by estimate; at least 1 KiB for each of `max_queue_size`. The default grows "
         "to 4 KiB for each.",
         minimum=KIB,
         unit="bytes",
-    ),
-    Option(
-        "max_export_batch_size",
+    )
+    max_export_batch_size = Option(
         INTEGER,
         2048,
         "Records in one request; at most `max_queue_size`.",
         environment=("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",),
         minimum=1,
         unit="records",
-    ),
-    Option(
-        "schedule_delay_millis",
+    )
+    schedule_delay_millis = Option(
         NUMBER,
         1000.0,
         "The longest time that a record waits for others before it is sent.",
@@ -376,9 +379,8 @@ OPTIONS: tuple[Option, ...] = (
         above=0,
         maximum=LONGEST_SECONDS * 1000,
         unit="ms",
-    ),
-    Option(
-        "export_timeout_millis",
+    )
+    export_timeout_millis = Option(
         NUMBER,
         30_000.0,
         "For one batch with all its retries.",
@@ -386,104 +388,99 @@ OPTIONS: tuple[Option, ...] = (
         above=0,
         maximum=LONGEST_SECONDS * 1000,
         unit="ms",
-    ),
-    Option(
-        "when_full",
+    )
+    when_full = Option(
         WORD,
         "drop_newest",
         "What is dropped when the queue is full: the new record, the oldest below ERROR, or the caller's time.",
         choices=("drop_newest", "drop_oldest", "block"),
-    ),
-    Option(
-        "block_timeout",
+    )
+    block_timeout = Option(
         NUMBER,
         1.0,
         "The longest wait of one call under `when_full=block`.",
         minimum=0,
         maximum=LONGEST_SECONDS,
         unit="s",
-    ),
-    Option(
-        "reserve_for_errors",
+    )
+    reserve_for_errors = Option(
         NUMBER,
         0.1,
         "Share of the queue that only records of ERROR and above may use.",
         minimum=0,
         maximum=0.9,
-    ),
-    Option("code_attributes", FLAG, True, "Adds `code.file.path`, `code.function.name` and `code.line.number`."),
-    Option("thread_attributes", FLAG, False, "Adds `thread.id` and `thread.name`."),
-    Option("message_template", FLAG, False, "Adds the message before formatting, and its arguments, for grouping."),
-    Option(
-        "max_attributes",
+    )
+
+
+class ProcessOptions(Values):
+    """Of records, handlers, and the process's end."""
+
+    code_attributes = Option(FLAG, True, "Adds `code.file.path`, `code.function.name` and `code.line.number`.")
+    thread_attributes = Option(FLAG, False, "Adds `thread.id` and `thread.name`.")
+    message_template = Option(FLAG, False, "Adds the message before formatting, and its arguments, for grouping.")
+    max_attributes = Option(
         INTEGER,
         128,
         "Attributes of one record; more are discarded and counted in it.",
         environment=("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
         minimum=0,
-    ),
-    Option(
-        "max_attribute_length",
+    )
+    max_attribute_length = Option(
         INTEGER,
         None,
         "Longer strings in attributes are cut, and named by `otelog.truncated`; without it they are whole.",
         environment=("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
         minimum=0,
         unit="characters",
-    ),
-    Option("install_handler", FLAG, True, "Puts `LoggingHandler` on the root logger, and keeps it there."),
-    Option(
-        "capture_non_propagating",
+    )
+    install_handler = Option(FLAG, True, "Puts `LoggingHandler` on the root logger, and keeps it there.")
+    capture_non_propagating = Option(
         FLAG,
         True,
         "Also takes the records of loggers with `propagate=False` that have handlers of their own.",
-    ),
-    Option(
-        "replace_console_handler",
+    )
+    replace_console_handler = Option(
         FLAG,
         False,
         "Takes `logging`'s plain console handlers off the root logger: the console exporter does their work.",
-    ),
-    Option(
-        "direct_logging",
+    )
+    direct_logging = Option(
         FLAG,
         True,
         "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
-    ),
-    Option(
-        "handle_sigterm",
+    )
+    handle_sigterm = Option(
         FLAG,
         False,
         "Delivers on SIGTERM, then does what was set before `configure()`, or dies as by default.",
-    ),
-    Option(
-        "handle_exit",
+    )
+    handle_exit = Option(
         FLAG,
         True,
         "Delivers before `os._exit`, `os.abort`, `os.exec*` or a signal that the process sends to itself ends it.",
-    ),
-    Option(
-        "shutdown_timeout",
+    )
+    shutdown_timeout = Option(
         NUMBER,
         5.0,
         "The longest time that the end of the process waits for delivery; metrics have half a second more.",
         minimum=0,
         maximum=LONGEST_SECONDS,
         unit="s",
-    ),
-    *FILE_OPTIONS,
-    *CONSOLE_OPTIONS,
-    Option(
-        "sdk_disabled",
+    )
+
+
+class EnvironmentOptions(Values):
+    """What is no keyword."""
+
+    sdk_disabled = Option(
         FLAG,
         False,
         "Turns everything off: calls cost nothing and nothing is sent.",
         environment=("OTEL_SDK_DISABLED",),
         environment_only=True,
         in_file=False,
-    ),
-    Option(
-        "traces_exporter",
+    )
+    traces_exporter = Option(
         WORDS,
         (),
         "Exporters of the tracer provider, if `configure()` has to install one.",
@@ -491,9 +488,8 @@ OPTIONS: tuple[Option, ...] = (
         choices=_SIGNALS,
         environment_only=True,
         in_file=False,
-    ),
-    Option(
-        "metrics_exporter",
+    )
+    metrics_exporter = Option(
         WORDS,
         ("otlp",),
         "Exporters of the meter provider, if `configure()` has to install one.",
@@ -501,9 +497,8 @@ OPTIONS: tuple[Option, ...] = (
         choices=_SIGNALS,
         environment_only=True,
         in_file=False,
-    ),
-    Option(
-        "metric_export_interval_millis",
+    )
+    metric_export_interval_millis = Option(
         NUMBER,
         60_000.0,
         "How long that meter provider waits between two exports.",
@@ -513,9 +508,8 @@ OPTIONS: tuple[Option, ...] = (
         unit="ms",
         environment_only=True,
         in_file=False,
-    ),
-    Option(
-        "metric_export_timeout_millis",
+    )
+    metric_export_timeout_millis = Option(
         NUMBER,
         30_000.0,
         "The longest time for one of them.",
@@ -525,28 +519,27 @@ OPTIONS: tuple[Option, ...] = (
         unit="ms",
         environment_only=True,
         in_file=False,
-    ),
+    )
+
+
+OPTIONS: tuple[Option[Any], ...] = tuple(
+    option
+    for options in (
+        SourceOptions,
+        OTLPOptions,
+        LoneExporterOptions,
+        QueueOptions,
+        ProcessOptions,
+        FileOptions,
+        ConsoleOptions,
+        EnvironmentOptions,
+    )
+    for option in options.rows.values()
 )
-
-_BY_NAME = {option.name: option for option in OPTIONS}
-
-# The SDK's own defaults, where they differ from those of configure().
-PROCESSOR_OPTIONS: tuple[Option, ...] = (
-    _BY_NAME["schedule_delay_millis"],
-    _BY_NAME["max_export_batch_size"]._replace(default=512),
-    _BY_NAME["export_timeout_millis"],
-    _BY_NAME["max_queue_size"]._replace(default=2048),
-    _BY_NAME["max_queue_bytes"],
-    _BY_NAME["when_full"],
-    _BY_NAME["block_timeout"],
-    _BY_NAME["reserve_for_errors"]._replace(default=0.0),
-    _BY_NAME["bisect_failed_exports"],
-)
-
-EXPORTER_OPTIONS: tuple[Option, ...] = _OTLP_OPTIONS
+"""Every option of `configure()`, in the order of the README's table."""
 
 
-def _show_default(option: Option) -> str:
+def _show_default(option: Option[Any]) -> str:
     value = option.default
     if value is None or value == {} or value == ():
         return ""
@@ -562,7 +555,7 @@ def _show_default(option: Option) -> str:
     return f"`{shown}` {option.unit}".rstrip()
 
 
-def _show_variables(option: Option) -> str:
+def _show_variables(option: Option[Any]) -> str:
     names = [f"`{variable}`" for variable in option.variables]
     if option.resource_key is not None:
         names.append(f"`{option.resource_key}` in `OTEL_RESOURCE_ATTRIBUTES`")

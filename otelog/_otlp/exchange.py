@@ -6,41 +6,22 @@ Exchanges          one exchange at a time, its end, forks
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
-from otelog._config.proxy import parse_proxy
+from otelog._config.proxy import DIRECT
+from otelog._config.table import OTLPOptions, check_key_pair
 from otelog._runtime.inherited import add_holder
 from otelog._runtime.threads import Lock
+from otelog._runtime.urls import UnusableError, check_header
 from otelog.exceptions import ConfigurationError
-
-COMPRESSIONS = ("gzip", "zstd", "none")
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """How much of an answer's body is read, compressed or not. Source: OTLP, limits of response bodies."""
 
 CLIENT_FILES_HINT = "if the server asks for a client's certificate, check client_certificate_file and client_key_file"
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ILLEGAL_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ILLEGAL_IN_URL = re.compile(r"[\x00-\x20\x7f]")
-_OWN_HEADERS = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "transfer-encoding",
-    }
-)
 
 
 class TransportFailure(Exception):
@@ -75,53 +56,43 @@ class Answer(NamedTuple):
     rpc_status: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransportSettings:
-    """Where and how requests are sent, checked when it is made.
+class TransportSettings(OTLPOptions, without=("protocol", "max_request_bytes")):
+    """Where and how requests are sent, checked when it is made. The `repr` shows neither URLs nor headers: secrets.
 
     Args:
-        endpoint: The full URL, ``https://host:port/v1/logs``; left out of the `repr`, as its query may be secret.
-        headers: Sent with each request; may hold secrets and is left out of the `repr`.
-        compression: "gzip", "zstd" (needs the package ``zstandard`` before Python 3.14) or "none".
-        timeout: Seconds for a whole exchange, from connecting to the answer's last byte.
-        certificate_file: PEM file of the authorities to trust instead of the system's.
-        client_certificate_file: PEM file that proves who we are (mTLS).
-        client_key_file: PEM file of its key; may be left out if the certificate's file holds it.
-        proxy: URL of the HTTP proxy that the endpoint is reached by; may hold a password and is left out of the `repr`.
+        endpoint: The full URL, ``https://host:port/v1/logs``.
         user_agent: Header ``User-Agent``, unless `headers` has one.
         grpc_method: Called by gRPC, ``/package.Service/Method``, whatever the endpoint's path; None: HTTP.
+        options: Of the table; `proxy` is the one that the endpoint is reached by, whatever the environment says.
 
     Raises:
         ConfigurationError: A value cannot be used.
     """
 
-    endpoint: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    compression: str = "gzip"
-    timeout: float = 10.0
-    certificate_file: str | None = None
-    client_certificate_file: str | None = None
-    client_key_file: str | None = None
-    proxy: str | None = field(default=None, repr=False)
-    user_agent: str = "otelog"
-    grpc_method: str | None = None
+    user_agent: str
+    grpc_method: str | None
 
-    def __post_init__(self) -> None:
-        split_endpoint(self.endpoint)
-        if self.compression not in COMPRESSIONS:
-            raise ConfigurationError(f"compression is {self.compression!r}; allowed are {', '.join(COMPRESSIONS)}")
-        if not (0.0 < self.timeout < math.inf):
-            raise ConfigurationError(f"timeout is {self.timeout!r}; allowed are seconds above 0")
-        if self.client_key_file and not self.client_certificate_file:
-            raise ConfigurationError("client_key_file is set without client_certificate_file; both are needed")
-        if self.proxy is not None:
-            try:
-                parse_proxy(self.proxy)
-            except ValueError as error:
-                raise ConfigurationError(f"proxy: {error}; it must be http(s)://[user:password@]host:port") from None
-        object.__setattr__(self, "headers", dict(self.headers))
-        for name, value in [*self.headers.items(), ("user-agent", self.user_agent)]:
-            _check_header(name, value)
+    def __init__(
+        self, *, endpoint: str, user_agent: str = "otelog", grpc_method: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(endpoint=endpoint, **options)
+        self._hold(vars(self.checked()))
+        check_key_pair(vars(self))
+        try:
+            check_header("user-agent", user_agent)
+        except UnusableError as error:
+            raise ConfigurationError(f"user_agent: {error}") from None
+        proxy = None if self.proxy == DIRECT else self.proxy
+        self._hold({"proxy": proxy, "user_agent": user_agent, "grpc_method": grpc_method})
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in vars(self).items() if name not in ("endpoint", "headers", "proxy")}
+        return f"TransportSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @classmethod
+    def of_options(cls, options: OTLPOptions, **others: Any) -> TransportSettings:
+        """Returns what an exporter with these options sends by, but for the others, which are given by name."""
+        return cls(**{**cls.pick(vars(options)), **others})
 
 
 class Exchanges(ABC):
@@ -281,44 +252,3 @@ class Exchanges(ABC):
         self._exchanging = Lock()
         self._close_wanted = False
         self._unanswered = False
-
-
-def split_endpoint(endpoint: str) -> tuple[bool, str, int, str]:
-    """Returns whether it is TLS, the host, the port, and path with query.
-
-    Raises:
-        ConfigurationError: It is no such URL.
-    """
-    problem = "the endpoint must be http://host:port/path or https://…"
-    if _ILLEGAL_IN_URL.search(endpoint):
-        raise ConfigurationError(f"{problem}; it has a space or a control character")
-    try:
-        parts = urlsplit(endpoint)
-        port = parts.port
-        # The look-up, the header Host and a certificate all want it in this form.
-        host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
-    except ValueError:
-        raise ConfigurationError(f"{problem}; it cannot be read") from None
-    if parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{problem}; its scheme is {parts.scheme!r}")
-    if not host:
-        raise ConfigurationError(f"{problem}; it has no host")
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{problem}; a user and password belong in headers (Authorization)")
-    if not endpoint.isascii() and not (parts.path + parts.query).isascii():
-        raise ConfigurationError(f"{problem}; its path must be percent-encoded")
-    secure = parts.scheme == "https"
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return secure, host, port or (443 if secure else 80), path
-
-
-def _check_header(name: object, value: object) -> None:
-    # The value may be a secret: no message shows it.
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ConfigurationError(f"headers: {name!r} is not a header's name")
-    if name.lower() in _OWN_HEADERS:
-        raise ConfigurationError(f"headers: {name} is set by otelog itself")
-    if not isinstance(value, str):
-        raise ConfigurationError(f"headers: the value of {name} must be a str, not {type(value).__name__}")
-    if _ILLEGAL_IN_VALUE.search(value) or any(ord(character) > 0xFF for character in value):
-        raise ConfigurationError(f"headers: the value of {name} has characters that a header cannot carry")

@@ -83,20 +83,7 @@ class OTLPLogExporter(OwnExporter):
         export_timeout: float = 30.0,
         bisect_bad_request: bool = False,
     ) -> None:
-        settings = resolve_exporter(
-            {
-                "endpoint": endpoint,
-                "protocol": protocol,
-                "headers": headers,
-                "compression": compression,
-                "timeout": timeout,
-                "certificate_file": certificate_file,
-                "client_certificate_file": client_certificate_file,
-                "client_key_file": client_key_file,
-                "proxy": proxy,
-                "max_request_bytes": max_request_bytes,
-            }
-        )
+        settings = resolve_exporter(ExporterSettings.pick(locals()))
         for warning in settings.warnings:
             warn(f"config:{warning}", warning)
         self._open(settings, export_timeout, bisect_bad_request)
@@ -113,14 +100,8 @@ class OTLPLogExporter(OwnExporter):
         self.endpoint = settings.endpoint
         self.protocol = settings.protocol
         self._transport = open_transport(
-            TransportSettings(
-                endpoint=settings.endpoint,
-                headers=settings.headers,
-                compression=settings.compression,
-                timeout=settings.timeout,
-                certificate_file=settings.certificate_file,
-                client_certificate_file=settings.client_certificate_file,
-                client_key_file=settings.client_key_file,
+            TransportSettings.of_options(
+                settings,
                 proxy=find_usable_proxy(settings.proxy, settings.endpoint, settings.protocol),
                 user_agent=USER_AGENT,
                 grpc_method=LOGS_METHOD if settings.protocol == "grpc" else None,

@@ -25,13 +25,13 @@ from otelog._otlp.exchange import (
     Exchanges,
     TransportFailure,
     TransportSettings,
-    split_endpoint,
 )
 from otelog._otlp.http import make_context
 from otelog._private.grpc import find_calls, is_connected
 from otelog._runtime.fork_gate import ForkGate
 from otelog._runtime.late_import import load_module
 from otelog._runtime.threads import is_patched, sleep
+from otelog._runtime.urls import parse_endpoint
 from otelog.exceptions import ConfigurationError
 
 RETRYABLE_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
@@ -120,7 +120,7 @@ class GrpcTransport(Exchanges):
     """
 
     def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._secure, host, port, _ = split_endpoint(settings.endpoint)
+        self._secure, host, port, _ = parse_endpoint(settings.endpoint)
         self._address = f"{f'[{host}]' if ':' in host else host}:{port}"
         super().__init__(f"{'https' if self._secure else 'http'}://{self._address}", settings.timeout, clock)
         if settings.compression == "zstd":

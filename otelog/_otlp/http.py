@@ -19,10 +19,10 @@ from otelog._otlp.exchange import (
     Exchanges,
     TransportFailure,
     TransportSettings,
-    split_endpoint,
 )
 from otelog._runtime.compression import choose_compressor
 from otelog._runtime.late_import import load_module
+from otelog._runtime.urls import parse_endpoint
 
 if TYPE_CHECKING:
     import ssl
@@ -51,7 +51,7 @@ class Transport(Exchanges):
     """
 
     def __init__(self, settings: TransportSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._secure, self._host, self._port, self._path = split_endpoint(settings.endpoint)
+        self._secure, self._host, self._port, self._path = parse_endpoint(settings.endpoint)
         host = f"[{self._host}]" if ":" in self._host else self._host
         # Without the query.
         target = f"{'https' if self._secure else 'http'}://{host}:{self._port}{self._path.partition('?')[0]}"

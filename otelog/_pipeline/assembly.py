@@ -10,7 +10,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 
 from otelog._capture.queue import RecordQueue
-from otelog._config.resolve import ProcessorSettings, Settings
+from otelog._config.table import QueueOptions
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import publish
 from otelog._ledger.report import LossReport
@@ -52,7 +52,7 @@ class Destination:
 
 def make_worker(
     destinations: Sequence[Destination],
-    settings: ProcessorSettings | Settings,
+    settings: QueueOptions,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
     *,
@@ -109,7 +109,7 @@ def _make_outlet(
     destinations: Sequence[Destination],
     batch_exports: Sequence[BatchExport],
     ledger: Ledger,
-    settings: ProcessorSettings | Settings,
+    settings: QueueOptions,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
 ) -> Outlet:
@@ -146,7 +146,7 @@ def _make_outlet(
 def _make_batch_export(
     destination: Destination,
     name: str,
-    settings: ProcessorSettings | Settings,
+    settings: QueueOptions,
     attributes: AttributeBuilder,
     resource: Callable[[], Resource],
 ) -> BatchExport:

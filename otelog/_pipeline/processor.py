@@ -14,7 +14,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otelog._capture.active_pipeline import TAKEN_BY
 from otelog._capture.port import ActivePipeline
-from otelog._config.resolve import resolve_processor
+from otelog._config.resolve import ProcessorSettings, resolve_processor
 from otelog._ledger.counters import Ledger, Stats
 from otelog._pipeline.assembly import Destination, make_worker
 from otelog._pipeline.worker import Worker
@@ -76,19 +76,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         max_queue_bytes: int | None = None,
         bisect_failed_exports: bool | None = None,
     ) -> None:
-        settings = resolve_processor(
-            {
-                "schedule_delay_millis": schedule_delay_millis,
-                "max_export_batch_size": max_export_batch_size,
-                "export_timeout_millis": export_timeout_millis,
-                "max_queue_size": max_queue_size,
-                "max_queue_bytes": max_queue_bytes,
-                "when_full": when_full,
-                "block_timeout": block_timeout,
-                "reserve_for_errors": reserve_for_errors,
-                "bisect_failed_exports": bisect_failed_exports,
-            }
-        )
+        settings = resolve_processor(ProcessorSettings.pick(locals()))
         for warning in settings.warnings:
             warn(f"config:{warning}", warning)
         worker = make_worker(

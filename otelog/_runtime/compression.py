@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Protocol
 
 from otelog._runtime.late_import import load_module
@@ -52,9 +51,7 @@ def make_compressor(compression: str) -> Compressor:
     return library.compressobj(level, zlib.DEFLATED, _GZIP_WBITS)  # type: ignore[no-any-return]
 
 
-@cache
 def _gzip_library() -> tuple[Any, int]:
-    # Looked for once: each body asks, and to look for what is missing reads folders.
     try:
         return load_module("isal.isal_zlib"), _ISAL_LEVEL
     except ImportError:
@@ -68,25 +65,40 @@ def choose_compressor(compression: str) -> Callable[[bytes], bytes]:
         ConfigurationError: The compression's library is missing.
     """
     if compression == "gzip":
-        # isal is imported with the first body: that costs the worker's time and not the start's.
-        return _pack_gzip
+        return _Gzip().pack
     if compression == "none":
         return bytes
+    library = check_zstd()
     if sys.version_info >= (3, 14):
-        library = load_module("compression.zstd")
         return lambda body: library.compress(body, _ZSTD_LEVEL)  # type: ignore[no-any-return]
+    # One for all bodies: a new one allocates its tables.
+    return library.ZstdCompressor(level=_ZSTD_LEVEL).compress  # type: ignore[no-any-return]
+
+
+def check_zstd() -> Any:
+    """Returns the library for zstd.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
     try:
-        # One for all bodies: a new one allocates its tables.
-        return load_module("zstandard").ZstdCompressor(level=_ZSTD_LEVEL).compress  # type: ignore[no-any-return]
+        return load_module("compression.zstd" if sys.version_info >= (3, 14) else "zstandard")
     except ImportError:
-        raise ConfigurationError(
-            'compression is "zstd", which needs the package "zstandard": pip install zstandard'
-        ) from None
+        raise ConfigurationError("compression='zstd' needs the package zstandard: pip install 'otelog[zstd]'") from None
 
 
-def _pack_gzip(body: bytes) -> bytes:
-    compressor = make_compressor("gzip")
-    return compressor.compress(body) + compressor.flush()
+class _Gzip:
+    """Packs bodies. The library is looked for once, with the first body: in the worker, and not at the start."""
+
+    def __init__(self) -> None:
+        self._found: tuple[Any, int] | None = None
+
+    def pack(self, body: bytes) -> bytes:
+        if self._found is None:
+            self._found = _gzip_library()
+        library, level = self._found
+        compressor = library.compressobj(level, zlib.DEFLATED, _GZIP_WBITS)
+        return compressor.compress(body) + compressor.flush()  # type: ignore[no-any-return]
 
 
 def unpack_gzip(body: bytes, max_bytes: int | None = None) -> bytes:

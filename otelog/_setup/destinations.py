@@ -13,6 +13,7 @@ from otelog._config.resolve import (
     list_network_variables,
     resolve_exporter,
 )
+from otelog._config.table import EXPORTERS
 from otelog._otlp.exporter import OTLPLogExporter
 from otelog._pipeline.assembly import Destination
 from otelog._record.severity import severity_number
@@ -37,7 +38,7 @@ def make_destinations(settings: Settings) -> list[Destination]:
 def _make_destination(entry: Entry, settings: Settings) -> Destination:
     level = entry.level
     if level is None:
-        level = {"file": settings.file_level, "console": settings.console_level}.get(entry.kind)
+        level = getattr(settings, f"{entry.kind}_level", None)
     selective = level is not None or entry.loggers or entry.filter is not None
     if not selective:
         return Destination(_make_exporter(entry, settings), name=entry.name, max_queue_size=entry.max_queue_size)
@@ -54,11 +55,11 @@ def _make_exporter(entry: Entry, settings: Settings) -> LogRecordExporter:
     if entry.kind == "file":
         from otelog.sinks.files import FileLogExporter
 
-        return FileLogExporter(**_values_of("file_", entry, settings))
+        return FileLogExporter(**_values_of(entry, settings))
     if entry.kind == "console":
         from otelog.sinks.console import ConsoleLogExporter
 
-        return ConsoleLogExporter(**_values_of("console_", entry, settings))
+        return ConsoleLogExporter(**_values_of(entry, settings))
     exporter: LogRecordExporter = entry.exporter
     return exporter
 
@@ -73,10 +74,7 @@ def resolve_otlp(entry: Entry, settings: Settings) -> ExporterSettings:
     Raises:
         ConfigurationError: The two do not fit together.
     """
-    values: dict[str, Any] = {
-        name: getattr(settings, name)
-        for name in ("endpoint", "protocol", "compression", "timeout", "proxy", "max_request_bytes", *_CREDENTIALS)
-    }
+    values = ExporterSettings.pick(vars(settings))
     given: Mapping[str, Any] = entry.options
     protocol = given.get("protocol", settings.protocol)
     if "endpoint" in given:
@@ -93,10 +91,7 @@ def resolve_otlp(entry: Entry, settings: Settings) -> ExporterSettings:
     return resolve_exporter({**values, **given}, list_network_variables())
 
 
-def _values_of(prefix: str, entry: Entry, settings: Settings) -> dict[str, Any]:
-    """Returns the options of a sink by their names without the prefix: the entry's own over the general ones."""
-    return {
-        name.removeprefix(prefix): entry.options.get(name, getattr(settings, name))
-        for name in Settings._fields
-        if name.startswith(prefix) and name != f"{prefix}level"
-    }
+def _values_of(entry: Entry, settings: Settings) -> dict[str, Any]:
+    """Returns the options of a sink by the names that it has for them: the entry's own over the general ones."""
+    options = EXPORTERS.kinds[entry.kind]
+    return {key: entry.options.get(one.name, getattr(settings, one.name)) for key, one in options.items()}

@@ -172,14 +172,11 @@ def install_meter_provider(settings: Settings, resource: Callable[[], Resource])
     # Headers, often a secret, only go where the logs go.
     same_server = urlsplit(settings.endpoint).netloc == base.netloc
     endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
-    target = TransportSettings(
+    target = TransportSettings.of_options(
+        settings,
         endpoint=endpoint,
         headers=settings.headers if same_server else {},
         compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
-        timeout=settings.timeout,
-        certificate_file=settings.certificate_file,
-        client_certificate_file=settings.client_certificate_file,
-        client_key_file=settings.client_key_file,
         proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
         user_agent=USER_AGENT,
         grpc_method=METRICS_METHOD if by_grpc else None,

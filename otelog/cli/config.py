@@ -66,7 +66,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _show(option: Option, value: object) -> str:
+def _show(option: Option[Any], value: object) -> str:
     if option.kind is EXPORTERS and isinstance(value, tuple):
         return ", ".join(_show_entry(entry) for entry in value) or "none"
     if value is None or value == {} or value == ():

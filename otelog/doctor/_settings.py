@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from otelog._config.resolve import DECLARATIVE, LOGS_PATH, ExporterSettings, Settings
-from otelog._config.table import CONSOLE_OPTIONS, FILE_OPTIONS, GRPC, OPTIONS
+from otelog._config.table import GRPC, OPTIONS, ConsoleOptions, FileOptions
 from otelog._setup.destinations import resolve_otlp
 from otelog.doctor._findings import Area, Finding, list_names, make_area
 from otelog.exceptions import ConfigurationError
@@ -230,10 +230,10 @@ def _find_idle(settings: Settings) -> Iterator[Finding]:
     """Options that were given, and do nothing beside the others."""
     kinds = {entry.kind for entry in settings.exporters}
     idle = []
-    for kind, options in (("file", FILE_OPTIONS), ("console", CONSOLE_OPTIONS)):
+    for kind, options in (("file", FileOptions), ("console", ConsoleOptions)):
         if kind not in kinds:
-            names = [option.name for option in options if getattr(settings, option.name) != option.default]
-            idle += [(name, f"there is no {kind} exporter") for name in names]
+            given = [one.name for one in options.rows.values() if getattr(settings, one.name) != one.default]
+            idle += [(name, f"there is no {kind} exporter") for name in given]
     if settings.when_full != "block" and settings.block_timeout != _DEFAULTS["block_timeout"]:
         idle.append(("block_timeout", f"when_full is {settings.when_full}"))
     for name, why in idle:

@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import urllib3
 from urllib3.util import Retry, Timeout
 
 from otelog._runtime.shown_text import hide_secrets
+from otelog._runtime.urls import UnusableError, read_authority
 from otelog._runtime.version import __version__
 from otelog.exceptions import ConfigurationError, OtelogError
 
@@ -203,11 +204,10 @@ def check_url(url: str) -> str:
         ConfigurationError: It is none of http or https.
     """
     try:
-        parts = urlsplit(url)
-        # Asking for the port reads it.
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        parts, _, _ = read_authority(url)
+        good = not parts.query and not parts.fragment
+    except UnusableError:
         good = False
-    if not good or parts.query or parts.fragment:
+    if not good:
         raise ConfigurationError(f"{hide_secrets(url)!r} is no address of Loki; give one such as http://localhost:3100")
     return url.rstrip("/")

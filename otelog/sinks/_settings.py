@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
-import sys
-from collections.abc import Iterable
-from typing import NamedTuple
-
-from otelog._runtime.late_import import load_module
+from otelog._config.table import FileOptions
+from otelog._runtime.compression import check_zstd
 from otelog.exceptions import ConfigurationError
 
-MIB = 1024 * 1024
-COMPRESSIONS = ("gzip", "zstd", "none")
 STREAMS = ("app", "errors", "ai_responses")
 """The kinds of files: all records, those of ERROR and above, those of language models."""
 
@@ -20,38 +13,8 @@ LOCK_ALLOWANCE = 4096
 """Bytes that the folder's lock file may take of `max_total_bytes`."""
 
 
-class FileSettings(NamedTuple):
-    """How records are written to files.
-
-    Args:
-        folder: Where the files are; made when it is missing.
-        max_bytes: Size of one file before compression; 0 is no bound.
-        interval: Seconds after a file's first record at which it is rotated; 0 is never.
-        daily: Whether files are rotated at local midnight; a rotated file is named after the day that it holds.
-        compression: Of rotated files: "gzip", "zstd" or "none".
-        max_files: Rotated files of each kind that are kept; 0 is no bound.
-        max_age_days: Days that rotated files are kept; 0 is no bound.
-        max_total_bytes: Size of all files together, those being written included; 0 is no bound.
-        per_process: Whether each process writes files of its own, with its id in their names.
-        ai_loggers: Loggers whose records, and those of loggers below them, go to ``ai_responses.log``.
-        ai_only: Whether records of ``ai_responses.log`` are left out of ``app.log``.
-        ai_max_bytes: `max_bytes` for ``ai_responses.log``; 0 is the same.
-        ai_max_files: `max_files` for ``ai_responses.log``; 0 is the same.
-    """
-
-    folder: str = "logs"
-    max_bytes: int = 100 * MIB
-    interval: float = 0.0
-    daily: bool = False
-    compression: str = "gzip"
-    max_files: int = 10
-    max_age_days: float = 0.0
-    max_total_bytes: int = 0
-    per_process: bool = False
-    ai_loggers: tuple[str, ...] = ()
-    ai_only: bool = False
-    ai_max_bytes: int = 0
-    ai_max_files: int = 0
+class FileSettings(FileOptions, without=("level",)):
+    """How records are written to files: the options of the table without ``file_``."""
 
     def file_limit(self, stream: str) -> int:
         """Returns the size of one file of this kind in bytes; 0 is no bound."""
@@ -74,60 +37,11 @@ def check_settings(settings: FileSettings) -> FileSettings:
     Raises:
         ConfigurationError: One cannot be used; the message says what is allowed.
     """
-    values = settings._asdict()
-    values["folder"] = _check_folder(settings.folder)
-    for name in ("max_bytes", "max_files", "max_total_bytes", "ai_max_bytes", "ai_max_files"):
-        _check_size(name, values[name])
-    for name in ("interval", "max_age_days"):
-        values[name] = _check_number(name, values[name])
-    for name in ("daily", "per_process", "ai_only"):
-        if not isinstance(values[name], bool):
-            raise ConfigurationError(f"{name}={values[name]!r}: allowed is True, False")
-    values["ai_loggers"] = _check_names("ai_loggers", settings.ai_loggers)
-    checked = FileSettings(**values)
-    _check_compression(checked.compression)
+    checked = settings.checked()
+    if checked.compression == "zstd":
+        check_zstd()
     _check_total(checked)
     return checked
-
-
-def _check_folder(folder: object) -> str:
-    try:
-        path = os.fspath(folder)  # type: ignore[call-overload]
-    except TypeError:
-        path = None
-    if not isinstance(path, str) or not path.strip() or "\0" in path:
-        raise ConfigurationError(f"folder={folder!r}: allowed is a folder's path")
-    return path
-
-
-def _check_size(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"{name}={value!r}: allowed is a whole number >= 0")
-
-
-def _check_number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ConfigurationError(f"{name}={value!r}: allowed is a number >= 0")
-    return float(value)
-
-
-def _check_names(name: str, value: object) -> tuple[str, ...]:
-    names = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
-    if names is None or not all(isinstance(one, str) and one for one in names):
-        raise ConfigurationError(f"{name}={value!r}: allowed is a list of loggers' names")
-    return names
-
-
-def _check_compression(compression: object) -> None:
-    if compression not in COMPRESSIONS:
-        raise ConfigurationError(f"compression={compression!r}: allowed is {', '.join(COMPRESSIONS)}")
-    if compression == "zstd" and sys.version_info < (3, 14):
-        try:
-            load_module("zstandard")
-        except ImportError:
-            raise ConfigurationError(
-                "compression='zstd' needs the package zstandard: pip install 'otelog[zstd]'"
-            ) from None
 
 
 def _check_total(settings: FileSettings) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
+from otelog._config.table import ConsoleOptions
 from otelog._ledger.counters import Ledger
 from otelog._ledger.otel_metrics import OnExchange
 from otelog._ledger.tally import BatchTally, open_tally
@@ -22,16 +23,16 @@ from otelog._runtime.lock_yield import make_pause
 from otelog._runtime.threads import Lock
 from otelog._runtime.turns import UnderWay, halt
 from otelog._runtime.waiting import StopSignal
-from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import LineRenderer
 from otelog.sinks._readable import describe, find_painter
 from otelog.sinks._stream import StreamFailure, write_lines
 
-STREAMS = ("stderr", "stdout")
-FORMATS = ("auto", "readable", "json")
-
 EXPORT_TIMEOUT = 30.0
 """Seconds that a batch may wait for a stream that takes nothing, under a processor that is not otelog's."""
+
+
+class _ConsoleSettings(ConsoleOptions, without=("level",)):
+    """The options of the table without ``console_``."""
 
 
 class ConsoleLogExporter(OwnExporter):
@@ -60,13 +61,10 @@ class ConsoleLogExporter(OwnExporter):
         stream: Literal["stderr", "stdout"] = "stderr",
         format: Literal["auto", "readable", "json"] = "auto",  # noqa: A002
     ) -> None:
-        if stream not in STREAMS:
-            raise ConfigurationError(f"stream must be one of {', '.join(STREAMS)}, not {stream!r}")
-        if format not in FORMATS:
-            raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
         super().__init__(EXPORT_TIMEOUT)
-        self.stream = stream
-        self.format = format
+        settings = _ConsoleSettings(stream=stream, format=format).checked()
+        self.stream = settings.stream
+        self.format = settings.format
         self._writing = Lock()
         self._torn = False
         watch(self)

@@ -30,8 +30,6 @@ AI_PREFIX = "gen_ai."
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Seconds between attempts to write: a disk that has room again should not be waited for long."""
 
-_DEFAULTS = FileSettings()
-
 
 class FileLogExporter(OwnExporter):
     """Writes records to ``app.log``, also those of ERROR and above to ``errors.log``, and language models' to
@@ -69,39 +67,23 @@ class FileLogExporter(OwnExporter):
     def __init__(
         self,
         *,
-        folder: str | os.PathLike[str] = _DEFAULTS.folder,
-        max_bytes: int = _DEFAULTS.max_bytes,
-        interval: float = _DEFAULTS.interval,
-        daily: bool = _DEFAULTS.daily,
-        compression: str = _DEFAULTS.compression,
-        max_files: int = _DEFAULTS.max_files,
-        max_age_days: float = _DEFAULTS.max_age_days,
-        max_total_bytes: int = _DEFAULTS.max_total_bytes,
-        per_process: bool = _DEFAULTS.per_process,
-        ai_loggers: Iterable[str] = _DEFAULTS.ai_loggers,
-        ai_only: bool = _DEFAULTS.ai_only,
-        ai_max_bytes: int = _DEFAULTS.ai_max_bytes,
-        ai_max_files: int = _DEFAULTS.ai_max_files,
+        folder: str | os.PathLike[str] = FileSettings.folder.default,
+        max_bytes: int = FileSettings.max_bytes.default,
+        interval: float = FileSettings.interval.default,
+        daily: bool = FileSettings.daily.default,
+        compression: str = FileSettings.compression.default,
+        max_files: int = FileSettings.max_files.default,
+        max_age_days: float = FileSettings.max_age_days.default,
+        max_total_bytes: int = FileSettings.max_total_bytes.default,
+        per_process: bool = FileSettings.per_process.default,
+        ai_loggers: Iterable[str] = FileSettings.ai_loggers.default,
+        ai_only: bool = FileSettings.ai_only.default,
+        ai_max_bytes: int = FileSettings.ai_max_bytes.default,
+        ai_max_files: int = FileSettings.ai_max_files.default,
         export_timeout: float = 30.0,
     ) -> None:
         super().__init__(export_timeout)
-        self.settings = check_settings(
-            FileSettings(
-                folder=folder,  # type: ignore[arg-type]
-                max_bytes=max_bytes,
-                interval=interval,
-                daily=daily,
-                compression=compression,
-                max_files=max_files,
-                max_age_days=max_age_days,
-                max_total_bytes=max_total_bytes,
-                per_process=per_process,
-                ai_loggers=ai_loggers,  # type: ignore[arg-type]
-                ai_only=ai_only,
-                ai_max_bytes=ai_max_bytes,
-                ai_max_files=ai_max_files,
-            )
-        )
+        self.settings = check_settings(FileSettings(**FileSettings.pick(locals())))
         self.folder = LogFolder(self.settings)
         try:
             self.folder.probe()

@@ -48,7 +48,7 @@ def good(connected: LoggerProvider) -> dict[str, Any]:
 
 
 def codes(given: dict[str, Any], **settings: Any) -> list[tuple[str, str]]:
-    area = check_providers(Providers(**given), SETTINGS._replace(**settings))
+    area = check_providers(Providers(**given), SETTINGS.changed(**settings))
     return [(finding.severity, finding.code) for finding in area.findings]
 
 

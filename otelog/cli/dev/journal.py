@@ -7,8 +7,9 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otelog._config.table import MIB
 from otelog.sinks._folder import LogFolder
-from otelog.sinks._settings import MIB, FileSettings, check_settings
+from otelog.sinks._settings import FileSettings, check_settings
 
 if TYPE_CHECKING:
     import os
