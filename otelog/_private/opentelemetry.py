@@ -17,8 +17,10 @@ __all__ = [
     "NAMES",
     "SPAN_KEY",
     "SUPPRESS_INSTRUMENTATION_KEY",
+    "add_to_resource",
     "current_context",
     "find_sdk_configurator",
+    "has_fork_hook",
     "is_unset_logger_provider",
     "is_unset_meter_provider",
     "processors_of",
@@ -146,6 +148,17 @@ def replace_resource(provider: Any, resource: Resource) -> None:
         if hasattr(provider, "_resource"):
             provider._resource = Resource.get_empty()
         provider._update_resource(resource)
+
+
+def add_to_resource(provider: Any, resource: Resource) -> None:
+    """Have a LoggerProvider's loggers say this beside what they say; where it cannot be done, nothing changes."""
+    if hasattr(provider, "_update_resource"):
+        provider._update_resource(resource)
+
+
+def has_fork_hook(provider: Any) -> bool:
+    """Returns whether a provider itself looks after its copy in a forked child."""
+    return hasattr(provider, "_handle_fork")
 
 
 def find_sdk_configurator() -> Any:

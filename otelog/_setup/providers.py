@@ -17,7 +17,12 @@ from otelog._config.resolve import Settings, find_usable_proxy, resolve_told_res
 from otelog._otlp.exchange import TransportSettings
 from otelog._otlp.open import METRICS_METHOD
 from otelog._pipeline.processor import BatchLogRecordProcessor
-from otelog._private.opentelemetry import is_unset_logger_provider, replace_resource
+from otelog._private.opentelemetry import (
+    add_to_resource,
+    has_fork_hook,
+    is_unset_logger_provider,
+    replace_resource,
+)
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.version import USER_AGENT
 from otelog._setup.meter_provider import Cadence, MetricsPipeline, is_missing
@@ -108,7 +113,7 @@ class _ProviderInChild:
 
     def __init__(self, provider: LoggerProvider) -> None:
         self._provider = ref(provider)
-        if hasattr(os, "register_at_fork") and hasattr(provider, "_handle_fork"):
+        if hasattr(os, "register_at_fork") and has_fork_hook(provider):
             os.register_at_fork(before=self._note, after_in_child=self._renew)
         self._instance: object = None
 
@@ -119,7 +124,7 @@ class _ProviderInChild:
     def _renew(self) -> None:
         provider = self._provider()
         if provider is not None and provider.resource.attributes.get(_INSTANCE_ID) == self._instance is not None:
-            provider._update_resource(Resource({_INSTANCE_ID: _find_instance_id()}))
+            add_to_resource(provider, Resource({_INSTANCE_ID: _find_instance_id()}))
 
 
 def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resource) -> None:
