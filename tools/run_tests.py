@@ -90,7 +90,7 @@ CORE = (
     "tests/test_processor.py",
 )
 OLDEST_SDK = ("opentelemetry-api==1.39.*", "opentelemetry-sdk==1.39.*", "opentelemetry-proto==1.39.*")
-CORE_EXTRAS = "zstd,metrics,config"
+CORE_EXTRAS = "zstd,grpc,metrics,config"
 # The tests' own needs there; the extra "test" ties OpenTelemetry's releases to more than the SDK.
 CORE_NEEDS = ("hypothesis", "pytest", "pytest-xdist", "trustme")
 NEWEST_SDK = ("opentelemetry-proto", "opentelemetry-instrumentation-logging")
