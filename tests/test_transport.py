@@ -228,7 +228,7 @@ def test_a_forked_child_has_a_connection_of_its_own(secure: bool, authority: tru
         )
         command = [sys.executable, "-W", "error", "-c", program, server.logs_endpoint, authority_file]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert sorted(request.body for request in server.requests) == sorted(
             [b"before", b"child", b"child", b"parent", b"parent", b"after"]
         )
@@ -272,7 +272,7 @@ def test_a_child_forked_in_the_middle_of_an_exchange_can_send(reply: Reply, step
         )
         command = [sys.executable, "-W", "error", "-c", program, server.logs_endpoint, str(steps)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert sorted(request.body for request in server.requests) == [b"after", b"child", b"child", b"parent"]
 
 
