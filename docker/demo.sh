@@ -6,4 +6,4 @@ if [ -s /run/otelog/token ]; then
     < /run/otelog/token)
   export OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20$token"
 fi
-exec python -m otelog.cli.shop_server "$@"
+exec python -m otelog.cli.demo.shop_server "$@"
