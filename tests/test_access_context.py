@@ -65,7 +65,7 @@ def test_the_line_about_a_request_has_its_trace(server: tuple[str, ...], logger:
             wait_until(lambda: len(lines()) > len(traces), 10, what="the lines")
         finally:
             end_process(process, 10.0)
-        # Two threads of a server may write their lines in either order; the first requests only asked whether it answers.
+        # Threads of a server write their lines in either order; the first requests only asked whether it answers.
         assert sorted(one.trace_id.hex() for one in lines())[-len(traces) :] == traces
         assert all(one.span_id.strip(b"\0") for one in lines())
 
