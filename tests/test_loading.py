@@ -55,6 +55,18 @@ def test_a_fork_waits_for_an_import(tmp_path: Path) -> None:
     assert run(program, tmp_path) == "1\n"
 
 
+def test_an_import_whose_threads_id_changes_meanwhile_is_made_again(tmp_path: Path) -> None:
+    """So does gevent, when the application puts it in place in the middle of it."""
+    (tmp_path / "patching.py").write_text(
+        "import _thread\nbefore = _thread.get_ident\n_thread.get_ident = lambda: before() + 1\n"
+    )
+    program = (
+        "from otelog._runtime import late_import\n"
+        "print(late_import.load_module('patching').__name__, late_import.load_module('colorsys').__name__)\n"
+    )
+    assert run(program, tmp_path) == "patching colorsys\n"
+
+
 def test_a_fork_does_not_wait_for_ever_and_both_sides_go_on_importing(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text("import __main__\n__main__.begun.set()\n__main__.over.wait()\n")
     program = (

@@ -18,6 +18,8 @@ FORK_PATIENCE = 10.0
 
 An import that takes 60 ms alone takes a second beside eight busy threads."""
 
+_ATTEMPTS = 3
+
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 _gate = ForkGate(FORK_PATIENCE)
@@ -35,6 +37,13 @@ def load_module(name: str) -> ModuleType:
     Thread-safe; not for a module that itself calls this while it is imported.
     """
     with _gate.lock:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return importlib.import_module(name)
+            except RuntimeError:
+                # "cannot release un-acquired lock": gevent, put in place by the application in the middle of this import,
+                # changes by what the import system knows whose its locks are. It makes new ones now.
+                continue
         return importlib.import_module(name)
 
 
