@@ -41,7 +41,7 @@ def load_module(name: str) -> ModuleType:
             try:
                 return importlib.import_module(name)
             except RuntimeError:
-                # "cannot release un-acquired lock": gevent, put in place by the application in the middle of this import,
+                # "cannot release un-acquired lock": gevent, put in place by the application during this import,
                 # changes by what the import system knows whose its locks are. It makes new ones now.
                 continue
         return importlib.import_module(name)
