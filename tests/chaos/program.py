@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Program:
         self.fired: Counter[str] = Counter()
         self.problems: list[str] = []
         self.world = threading.RLock()
+        self.making_child = threading.RLock()
         self.memory_left = plan.memory_windows
         self.no_memory: Any = None
         self.exporters: dict[str, Any] = {}
@@ -133,18 +135,39 @@ class Program:
     def run_daemon(self, caller: Any) -> None:
         """Log on until the very end of the process."""
         while not self.ending.is_set():
-            with suppress(MemoryError):
+            try:
                 caller.make("facade")
                 self.ending.wait(0.0005)
+            except MemoryError:
+                continue
 
-    def run_thread(self, caller: Any, number: int, calls: int, forks: tuple[Fork, ...]) -> None:
-        """Make a caller's calls; the plan's forks in between."""
-        chance = random.Random(f"{self.plan.seed}/{self.tag}/calls/{number}")
-        plan = self.plan
-        for call in range(calls):
-            for index, fork in enumerate(forks):
-                if fork.caller == number and fork.at_call == call:
-                    self.fork(fork, f"{self.tag}.{index}", caller)
+    def make_chance(self, number: int) -> random.Random:
+        """Return what a thread's calls depend on."""
+        return random.Random(f"{self.plan.seed}/{self.tag}/calls/{number}")
+
+    def run_thread(
+        self, caller: Any, chance: random.Random, number: int, calls: int, forks: tuple[Fork, ...] = ()
+    ) -> None:
+        """Make a caller's calls; the plan's forks in between.
+
+        What is short for the main thread's calls is short for everybody, at any instruction: nothing that allocates
+        stands outside of a `try`.
+        """
+        plan, call, index = self.plan, 0, 0
+        while call < calls:
+            try:
+                # No memory is short while a child is made.
+                while index < len(forks):
+                    fork = forks[index]
+                    if fork.caller == number and fork.at_call == call:
+                        with self.making_child:
+                            index += 1
+                            self.fork(fork, f"{self.tag}.{index - 1}", caller)
+                    else:
+                        index += 1
+            except MemoryError:
+                continue
+            call, index = call + 1, 0
             try:
                 way = chance.choice(plan.ways)
                 if plan.second is not None and chance.random() < 0.3:
@@ -153,7 +176,6 @@ class Program:
                 if plan.pause and chance.random() < 0.3:
                     time.sleep(chance.uniform(0, plan.pause * 4))
             except MemoryError:
-                # Around the call: what is short for the main thread's calls is short for everybody.
                 continue
 
     def call(self, caller: Any, way: str, chance: random.Random) -> None:
@@ -162,7 +184,7 @@ class Program:
         if self.memory_left > 0 and caller is self.main_caller and chance.random() < 0.3:
             self.memory_left -= 1
             self.fired["memory"] += 1
-            around = self.no_memory(chance.randrange(1, MEMORY_SPAN), chance.choice((1, 1, 2, 5, 30)))
+            around = self.be_short(chance.randrange(1, MEMORY_SPAN), chance.choice((1, 1, 2, 5, 30)))
         if self.signals is None or caller is not self.main_caller:
             caller.make(way, around=around)
             return
@@ -174,6 +196,12 @@ class Program:
             self.signals.note_seen()
         finally:
             self.signals.disarm()
+
+    @contextmanager
+    def be_short(self, first: int, count: int) -> Iterator[None]:
+        """Have some allocations fail; no child is made meanwhile, but by the call itself."""
+        with self.making_child, self.no_memory(first, count):
+            yield
 
     # Children.
 
@@ -226,19 +254,22 @@ class Program:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         threading.stack_size(0)
         self.tag = tag
-        self.world = threading.RLock()
+        self.world, self.making_child = threading.RLock(), threading.RLock()
         self.signals, self.memory_left, self.problems, self.children = None, 0, [], []
         self.fired = Counter()
         self.ending, self.daemons = threading.Event(), []
         self.main_caller = caller = self.make_caller("main")
         self.begin_finalizing()
         threads = [
-            threading.Thread(target=self.run_thread, args=(self.make_caller(f"t{number}"), number, fork.calls, ()))
+            threading.Thread(
+                target=self.run_thread,
+                args=(self.make_caller(f"t{number}"), self.make_chance(number), number, fork.calls),
+            )
             for number in range(1, fork.threads + 1)
         ]
         for thread in threads:
             thread.start()
-        self.run_thread(caller, 0, fork.calls, ())
+        self.run_thread(caller, self.make_chance(0), 0, fork.calls)
         for thread in threads:
             thread.join()
         if fork.end == "kill":
@@ -415,7 +446,9 @@ class Program:
         ]
         callers = [self.make_caller(f"t{number}") for number in range(1, plan.callers)]
         threads = [
-            threading.Thread(target=self.run_caller, args=(one, number), name=one.oracle.thread)
+            threading.Thread(
+                target=self.run_caller, args=(one, self.make_chance(number), number), name=one.oracle.thread
+            )
             for number, one in enumerate(callers, 1)
         ]
         director = threading.Thread(target=self.direct, name="director")
@@ -454,7 +487,7 @@ class Program:
             self.signals.start(chance)
         calls = self.plan.calls
         try:
-            self.run_thread(caller, 0, calls, self.plan.forks)
+            self.run_thread(caller, self.make_chance(0), 0, calls, self.plan.forks)
             for _ in range(MOST_FURTHER_CALLS):
                 if self.memory_left > 0 or (self.signals is not None and not self.signals.fired):
                     self.call(caller, chance.choice(self.plan.ways), chance)
@@ -468,15 +501,17 @@ class Program:
         """Wait until every caller has made its calls; a barrier does not survive that memory is short."""
         told = False
         while not told or len(self.loaded) < self.plan.callers:
-            with suppress(MemoryError):
+            try:
                 if not told:
                     self.loaded.append(None)
                     told = True
                 time.sleep(0.002)
+            except MemoryError:
+                continue
 
-    def run_caller(self, caller: Any, number: int) -> None:
+    def run_caller(self, caller: Any, chance: random.Random, number: int) -> None:
         """Be one of the threads."""
-        self.run_thread(caller, number, self.plan.calls, self.plan.forks)
+        self.run_thread(caller, chance, number, self.plan.calls, self.plan.forks)
         self.wait_for_load()
         self.check_thread(caller)
         if self.plan.late_calls:
