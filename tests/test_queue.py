@@ -50,7 +50,8 @@ class Side:
         ledger = self.ledger
         ledger.begin_move()
         held = self.queue.held()
-        rows, slots = self.queue.take(most)
+        rows, slots = self.queue.look(most)
+        self.queue.drop(len(rows) // COLUMNS)
         self.queue.release(slots)
         ledger.take(len(rows) // COLUMNS, held)
         ledger.remove("filtered", len(rows) // COLUMNS)

@@ -596,11 +596,16 @@ class BusyStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def take(self, most: int) -> list[Any]:
+    def look(self, most: int) -> list[Any]:
         self._call()
-        rows: list[Any] = self._store.take(most)
+        rows: list[Any] = self._store.look(most)
         self._call()
         return rows
+
+    def drop(self, count: int) -> None:
+        self._call()
+        self._store.drop(count)
+        self._call()
 
 
 def test_the_queue_never_holds_more_than_it_may_while_the_worker_takes():

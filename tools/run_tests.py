@@ -40,6 +40,7 @@ PROGRAM_TESTS = (
 LOADS = (
     "tests/test_ledger.py",
     "tests/test_killed_worker.py",
+    "tests/test_memory.py",
     "tests/test_file_load.py",
     "tests/test_exporters_load.py",
     "tests/test_context.py",

@@ -340,13 +340,12 @@ class LoggingHandler(logging.Handler):
 
     def _take_broken(self, record: logging.LogRecord, error: BaseException) -> None:
         # A record without the standard fields, or with values of other types in them.
-        values: dict[str, Any] = {}
         port = self.gate.port
         try:
             try:
                 values = dict(record.__dict__)
             except Exception:
-                values["msg"] = f"a log record could not be read: {name_of(error)}"
+                values = {"msg": f"a log record could not be read: {name_of(error)}"}
             source = Source(safe_str(values.get("name", "")), severity_number(values.get("levelno", 0)), "")
             port.capture(
                 time.time_ns(),

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice, repeat, starmap
+from itertools import chain, islice, repeat, starmap
 from operator import add, length_hint
 from sys import getrefcount
 from typing import Any
@@ -300,18 +300,22 @@ class RecordQueue:
 
     # Whoever takes records out.
 
-    def take(self, most: int) -> tuple[list[Any], list[Any]]:
-        """Take the oldest records, at most `most`; returns their columns, one record after the other, and their slots.
+    def look(self, most: int) -> tuple[list[Any], list[Any]]:
+        """Returns the columns of the oldest records, at most `most`, one record after the other, and their slots.
 
-        Only under the ledger's `moving`, and `release` has to follow.
+        They stay, out of the callers' reach; `drop` takes them out. Only under the ledger's `moving`.
         """
         self.recover()
-        rows = self.store.take(most)
+        rows = self.store.look(most)
         slots = rows[COLUMNS::WIDTH]
         del rows[COLUMNS::WIDTH]
         if len(self._units) < self._unit_count:
             slots = [slot[0] if type(slot) is list else slot for slot in slots]
         return rows, slots
+
+    def drop(self, count: int) -> None:
+        """Take out the oldest records, which `look` has returned, or none; `release` has to follow."""
+        self.store.drop(count)
 
     def release(self, slots: list[Any]) -> None:
         """Give back the slots of records that have left the queue; only under the ledger's `moving`."""
@@ -371,24 +375,25 @@ class _FlatStore:
         del self.incoming[WIDTH:]
         self.staged.clear()
 
-    def take(self, most: int) -> list[Any]:
-        """Take the oldest records, at most `most`; returns their values, one record after the other."""
-        rows = self._take_staged(most)
-        missing = most - len(rows) // WIDTH
-        if missing:
+    def look(self, most: int) -> list[Any]:
+        """Returns the values of the oldest records, at most `most`, one record after the other."""
+        missing = most - len(self.staged) // WIDTH
+        if missing > 0:
             moved = self.incoming[WIDTH : WIDTH + max(missing, MOST_STAGED) * WIDTH]
-            del self.incoming[WIDTH : WIDTH + len(moved)]
-            moved.reverse()
-            self.staged = moved
-            rows += self._take_staged(missing)
-        return rows
-
-    def _take_staged(self, most: int) -> list[Any]:
-        first = max(0, len(self.staged) - most * WIDTH)
-        rows = self.staged[first:]
-        del self.staged[first:]
+            if moved:
+                where = slice(WIDTH, WIDTH + len(moved))
+                moved.reverse()
+                moved += self.staged
+                # Of these two the first fails, or none.
+                del self.incoming[where]
+                self.staged = moved
+        rows = self.staged[max(0, len(self.staged) - most * WIDTH) :]
         rows.reverse()
         return rows
+
+    def drop(self, count: int) -> None:
+        """Take the oldest out, or none if it raises."""
+        del self.staged[len(self.staged) - count * WIDTH :]
 
 
 class EvictingStore:
@@ -401,6 +406,8 @@ class EvictingStore:
     def __init__(self, max_records: int) -> None:
         self.low: deque[tuple[Any, ...]] = deque()
         self.high: deque[tuple[Any, ...]] = deque()
+        # Oldest first, out of the callers' reach: those that are being taken, or could not be for want of memory.
+        self.staged: list[Any] = []
         # One entry for each record since the last batch was taken, from which a caller sees when to wake the worker.
         self.incoming: deque[None] = deque(maxlen=max_records)
         self._start_count()
@@ -412,18 +419,19 @@ class EvictingStore:
 
     def behind(self) -> int:
         """Returns what the length of `incoming` leaves out of the records that are held; negative after evictions."""
-        return len(self.low) + len(self.high) - len(self.incoming)
+        return len(self.low) + len(self.high) + len(self.staged) - len(self.incoming)
 
     def count(self) -> tuple[int, int]:
         while True:
             before = length_hint(self._left)
-            queued = len(self.low) + len(self.high)
+            queued = len(self.low) + len(self.high) + len(self.staged)
             if before == length_hint(self._left):
                 return queued, _MANY - before
 
     def clear(self) -> None:
         self.low.clear()
         self.high.clear()
+        self.staged.clear()
         self.incoming.clear()
         self._start_count()
 
@@ -452,22 +460,27 @@ class EvictingStore:
                 return True
         return False
 
-    def take(self, most: int) -> list[Any]:
-        rows: list[Any] = []
-        low, high = self.low, self.high
+    def look(self, most: int) -> list[Any]:
+        """Returns the values of the oldest records, at most `most`, one record after the other."""
+        low, high, staged = self.low, self.high, self.staged
         self.incoming.clear()
-        while most:
+        while staged and staged[-1] is None:
+            # Left behind by an interruption.
+            staged.pop()
+        while len(staged) < most and (low or high):
+            # The place first: a row that is out of the deque must not be lost for want of memory.
+            staged.append(None)
             # A caller may evict the row that is looked at here: then the next one is taken, or the deque is empty.
             try:
                 older = low if low and (not high or low[0][0] <= high[0][0]) else high
-                row = older.popleft()
+                staged[-1] = older.popleft()
             except IndexError:
-                if not low and not high:
-                    break
-                continue
-            rows += row
-            most -= 1
-        return rows
+                staged.pop()
+        return list(chain.from_iterable(staged[:most]))
+
+    def drop(self, count: int) -> None:
+        """Take the oldest out, or none if it raises."""
+        del self.staged[:count]
 
 
 def is_urgent(source: Any) -> bool:

@@ -8,7 +8,7 @@ function takes. A reader takes no lock: it retries while the version changes und
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -140,6 +140,61 @@ class ExporterCounts:
         self.dropped_by_severity: dict[tuple[str, str], int] = {}
 
 
+class Change:
+    """What the counters of one exporter become.
+
+    It is made in two steps, so that a lack of memory leaves the counters as they were: whatever needs memory is done
+    when the change is made, and `commit` only stores.
+
+    Args:
+        counts: The counters as they are. They must not change before `commit`.
+        accepted: Added to them, like all that follow.
+        filtered: As said.
+        exported: As said.
+        waiting: As said.
+        in_flight: As said.
+        dropped: The reason and the severity range of each record that is lost.
+    """
+
+    __slots__ = ("_counts", *ExporterCounts.__slots__)
+
+    def __init__(
+        self,
+        counts: ExporterCounts,
+        *,
+        accepted: int = 0,
+        filtered: int = 0,
+        exported: int = 0,
+        waiting: int = 0,
+        in_flight: int = 0,
+        dropped: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._counts = counts
+        self.accepted = counts.accepted + accepted
+        self.filtered = counts.filtered + filtered
+        self.exported = counts.exported + exported
+        self.waiting = counts.waiting + waiting
+        self.in_flight = counts.in_flight + in_flight
+        self.dropped, self.dropped_by_severity = counts.dropped, counts.dropped_by_severity
+        if dropped:
+            # Readers go through the old ones without a lock.
+            self.dropped, self.dropped_by_severity = dict(self.dropped), dict(self.dropped_by_severity)
+            for key in dropped:
+                self.dropped[key[0]] += 1
+                self.dropped_by_severity[key] = self.dropped_by_severity.get(key, 0) + 1
+
+    def commit(self) -> None:
+        """Make it so; inside a move. Needs no memory."""
+        counts = self._counts
+        counts.accepted = self.accepted
+        counts.filtered = self.filtered
+        counts.exported = self.exported
+        counts.waiting = self.waiting
+        counts.in_flight = self.in_flight
+        counts.dropped = self.dropped
+        counts.dropped_by_severity = self.dropped_by_severity
+
+
 class Ledger:
     """The counters of one pipeline.
 
@@ -173,7 +228,7 @@ class Ledger:
         self._missing: dict[str, Callable[[], None] | None] = {}
         self._on_refusal: Callable[[], None] | None = None
         self._choose_refusal()
-        self._version = 0
+        self._version = self._next_version = 0
         self._depth = 0
         self._mover = 0
         self._pid = os.getpid()
@@ -268,16 +323,22 @@ class Ledger:
     def begin_move(self) -> None:
         """Make readers wait: what follows, up to `end_move`, is one step to them. Holds `moving`; may be nested."""
         self.moving.acquire()
-        self._depth += 1
-        if self._depth == 1:
-            self._mover = get_ident()
-            self._version += 1
+        try:
+            if not self._depth:
+                # All that needs memory comes first.
+                mover, version = get_ident(), self._version + 1
+                self._next_version = version + 1
+                self._mover, self._version = mover, version
+            self._depth += 1
+        except BaseException:
+            self.moving.release()
+            raise
 
     def end_move(self) -> None:
-        """Let readers go on."""
+        """Let readers go on. Needs no memory."""
         self._depth -= 1
         if not self._depth:
-            self._version += 1
+            self._version = self._next_version
             self._mover = 0
         self.moving.release()
 
@@ -294,32 +355,38 @@ class Ledger:
         while self.moving._is_owned():
             self.moving.release()
 
-    def take(self, count: int, queued_before: int) -> None:
-        """Count records that have just left the queue; inside a move."""
-        self._taken += count
+    def take(
+        self, count: int, queued_before: int, *, accepted: int = 0, drop: Callable[[int], object] | None = None
+    ) -> None:
+        """Count records that leave the queue; inside a move. If it raises, nothing has changed.
+
+        Args:
+            count: How many.
+            queued_before: The queue's length.
+            accepted: How many of them are passed to the exporters, whose own counters are changed by `Change`.
+            drop: Called with `count`: has them leave the queue, or raises and has changed nothing.
+        """
         seen = len(self._peaks)
         self._max_queued = max(self._max_queued, queued_before, *self._peaks[:seen])
         # A reader may have added one meanwhile.
         del self._peaks[:seen]
+        taken, accepted = self._taken + count, self._accepted + accepted
+        if drop is not None:
+            drop(count)
+        self._taken = taken
+        self._accepted = accepted
 
     def accept(self, count: int) -> None:
         """Count taken records that are passed to the exporters; inside a move, with `enter` for each of them."""
         self._accepted += count
 
-    def enter(self, name: str, count: int, *, waiting: bool = False) -> None:
-        """Count records that are passed to this exporter, which has them waiting or in flight; inside a move."""
-        counts = self.exporters[name]
-        counts.accepted += count
-        if waiting:
-            counts.waiting += count
-        else:
-            counts.in_flight += count
+    def enter(self, name: str, count: int) -> None:
+        """Count records that are passed to this exporter, and are in flight; inside a move."""
+        Change(self.exporters[name], accepted=count, in_flight=count).commit()
 
     def begin(self, name: str, count: int) -> None:
         """Count waiting records as in flight; inside a move."""
-        counts = self.exporters[name]
-        counts.waiting -= count
-        counts.in_flight += count
+        Change(self.exporters[name], waiting=-count, in_flight=count).commit()
 
     def remove(self, reason: str, count: int) -> None:
         """Count taken records that go to no exporter; inside a move."""
@@ -329,12 +396,13 @@ class Ledger:
         self,
         name: str,
         exported: int,
-        dropped: Iterable[tuple[str, str]],
+        dropped: Sequence[tuple[str, str]],
         *,
         filtered: int = 0,
         waiting: bool = False,
+        mark: Callable[[], object] | None = None,
     ) -> None:
-        """Count records in flight (or waiting) that came to their end.
+        """Count records in flight (or waiting) that came to their end. If it raises, nothing has changed.
 
         Args:
             name: The exporter.
@@ -342,21 +410,23 @@ class Ledger:
             dropped: The reason and the severity range of each that was lost.
             filtered: How many the exporter did not want.
             waiting: They have never been in flight.
+            mark: Called in the same step: notes which records these were, or raises and has changed nothing.
         """
-        counts = self.exporters[name]
         self.begin_move()
         try:
-            settled = exported + filtered
-            counts.exported += exported
-            counts.filtered += filtered
-            for key in dropped:
-                counts.dropped[key[0]] += 1
-                counts.dropped_by_severity[key] = counts.dropped_by_severity.get(key, 0) + 1
-                settled += 1
-            if waiting:
-                counts.waiting -= settled
-            else:
-                counts.in_flight -= settled
+            settled = exported + filtered + len(dropped)
+            left, begun = (settled, 0) if waiting else (0, settled)
+            change = Change(
+                self.exporters[name],
+                filtered=filtered,
+                exported=exported,
+                waiting=-left,
+                in_flight=-begun,
+                dropped=dropped,
+            )
+            if mark is not None:
+                mark()
+            change.commit()
         finally:
             self.end_move()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from otelog._ledger.counters import Ledger
@@ -21,6 +22,7 @@ class BatchTally:
         size: Records of the batch.
         severity_ranges: Returns the severity ranges of a part of the batch; asked only for what is lost.
         waiting: The records are not in flight yet, but wait for that; see `begin`.
+        counted: Whether the ledger has counted them already; else it answers for nothing before `enter`.
 
     Thread safety: all methods may be called by any thread.
     """
@@ -33,22 +35,30 @@ class BatchTally:
         severity_ranges: Callable[[int, int], Sequence[str]],
         *,
         waiting: bool = False,
+        counted: bool = True,
     ) -> None:
         self._ledger = ledger
         self._name = name
         self._severity_ranges = severity_ranges
-        self._open = bytearray(b"\x01" * size)
+        self._all = bytearray(b"\x01" * size)
+        self._open = self._all if counted else bytearray(size)
+        self.is_counted = counted
         self._waiting = waiting
         self.all_exported = True
+
+    def enter(self) -> None:
+        """Answer for the records from now on: they are counted. Needs no memory."""
+        self._open = self._all
+        self.is_counted = True
 
     def begin(self) -> bool:
         """Count what waits as in flight; returns whether there is anything that is not settled yet."""
         with self._ledger.moving:
             if self._waiting:
-                self._waiting = False
                 self._ledger.begin_move()
                 try:
                     self._ledger.begin(self._name, self._open.count(1))
+                    self._waiting = False
                 finally:
                     self._ledger.end_move()
             return not self.is_closed()
@@ -73,8 +83,8 @@ class BatchTally:
                 self.all_exported = False
                 ranges = self._severity_ranges(start, stop)
                 dropped = [(reason, ranges[at - start]) for at in range(start, stop) if self._open[at]]
-            self._open[start:stop] = bytes(stop - start)
-            self._ledger.settle(self._name, 0 if dropped else count, dropped, waiting=self._waiting)
+            exported = 0 if dropped else count
+            self._ledger.settle(self._name, exported, dropped, waiting=self._waiting, mark=self._make_mark(start, stop))
 
     def settle_partly(self, start: int, stop: int, rejected: int) -> None:
         """Count these records as exported but for `rejected` of them, of which nobody knows which they are."""
@@ -83,8 +93,12 @@ class BatchTally:
             rejected = min(rejected, count)
             if rejected:
                 self.all_exported = False
-            self._open[start:stop] = bytes(stop - start)
-            self._ledger.settle(self._name, count - rejected, [("rejected", "unspecified")] * rejected)
+            dropped = [("rejected", "unspecified")] * rejected
+            self._ledger.settle(self._name, count - rejected, dropped, mark=self._make_mark(start, stop))
+
+    def _make_mark(self, start: int, stop: int) -> Callable[[], object]:
+        """Returns what marks these records as settled: one call of C, all or nothing."""
+        return partial(self._open.__setitem__, slice(start, stop), bytearray(stop - start))
 
     def turn_to(
         self,
@@ -105,11 +119,17 @@ class BatchTally:
         with self._ledger.moving:
             if self.is_closed():
                 return
+            left = bytearray(b"\x01" * size)
+
+            def mark() -> None:
+                self._open = left
+                self._severity_ranges = severity_ranges
+
+            self.all_exported = self.all_exported and not lost
             if lost or filtered:
-                self.all_exported = self.all_exported and not lost
-                self._ledger.settle(self._name, 0, lost, filtered=filtered, waiting=self._waiting)
-            self._open = bytearray(b"\x01" * size)
-            self._severity_ranges = severity_ranges
+                self._ledger.settle(self._name, 0, lost, filtered=filtered, waiting=self._waiting, mark=mark)
+            else:
+                mark()
 
     def resend(self, count: int) -> None:
         """Count records that are sent again although an earlier request may have delivered them."""
@@ -143,7 +163,11 @@ def row_severity_ranges(sources: Sequence[Any], start: int, stop: int) -> list[s
     return [severity_range(source.severity_number) for source in sources[start:stop]]
 
 
-def open_tally(rows: list[Any], ledger: Ledger, name: str) -> BatchTally:
-    """Returns the tally of rows that are in flight for this exporter."""
+def open_tally(rows: list[Any], ledger: Ledger, name: str, *, counted: bool = True) -> BatchTally:
+    """Returns the tally of rows that are in flight for this exporter, or will be when they are counted."""
     sources = rows[1::COLUMNS]
-    return BatchTally(ledger, name, len(sources), lambda start, stop: row_severity_ranges(sources, start, stop))
+
+    def ranges(start: int, stop: int) -> list[str]:
+        return row_severity_ranges(sources, start, stop)
+
+    return BatchTally(ledger, name, len(sources), ranges, counted=counted)

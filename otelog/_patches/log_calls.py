@@ -359,7 +359,11 @@ def install() -> None:
     if any(constant is take for constant in function.__code__.co_consts):
         return
     standard = _find_standard(function.__code__)
-    code = compile_with_question(standard, _CONDITION, {**_PINS, "TAKE": take})
+    try:
+        code = compile_with_question(standard, _CONDITION, {**_PINS, "TAKE": take})
+    except (MemoryError, SystemError):
+        # CPython raises the latter, too, when memory is short while it compiles. The calls go the long way.
+        return
     if code is not None:
         mark(take, standard)
         function.__code__ = code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty
 from typing import Any
@@ -63,14 +64,23 @@ class Dispatcher:
                 else:
                     self._progress.wait(left)
 
-    def accept(self, rows: list[Any]) -> None:
+    def prepare(self, rows: list[Any]) -> Callable[[], None]:
         """See `otelog._pipeline.outlet.Outlet`."""
         sources = rows[1::COLUMNS]
-        for one in self._queues:
-            one.accept(rows, sources)
+        commits = [one.prepare(rows, sources) for one in self._queues]
+
+        def commit() -> None:
+            # An iterator would need memory.
+            at = 0
+            while at < len(commits):
+                commits[at]()
+                at += 1
+
+        return commit
 
     def carry(self, rows: list[Any], deadline: float) -> None:
-        """The exporter queues have taken them."""
+        """The exporter queues have taken them: their threads are told."""
+        self.tend()
 
     def tend(self) -> None:
         """See `otelog._pipeline.outlet.Outlet`."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from otelog._ledger.counters import Ledger
+from otelog._ledger.counters import Change, Ledger
 from otelog._ledger.tally import BatchTally, open_tally
 from otelog._pipeline.batch_export import BatchExport
 from otelog._record.row import COLUMNS
@@ -64,17 +65,26 @@ class ExportStep:
     def make_room(self, count: int, deadline: float) -> None:
         """A single exporter takes what it can: the queue itself is where records wait."""
 
-    def accept(self, rows: list[Any]) -> None:
+    def prepare(self, rows: list[Any]) -> Callable[[], None]:
         """See `otelog._pipeline.outlet.Outlet`."""
-        self._ledger.enter(self.batch_export.name, len(rows) // COLUMNS)
-        self.take_in_hand(open_tally(rows, self._ledger, self.batch_export.name))
+        tally = open_tally(rows, self._ledger, self.batch_export.name, counted=False)
+        size = len(rows) // COLUMNS
+        change = Change(self._ledger.exporters[self.batch_export.name], accepted=size, in_flight=size)
+
+        def commit() -> None:
+            tally.enter()
+            change.commit()
+            if self.abandoned:
+                tally.close("shutdown_timeout")
+
+        self._tallies.append(tally)
+        return commit
 
     def take_in_hand(self, tally: BatchTally) -> None:
         """Answer for a batch in flight from now on; inside a move."""
+        self._tallies.append(tally)
         if self.abandoned:
             tally.close("shutdown_timeout")
-        else:
-            self._tallies.append(tally)
 
     def carry(self, rows: list[Any], deadline: float) -> None:
         """See `otelog._pipeline.outlet.Outlet`."""
@@ -154,13 +164,18 @@ class ExportStep:
 
     def _hold(self, tally: BatchTally) -> None:
         with self._ledger.moving:
-            if self._tallies and self._tallies.pop().is_closed():
+            # In its place: at no moment nobody answers for the batch.
+            if not self._tallies:
+                self._tallies.append(tally)
+                return
+            if self._tallies[-1].is_closed():
                 tally.void()
-            self._tallies.append(tally)
+            self._tallies[-1] = tally
 
     def _close_tallies(self) -> None:
         """Count what the exporter has left open, as it has nothing under way: it has crashed over that."""
         with self._ledger.moving:
-            tallies, self._tallies = self._tallies, []
-            for tally in tallies:
+            for tally in self._tallies:
                 tally.close("worker_crash")
+            # Not before: what could not be closed for want of memory is closed the next time.
+            self._tallies.clear()

@@ -16,7 +16,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
 from otelog._capture.queue import UNIT_BYTES, is_urgent
-from otelog._ledger.counters import Ledger
+from otelog._ledger.counters import Change, Ledger
 from otelog._ledger.tally import BatchTally, row_severity_ranges
 from otelog._pipeline.batch_export import BatchExport
 from otelog._pipeline.export_step import ExportStep
@@ -58,7 +58,7 @@ class ExporterQueue:
         make_readable: Turns rows into the SDK's records, for the route's filter.
         on_progress: Called when there is room again; by the queue's thread.
 
-    Thread safety: `accept` and `has_room` by the worker, the rest by any thread.
+    Thread safety: `prepare` and `has_room` by the worker, the rest by any thread.
     """
 
     def __init__(
@@ -115,7 +115,13 @@ class ExporterQueue:
 
     def tend(self) -> None:
         """See `otelog._pipeline.outlet.Outlet.tend`."""
-        if self._thread is None and self._late_start.try_again():
+        if self._thread is None:
+            self._late_start.try_again()
+        self._tell()
+
+    def _tell(self) -> None:
+        # What is in the inbox will be seen after this moment: one word is enough.
+        if self._batches and self._inbox.empty():
             self._inbox.put(None)
 
     def forget(self) -> None:
@@ -128,33 +134,35 @@ class ExporterQueue:
         waiting = self._ledger.exporters[self.batch_export.name].waiting
         return waiting + count <= self._usable or not waiting
 
-    def accept(self, rows: list[Any], sources: list[Any]) -> None:
-        """Count rows for the exporter and let them wait; inside a move.
+    def prepare(self, rows: list[Any], sources: list[Any]) -> Callable[[], None]:
+        """Make ready to count rows for the exporter and let them wait; see `otelog._pipeline.outlet.Outlet.prepare`.
 
         What the route does not want is counted as filtered, what there is no room for as lost (``handoff_full``). Once
         the shutdown has begun there always is room, because no more than the queue's rest can come.
         """
         size = len(sources)
-        waiting = self._ledger.exporters[self.batch_export.name].waiting
-        self._ledger.enter(self.batch_export.name, size, waiting=True)
-        tally = self._make_tally(sources)
-        kept, lost, units = self._select(sources, waiting)
+        counts = self._ledger.exporters[self.batch_export.name]
+        kept, lost, units = self._select(sources, counts.waiting)
+        filtered = size - len(kept) - len(lost)
         if len(kept) < size:
-            filtered = size - len(kept) - len(lost)
             sources = [sources[at] for at in kept]
             rows = [value for at in kept for value in rows[at * COLUMNS : (at + 1) * COLUMNS]]
-            tally.turn_to(len(sources), self._ranges_of(sources), lost, filtered=filtered)
         else:
             rows = rows[:]
-        if self._export_step.abandoned:
-            tally.close("shutdown_timeout")
-        elif rows:
-            self._units += units
-            self._batches.append(_Batch(rows, tally, units))
-            self.tend()
-            # What is in the inbox will be seen after this moment: one word is enough.
-            if self._inbox.empty():
-                self._inbox.put(None)
+        batch = _Batch(rows, self._make_tally(sources), units)
+        change = Change(counts, accepted=size, filtered=filtered, waiting=len(sources), dropped=lost)
+        units += self._units
+
+        def commit() -> None:
+            batch.tally.enter()
+            change.commit()
+            self._units = units
+            if self._export_step.abandoned:
+                batch.tally.close("shutdown_timeout")
+                self._batches.pop()
+
+        self._batches.append(batch)
+        return commit
 
     def _select(self, sources: list[Any], waiting: int) -> tuple[range | list[int], list[tuple[str, str]], int]:
         """Returns which records may wait, the loss of each that may not, and the units of the former."""
@@ -182,7 +190,9 @@ class ExporterQueue:
         return kept, lost, units
 
     def _make_tally(self, sources: list[Any]) -> BatchTally:
-        return BatchTally(self._ledger, self.batch_export.name, len(sources), self._ranges_of(sources), waiting=True)
+        return BatchTally(
+            self._ledger, self.batch_export.name, len(sources), self._ranges_of(sources), waiting=True, counted=False
+        )
 
     @staticmethod
     def _ranges_of(sources: list[Any]) -> Callable[[int, int], list[str]]:
@@ -328,11 +338,16 @@ class ExporterQueue:
         with self._ledger.moving:
             if not self._batches:
                 return
-            batch = self._batches.popleft()
-            self._units -= batch.units
-            if not batch.tally.begin():
-                return
-            self._export_step.take_in_hand(batch.tally)
+            # What fails here for want of memory is done again the next time.
+            batch = self._batches[0]
+            units = self._units - (batch.units if batch.tally.is_counted else 0)
+            is_open = batch.tally.begin()
+            if is_open:
+                self._export_step.take_in_hand(batch.tally)
+            self._batches.popleft()
+            self._units = units
+        if not is_open:
+            return
         self.stalled = False
         self._on_progress()
         rows = batch.rows if self.route.filter is None else self._filter(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -29,8 +30,13 @@ class Outlet(Protocol):
     def make_room(self, count: int, deadline: float) -> None:
         """Wait, where that is wanted, until this many records can be taken, or until this monotonic moment."""
 
-    def accept(self, rows: list[Any]) -> None:
-        """Count rows for the exporters; inside a move. What is accepted after `abandon` is lost at once."""
+    def prepare(self, rows: list[Any]) -> Callable[[], None]:
+        """Make ready to take rows; inside a move.
+
+        Returns:
+            What counts them for the exporters, and has the outlet answer for them: it needs no memory. If it is not
+            called, nothing has happened. What comes after `abandon` is lost at once.
+        """
 
     def carry(self, rows: list[Any], deadline: float) -> None:
         """Deliver the rows that were just accepted, or see to it that they are delivered; may empty the list.

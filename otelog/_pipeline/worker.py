@@ -451,15 +451,20 @@ class Worker:
                 ledger.begin_move()
                 try:
                     held = queue.held()
-                    rows, slots = queue.take(most)
-                    queue.release(slots)
-                    count = len(rows) // COLUMNS
-                    ledger.take(count, held)
-                    ledger.accept(count)
-                    self.outlet.accept(rows)
+                    rows, slots = queue.look(most)
+                    if rows:
+                        self._move(rows, held)
+                        queue.release(slots)
                 finally:
                     ledger.end_move()
         return rows
+
+    def _move(self, rows: list[Any], held: int) -> None:
+        """Move the queue's oldest records, which are these: a lack of memory leaves them in the queue."""
+        count = len(rows) // COLUMNS
+        commit = self.outlet.prepare(rows)
+        self.ledger.take(count, held, accepted=count, drop=self.queue.drop)
+        commit()
 
     def _recover(self, error: BaseException, deadline: float = math.inf) -> None:
         self.ledger.forget_move()
