@@ -137,7 +137,8 @@ class Program:
         while not self.ending.is_set():
             try:
                 caller.make("facade")
-                self.ending.wait(0.0005)
+                # An event would need a lock, for which there may be no memory.
+                time.sleep(0.0005)
             except MemoryError:
                 continue
 
