@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from otelog._private import standard
+from otelog._private import flask_instrumentation, standard
 from otelog._private.opentelemetry import NAMES
 from otelog.testing import OTLPServer
 from tests.grpc_server import GrpcServer
@@ -102,9 +102,22 @@ def test_a_private_name_that_upstream_renames_is_not_missed(module: str, name: s
             assert record.trace_id.hex() == wanted
 
 
-@pytest.mark.parametrize(("module", "name"), [*NAMES, *standard.NAMES])
+@pytest.mark.parametrize(("module", "name"), [*NAMES, *flask_instrumentation.NAMES, *standard.NAMES])
 def test_the_private_names_are_those_of_the_installed_release(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name), "say in otelog/_private what this release calls it"
+
+
+def test_the_keys_of_the_instrumentation_of_flask_are_those_of_the_installed_release() -> None:
+    instrumentation = pytest.importorskip("opentelemetry.instrumentation.flask")
+    for name, key in flask_instrumentation.KEYS.items():
+        assert getattr(instrumentation, name) == key
+
+
+def test_an_rlock_says_whether_it_is_owned() -> None:
+    lock = threading.RLock()
+    assert not standard.is_owned(lock)
+    with lock:
+        assert standard.is_owned(lock)
 
 
 def test_the_private_names_of_the_standard_library_are_those_of_this_python() -> None:

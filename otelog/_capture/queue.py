@@ -23,6 +23,7 @@ from operator import add, length_hint
 from sys import getrefcount
 from typing import Any
 
+from otelog._private.standard import is_owned
 from otelog._record.row import COLUMNS, SLOT_BYTES
 from otelog._record.severity import LEAST_URGENT
 from otelog._runtime.interruption import is_foreign
@@ -155,7 +156,7 @@ class RecordQueue:
         missing = 0
         if self.closed or _recovering.is_inside():
             return False
-        if lock._is_owned():
+        if is_owned(lock):
             # Left behind by an interruption.
             lock.release()
         me = get_ident()

@@ -15,6 +15,7 @@ from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
 
+from otelog._private.standard import is_owned
 from otelog._record.severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
 from otelog._runtime.threads import RLock, get_ident, sleep
 
@@ -352,7 +353,7 @@ class Ledger:
         self._depth = 0
         self._mover = 0
         self._version += self._version & 1
-        while self.moving._is_owned():
+        while is_owned(self.moving):
             self.moving.release()
 
     def take(

@@ -18,17 +18,13 @@ from typing import TYPE_CHECKING, Any
 from flask import g, request
 from opentelemetry.context import attach, detach, get_current
 
+from otelog._private.flask_instrumentation import end_span
 from otelog._runtime.replacing import is_ours, mark
 
 if TYPE_CHECKING:
     from flask import Flask
 
 _CONTEXT = "_otelog_context"
-
-# Where the instrumentation keeps what ends the span; they have no public names.
-_ACTIVATION = "opentelemetry-flask.activation_key"
-_OWNER = "opentelemetry-flask.reqctx_ref_key"
-_TOKEN = "opentelemetry-flask.token"
 
 # The WSGI server's, not the process's.
 _environ_of = attrgetter("environ")
@@ -55,7 +51,9 @@ def keep_context(owner: type[Flask] | Flask) -> None:
             tear_down_request(*arguments, **keywords)
         except BaseException as error:
             with contextlib.suppress(Exception):
-                _end_span(_environ_of(request), error)
+                token = end_span(_environ_of(request), error)
+                if token is not None:
+                    detach(token)
             raise
 
     @wraps(tear_down_application)
@@ -77,21 +75,3 @@ def keep_context(owner: type[Flask] | Flask) -> None:
     replaced: Any = owner
     replaced.do_teardown_request = do_teardown_request
     replaced.do_teardown_appcontext = do_teardown_appcontext
-
-
-def _end_span(environ: dict[str, Any], error: BaseException) -> None:
-    owner: Any = environ.get(_OWNER)
-    if owner is None or owner() is not _find_current():
-        # A copy of the request's context, in a thread perhaps: the span is the other one's.
-        return
-    activation, token = environ.pop(_ACTIVATION, None), environ.pop(_TOKEN, None)
-    if activation is not None:
-        activation.__exit__(type(error), error, error.__traceback__)
-    if token is not None:
-        detach(token)
-
-
-def _find_current() -> Any:
-    from opentelemetry.instrumentation import flask as instrumentation
-
-    return instrumentation._request_ctx_ref()()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from operator import methodcaller
 from typing import Any
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "SOURCE_FILE",
     "THREADS",
     "has_short_way",
+    "is_owned",
     "logging_lock",
     "thread_of",
 ]
@@ -50,6 +52,10 @@ IS_INTERNAL_FRAME: Any = getattr(logging, "_is_internal_frame", None)
 
 THREADS: Mapping[int, threading.Thread] = getattr(threading, "_active", {})
 """The threads that are alive; `threading`'s own dict, which changes."""
+
+
+is_owned: Callable[[Any], bool] = methodcaller("_is_owned")
+"""Returns whether the calling thread has an RLock; `threading.Condition` asks in this way."""
 
 
 def has_short_way() -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
+from otelog._private.standard import is_owned
 from otelog._runtime.interruption import is_foreign
 from otelog._runtime.own_threads import own_threads
 from otelog._runtime.threads import get_ident
@@ -49,7 +50,7 @@ def quiet_turn(lock: Any, deadline: float) -> Iterator[bool]:
     Yields:
         Whether it is our turn; not if this thread has it already, further down its stack.
     """
-    if lock._is_owned():
+    if is_owned(lock):
         yield False
         return
     try:

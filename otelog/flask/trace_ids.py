@@ -6,12 +6,12 @@ is made up.
 
 from __future__ import annotations
 
-import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+
+from otelog._private.flask_instrumentation import find_tracer
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -85,21 +85,10 @@ def accept_offers(app: Flask) -> bool:
     Returns:
         Whether they will: not without the SDK's tracer provider.
     """
-    tracer = _find_tracer(app)
+    tracer = find_tracer(app)
     if tracer is None:
         return False
     # Not the provider's: a tracer keeps the generator that it was made with, and no other tracer needs the offer.
     if not isinstance(tracer.id_generator, OfferedTraceIds):
         tracer.id_generator = OfferedTraceIds(tracer.id_generator)
     return True
-
-
-def _find_tracer(app: Flask) -> Any:
-    # The instrumentation keeps it nowhere but in the function that starts the span.
-    before_request = getattr(app, "_before_request", None)
-    if not inspect.isfunction(before_request):
-        return None
-    tracer = inspect.getclosurevars(before_request).nonlocals.get("tracer")
-    if isinstance(tracer, trace.ProxyTracer):
-        tracer = tracer._tracer
-    return tracer if hasattr(tracer, "id_generator") else None
