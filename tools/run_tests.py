@@ -242,8 +242,9 @@ def servers(tally: Tally) -> None:
 
 
 def stack(tally: Tally) -> None:
-    """Run the tests against the real servers."""
-    run_pytest(tally, "tests with the real servers", [sys.executable, "-m", "pytest", "tests/stack"])
+    """Run the tests against the real servers, which are started once for each file."""
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadfile", "tests/stack"]
+    run_pytest(tally, "tests with the real servers", command, apart=True)
 
 
 def find_other_pythons() -> dict[str, Path]:
@@ -423,16 +424,18 @@ def main() -> int:
             pool.submit(load, tally, apart="servers" in steps)
         if "servers" in steps:
             servers(tally)
-    if "matrix" in steps:
-        matrix(tally, interpreters)
-    if NEWEST in steps:
-        newest_sdk(tally)
     if builder is not None:
         say("building the servers' programs, where they are not in the cache yet ...")
         if builder.wait() != 0:
             tally.add("building the servers' programs", 0, 1, 0.0)
-    if "stack" in steps:
-        stack(tally)
+    # The former compute, the latter mostly wait.
+    with ThreadPoolExecutor(1) as pool:
+        if "matrix" in steps:
+            pool.submit(matrix, tally, interpreters)
+        if "stack" in steps:
+            stack(tally)
+    if NEWEST in steps:
+        newest_sdk(tally)
     for name in tally.unsteady:
         say(f"unsteady, passed only alone: {name}")
     for name in tally.failures:
