@@ -444,7 +444,7 @@ def test_whoever_waits_for_a_hand_off_whose_thread_is_gone_does_its_work():
         exporter_queue = processor._worker.outlet._queues[0]  # type: ignore[attr-defined]
         exporter_queue._ending = True
         exporter_queue._inbox.put(None)
-        exporter_queue._thread.join(SOON)
+        exporter_queue._thread.join(time.monotonic() + SOON)
         make_logger(processor).info("one")
         assert processor.force_flush((LOOK_AGAIN + SOON) * 1000)
         assert (one.count, other.count) == (1, 1)

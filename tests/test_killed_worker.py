@@ -19,6 +19,8 @@ from tools.waiting import wait_until
 
 
 def raise_in_thread(thread: threading.Thread, error: type[BaseException]) -> None:
+    # One that takes another's place is there before it runs.
+    assert wait_until(thread.is_alive)
     assert thread.ident is not None
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error)) == 1
 
@@ -27,11 +29,11 @@ def kill_at_random_moments(processor: BatchLogRecordProcessor) -> Stats:
     """Kill the worker eight times while it works; returns the books at the end, which are exact."""
     logger = make_logger(processor)
     for _ in range(8):
-        thread = processor._worker._thread
+        thread = processor._worker._thread.thread
         for number in range(150):
             logger.info("m%d", number)
         raise_in_thread(thread, SystemExit)
-        wait_until(lambda thread=thread: processor._worker._thread is not thread)
+        wait_until(lambda thread=thread: processor._worker._thread.thread is not thread)
     processor.force_flush(10_000)
     stats = processor.stats()
     check_identity(stats)
@@ -44,14 +46,14 @@ def test_a_worker_that_is_killed_while_it_waits_is_replaced_and_nothing_is_lost(
     exporter = ExporterForTests()
     with running(BatchLogRecordProcessor(exporter, 1_000_000, 10, None, 100)) as processor:
         logger = make_logger(processor)
-        thread = processor._worker._thread
+        thread = processor._worker._thread.thread
         for round_number in range(3):
             assert processor.force_flush(5_000)
-            thread = processor._worker._thread
+            thread = processor._worker._thread.thread
             raise_in_thread(thread, SystemExit)
             # It is in a wait of C code: the exception comes when that ends.
             processor.gate.port.wake()
-            wait_until(lambda thread=thread: processor._worker._thread is not thread)
+            wait_until(lambda thread=thread: processor._worker._thread.thread is not thread)
             for number in range(10):
                 logger.info("m%d", number)
             assert processor.force_flush(5_000)
@@ -65,7 +67,7 @@ def test_a_worker_that_is_killed_in_an_export_loses_that_batch_alone_and_counts_
     exporter = ExporterForTests()
     with running(hold_export(exporter)) as processor:
         make_logger(processor).info("next")
-        raise_in_thread(processor._worker._thread, SystemExit)
+        raise_in_thread(processor._worker._thread.thread, SystemExit)
         exporter.gate.set()
         wait_until(lambda: processor.stats().worker_restarts == 1)
         assert processor.force_flush(5_000)

@@ -261,7 +261,7 @@ def test_shutdown_delivers_what_is_queued_and_ends_the_exporter_once():
     stats = processor.stats()
     check_identity(stats)
     assert (stats.created, stats.exported, stats.refused["already_shutdown"]) == (26, 25, 1)
-    assert not processor._worker._has_thread()
+    assert not processor._worker._thread.is_alive()
 
 
 def test_shutdown_keeps_its_deadline_counts_the_rest_and_a_late_answer_changes_nothing():
@@ -282,7 +282,7 @@ def test_shutdown_keeps_its_deadline_counts_the_rest_and_a_late_answer_changes_n
         ("shutdown_timeout", "error"): 20,
     }
     exporter.gate.set()
-    wait_until(lambda: not processor._worker._has_thread())
+    wait_until(lambda: not processor._worker._thread.is_alive())
     assert exporter.count == 1
     assert processor.stats() == stats
     assert processor.shutdown(1_000) is False
@@ -356,7 +356,7 @@ def test_an_exporter_that_shuts_its_own_pipeline_down_does_not_wait_for_itself()
     exporter = Ending()
     processor = BatchLogRecordProcessor(exporter, 10)
     make_logger(processor).info("one")
-    wait_until(lambda: not processor._worker._has_thread())
+    wait_until(lambda: not processor._worker._thread.is_alive())
     assert answers == [False, False]
     # The worker did the rest: others learn of it, and the exporter is closed.
     assert processor.shutdown(20_000) is True
@@ -490,7 +490,7 @@ def test_a_tally_that_is_closed_before_the_lane_makes_its_own_is_not_settled_twi
     before = worker.stats()
     assert before.dropped["shutdown_timeout"] == 1
     released.set()
-    wait_until(lambda: not worker._has_thread())
+    wait_until(lambda: not worker._thread.is_alive())
     assert worker.stats() == before
     check_identity(before)
 
@@ -501,7 +501,7 @@ def test_a_tally_that_is_closed_before_the_lane_makes_its_own_is_not_settled_twi
 def test_a_processor_that_is_let_go_is_collected_and_its_records_are_delivered():
     exporter = ExporterForTests()
     processor = BatchLogRecordProcessor(exporter, 1_000_000)
-    thread = processor._worker._thread
+    thread = processor._worker._thread.thread
     make_logger(processor).info("one")
     worker = weakref.ref(processor._worker)
     gone = weakref.ref(processor)
@@ -520,7 +520,7 @@ def test_a_processor_that_is_let_go_is_collected_and_its_records_are_delivered()
 def test_a_logger_keeps_working_when_its_processor_is_let_go_and_its_records_are_refused():
     processor = BatchLogRecordProcessor(ExporterForTests(), 1_000_000)
     logger = make_logger(processor)
-    thread, ledger = processor._worker._thread, processor.ledger
+    thread, ledger = processor._worker._thread.thread, processor.ledger
     assert thread is not None
     del processor
     gc.collect()

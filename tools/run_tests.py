@@ -1,4 +1,4 @@
-"""Runs lint, types, unit tests here and on other Pythons, one with coverage, and tests against the real servers.
+"""Runs lint, types, unit tests with coverage, other Pythons on what depends on them, and tests with the real servers.
 
 All steps run, also after a failure; a test that kills its process is named, and costs no other test's result. The last
 line sums up: "N passed, N failed". Run by `make test`, from .venv; `make test ONLY="lint unit"` runs some steps.
@@ -52,31 +52,49 @@ LOADS = (
     "tests/chaos",
 )
 APART = ("tests/servers", "tests/stack")
-# What hardly depends on the Python version, and takes long.
+# What hardly depends on the Python version: the protocol, files and servers, the command line, the repository itself.
+# What stays is what the interpreter has a part in: calls, frames, values, threads, memory, ends of processes, TLS.
 MAIN_VERSION_ONLY = (
     *APART,
     "tests/chaos",
     "tests/cli",
     "tests/differential",
     "tests/doctor",
-    "tests/sinks/test_console.py",
-    "tests/sinks/test_line.py",
+    "tests/rules",
+    "tests/sinks",
+    "tests/test_answer.py",
     "tests/test_benchmarks.py",
+    "tests/test_bisection.py",
     "tests/test_config.py",
     "tests/test_config_file.py",
+    "tests/test_delivery.py",
+    "tests/test_environment_files.py",
+    "tests/test_exporters_load.py",
+    "tests/test_faults.py",
+    "tests/test_file_load.py",
+    "tests/test_foreign_text.py",
     "tests/test_forks.py",
+    "tests/test_gevent.py",
+    "tests/test_gunicorn.py",
+    "tests/test_handoff.py",
+    "tests/test_house.py",
     "tests/test_import_paths.py",
     "tests/test_imports.py",
+    "tests/test_killed_worker.py",
     "tests/test_loki.py",
     "tests/test_loki_form.py",
+    "tests/test_metrics.py",
+    "tests/test_otlp_server.py",
     "tests/test_pages.py",
+    "tests/test_prometheus.py",
+    "tests/test_proxy.py",
     "tests/test_readme.py",
+    "tests/test_retry.py",
+    "tests/test_truncation.py",
 )
 # Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
 WORKERS = ("--numprocesses=4", "--dist=loadgroup")
-# Of the package's lines and branches, by the unit tests that run on other Pythons, too.
-COVERED_BY = "3.12"
-# The command line and the audit, a third of the package, are tested on the main Python only.
+# Of the package's lines and branches, in this process, by the unit tests: other processes are not counted.
 LEAST_COVERAGE = 58
 # A tracer changes what they look at: what calls of `logging` find in a stack, what a signal or a fork interrupts, and
 # the memory that is allocated.
@@ -215,9 +233,12 @@ def lint(tally: Tally) -> None:
 
 
 def unit(tally: Tally) -> None:
-    """Run the unit tests."""
-    command = [sys.executable, "-m", "pytest", *WORKERS, *_without(APART + LOADS + PROGRAM_TESTS)]
-    run_pytest(tally, "unit tests", command)
+    """Run the unit tests, those that can be with coverage."""
+    command = [sys.executable, "-m", "pytest", *WORKERS]
+    covering = ["--cov=otelog", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}"]
+    apart = APART + LOADS + PROGRAM_TESTS
+    run_pytest(tally, "unit tests, with coverage", [*command, *_without((*apart, *UNTRACED)), *covering])
+    run_pytest(tally, "unit tests without", [*command, *UNTRACED])
 
 
 def _without(paths: tuple[str, ...]) -> list[str]:
@@ -359,18 +380,11 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
 
 
 def run_on(tally: Tally, version: str, interpreter: Path) -> None:
-    """Run the unit tests on another Python, and see there what they cover."""
+    """Run on another Python what depends on it."""
     name = f"unit tests on Python {version}"
     # One process each: there are three of them. Apart from this one, so that a test that kills it is named.
     command = [str(interpreter), "-m", "pytest", "--numprocesses=1", "--dist=loadgroup"]
-    if version != COVERED_BY:
-        run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
-        return
-    covering = ["--cov=otelog", "--cov-report=term", f"--cov-fail-under={LEAST_COVERAGE}"]
-    untraced = [path for path in (*LOADS, *UNTRACED) if path not in MAIN_VERSION_ONLY]
-    covered = _without((*MAIN_VERSION_ONLY, *untraced))
-    run_pytest(tally, f"{name}, with coverage", [*command, *covered, *covering], apart=True, OTELOG_TESTS_BRIEF="1")
-    run_pytest(tally, f"{name}, the others", [*command, *untraced], apart=True, OTELOG_TESTS_BRIEF="1")
+    run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
 
 
 def oldest_sdk(tally: Tally) -> None:

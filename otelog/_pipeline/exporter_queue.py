@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any, NamedTuple
 
-from opentelemetry.context import Context, attach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -19,21 +17,17 @@ from otelog._capture.queue import UNIT_BYTES, is_urgent
 from otelog._ledger.counters import Change, Ledger
 from otelog._ledger.tally import BatchTally, row_severity_ranges
 from otelog._pipeline.batch_export import BatchExport
+from otelog._pipeline.delivery_thread import RESTART_PAUSE, DeliveryThread
 from otelog._pipeline.export_step import ExportStep
 from otelog._pipeline.route import Bounds, Route
-from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
 from otelog._record.row import COLUMNS, SLOT_BYTES
 from otelog._record.severity import severity_range
 from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.interruption import is_interruption
-from otelog._runtime.own_threads import own_threads
 from otelog._runtime.quiet import quiet_turn
-from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, start_thread
+from otelog._runtime.threads import RLock, SimpleQueue
 from otelog._runtime.waiting import LONGEST_WAIT, Request, Stop
-
-RESTART_PAUSE = 0.1
-"""Seconds between a crash of its loop and its next round, so that a lasting fault does not spin."""
 
 LOOK_AGAIN = 0.5
 """Seconds after which whoever waits for an exporter queue looks whether its thread is still there."""
@@ -95,28 +89,20 @@ class ExporterQueue:
         self._delivering = RLock()
         self._ending = False
         self.stalled = False
-        self._thread: Thread | None = None
-        self._late_start = LateStart(self._start_late)
-        self._start_thread()
-
-    def _start_thread(self, *, plainly: bool = False) -> bool:
-        # Where none can be had, flush and end do its work in their caller, and the worker tries again.
-        name = f"otelog-{self.batch_export.name}"
-        thread = start_thread(self._run, name, plainly=plainly)
-        if thread is None:
-            self._ledger.miss_thread(name)
-            return False
-        self._thread = thread
-        self._ledger.find_thread(name)
-        return True
-
-    def _start_late(self) -> bool:
-        return self.has_thread() or (not self._ending and self._start_thread(plainly=True))
+        self._thread = DeliveryThread(
+            f"otelog-{self.batch_export.name}",
+            self._ledger,
+            work=self._run,
+            recover=self._recover,
+            is_over=self._is_over,
+            may_start=lambda: not self._ending,
+        )
+        self._thread.start()
 
     def tend(self) -> None:
         """See `otelog._pipeline.outlet.Outlet.tend`."""
-        if self._thread is None:
-            self._late_start.try_again()
+        if self._thread.is_missing():
+            self._thread.try_again()
         self._tell()
 
     def _tell(self) -> None:
@@ -225,9 +211,7 @@ class ExporterQueue:
 
     def join(self, deadline: float) -> None:
         """Wait for the end of the thread; without one, deliver here."""
-        while self.has_thread() and (left := deadline - time.monotonic()) > 0:
-            # Another thread has taken its place if it died meanwhile.
-            join(self._thread, left)  # type: ignore[arg-type]
+        self._thread.join(deadline)
         while not self.has_thread() and self._is_at_work() and self._deliver_here(deadline):
             pass
 
@@ -262,8 +246,7 @@ class ExporterQueue:
 
     def has_thread(self) -> bool:
         """Returns whether its thread is alive."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return self._thread.is_alive()
 
     def _is_at_work(self) -> bool:
         return bool(self._batches) or self._export_step.halted
@@ -284,23 +267,12 @@ class ExporterQueue:
     # The exporter queue's thread.
 
     def _run(self) -> None:
-        me = get_ident()
-        try:
-            own_threads.add(me)
-            attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
-            while not self._is_over():
-                try:
-                    self._work_once()
-                except Exception as error:
-                    self._recover(error)
-            self._export_step.leave()
-        except BaseException as error:
-            with suppress(MemoryError):
+        while not self._is_over():
+            try:
+                self._work_once()
+            except Exception as error:
                 self._recover(error)
-            if not (self._is_over() or sys.is_finalizing()):
-                self._start_thread()
-        finally:
-            own_threads.discard(me)
+        self._export_step.leave()
 
     def _is_over(self) -> bool:
         return self._export_step.abandoned or (

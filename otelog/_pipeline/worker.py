@@ -7,19 +7,16 @@ what is left when that is over is counted as ``shutdown_timeout``. A forked chil
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, set_value
-
 from otelog._capture.port import NEVER, Port, wake_threshold
 from otelog._capture.queue import RecordQueue
 from otelog._ledger.counters import Ledger, Stats
-from otelog._private.opentelemetry import SUPPRESS_INSTRUMENTATION_KEY
+from otelog._pipeline.delivery_thread import RESTART_PAUSE, DeliveryThread
 from otelog._record.row import COLUMNS
 from otelog._record.values import Limits, safe_str
 from otelog._runtime.diagnostics import warn
@@ -27,7 +24,7 @@ from otelog._runtime.interruption import is_interruption
 from otelog._runtime.lifetime import watch_pipeline
 from otelog._runtime.own_threads import own_threads
 from otelog._runtime.quiet import quiet_turn
-from otelog._runtime.threads import LateStart, RLock, SimpleQueue, Thread, get_ident, join, sleep, start_thread
+from otelog._runtime.threads import RLock, SimpleQueue, get_ident, sleep
 from otelog._runtime.waiting import LONGEST_WAIT, Latch, Request, Stop
 
 if TYPE_CHECKING:
@@ -41,9 +38,6 @@ With two hundred busy threads one of them may wait as long for the interpreter l
 
 UNATTENDED_TIMEOUT = 30.0
 """Seconds that a worker whose pipeline nobody holds any more may take to deliver what is left."""
-
-RESTART_PAUSE = 0.1
-"""Seconds between a crash of the worker's loop and its next round, so that a lasting fault does not spin."""
 
 
 class Worker:
@@ -110,25 +104,22 @@ class Worker:
         self._abandoned = False
         self._delivered_all = True
         self._losses_before = 0
-        self._thread: Thread | None = None
-        self._late_start = LateStart(self._start_late)
+        # Where none can be had, each record is an occasion to try again: who puts one in, or is refused, calls `wake`.
+        self._thread = DeliveryThread(
+            self._name,
+            self.ledger,
+            work=self._run,
+            recover=self._recover,
+            is_over=self._ended.is_set,
+            may_start=lambda: not self._stop.is_set(),
+            on_missing=self._wake_at_each,
+            on_refusal=self.wake,
+        )
         self.outlet.open(self._stop)
-        self._start_thread()
+        self._thread.start()
 
-    def _start_thread(self, *, plainly: bool = False) -> bool:
-        # Where none can be had, flush and shutdown do its work in their caller, and each record is an occasion to try
-        # again: whoever puts one in, or is refused, calls `wake`.
-        thread = start_thread(self._run, self._name, plainly=plainly)
-        if thread is None:
-            self.ledger.miss_thread(self._name, self.wake)
-            self.port.wake_at = 1
-            return False
-        self._thread = thread
-        self.ledger.find_thread(self._name)
-        return True
-
-    def _start_late(self) -> bool:
-        return self._has_thread() or (not self._stop.is_set() and self._start_thread(plainly=True))
+    def _wake_at_each(self) -> None:
+        self.port.wake_at = 1
 
     def restart_after_fork(self) -> None:
         """Begin with nothing in a forked child."""
@@ -148,7 +139,7 @@ class Worker:
 
     def wake(self) -> None:
         """Tell the worker that a batch is there. Re-entrant and free of locks."""
-        if self._thread is None and not self._late_start.try_again():
+        if self._thread.is_missing() and not self._thread.try_again():
             return
         self.port.wake_at = NEVER
         try:
@@ -182,9 +173,9 @@ class Worker:
         if self._ended.is_set():
             self.sweep()
             return self._losses() == before
-        if self._thread is None:
-            self._late_start.try_again()
-        if not self._has_thread():
+        if self._thread.is_missing():
+            self._thread.try_again()
+        if not self._thread.is_alive():
             drained = self._drain_here(deadline) and self.outlet.flush(deadline)
         elif (drained := self._ask(deadline)) and not self.outlet.is_settled():
             drained = self.outlet.flush(deadline)
@@ -228,10 +219,8 @@ class Worker:
             self._stop.begin(timeout)
             deadline = self._stop.stop_deadline
             self._inbox.put(None)
-            while self._has_thread() and (left := deadline - time.monotonic()) > 0:
-                # Another thread has taken its place if it died meanwhile.
-                join(self._thread, left)  # type: ignore[arg-type]
-            while not self._has_thread() and not self._is_done() and self._drain_here(deadline):
+            self._thread.join(deadline)
+            while not self._thread.is_alive() and not self._is_done() and self._drain_here(deadline):
                 pass
             self.outlet.end(deadline)
         finally:
@@ -271,17 +260,13 @@ class Worker:
         self._unattended = True
         self._stop.begin(timeout)
         self._inbox.put(None)
-        if not self._has_thread():
+        if not self._thread.is_alive():
             self._finish()
 
     @property
     def is_running(self) -> bool:
         """Whether records are taken, and there is a thread to deliver them."""
-        return not self.queue.closed and self._has_thread()
-
-    def _has_thread(self) -> bool:
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return not self.queue.closed and self._thread.is_alive()
 
     def _close_queue(self) -> None:
         with self.ledger.moving:
@@ -292,7 +277,7 @@ class Worker:
         try:
             self._close_queue()
             self._abandon()
-            self.outlet.close(hanging=self._has_thread())
+            self.outlet.close(hanging=self._thread.is_alive())
             self._delivered_all = self._losses() == self._losses_before
             self._notify(last=True)
         finally:
@@ -347,29 +332,16 @@ class Worker:
     # The worker's thread.
 
     def _run(self) -> None:
-        me = get_ident()
-        try:
-            own_threads.add(me)
-            # HTTP and gRPC libraries that are instrumented must not trace the export of telemetry, and a request that
-            # has started this thread is none of its business.
-            attach(set_value(SUPPRESS_INSTRUMENTATION_KEY, True, Context()))
-            while not self._is_over():
-                try:
-                    self._work_once()
-                except Exception as error:
-                    self._recover(error)
-            if self._unattended:
-                self.outlet.end(self._stop.stop_deadline)
-            self.outlet.leave()
-            if self._unattended:
-                self._finish()
-        except BaseException as error:
-            with suppress(MemoryError):
+        while not self._is_over():
+            try:
+                self._work_once()
+            except Exception as error:
                 self._recover(error)
-            if not (self._ended.is_set() or sys.is_finalizing()):
-                self._start_thread()
-        finally:
-            own_threads.discard(me)
+        if self._unattended:
+            self.outlet.end(self._stop.stop_deadline)
+        self.outlet.leave()
+        if self._unattended:
+            self._finish()
 
     def _is_over(self) -> bool:
         if not self._stop.is_set():

@@ -120,13 +120,20 @@ def make_thread(target: Callable[[], None], name: str) -> Thread:
     return threading.Thread(target=run, name=name, daemon=True)
 
 
-def start_thread(target: Callable[[], None], name: str, *, plainly: bool = False) -> Thread | None:
+def start_thread(
+    target: Callable[[], None],
+    name: str,
+    *,
+    plainly: bool = False,
+    keep: Callable[[Thread], None] | None = None,
+) -> Thread | None:
     """Start a daemon thread of the operating system.
 
     Args:
         target: What it runs.
         name: Its name.
         plainly: Take no lock of `threading`'s: for whoever may be a signal handler.
+        keep: Called with the thread before it is started: it may itself start the next one before this returns.
 
     Returns:
         The thread, or None where none can be had, which is reported on standard error unless the process is about to
@@ -134,6 +141,8 @@ def start_thread(target: Callable[[], None], name: str, *, plainly: bool = False
     """
     try:
         thread = _NativeThread(target, name) if plainly else make_thread(target, name)
+        if keep is not None:
+            keep(thread)
         thread.start()
     except (RuntimeError, MemoryError) as error:
         # At the interpreter's end none can be started, which is no news.
