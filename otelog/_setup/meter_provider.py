@@ -139,8 +139,14 @@ class MetricsPipeline:
                     break
         self._installed.set()
         # Not by a thread of the SDK's, which under gevent is a greenlet, and one of this very thread.
-        while self._provider is not None and not self._closing.wait(self._cadence.interval):
-            self._collect(self._cadence.timeout)
+        while self._provider is not None:
+            try:
+                if self._closing.wait(self._cadence.interval):
+                    break
+                self._collect(self._cadence.timeout)
+            except MemoryError:
+                # Short for the words about it, too: the metrics of this interval come with the next one's.
+                continue
         self._close()
 
     def _close(self) -> None:
