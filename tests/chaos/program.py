@@ -30,6 +30,8 @@ SETTLE_SECONDS = 3.0
 MOST_FURTHER_CALLS = 5_000
 """Of the main thread, until what was planned for its calls has happened."""
 MEMORY_SPAN = 120
+ATTACHING = ("bound", "track")
+"""Ways in which memory is never short: CPython itself may crash where it is while a context variable is set."""
 
 
 class Program:
@@ -182,7 +184,8 @@ class Program:
     def call(self, caller: Any, way: str, chance: random.Random) -> None:
         """Make one call, perhaps with too little memory, perhaps under a signal that raises."""
         around = None
-        if self.memory_left > 0 and caller is self.main_caller and chance.random() < 0.3:
+        short = self.memory_left > 0 and caller is self.main_caller and way not in ATTACHING
+        if short and chance.random() < 0.3:
             self.memory_left -= 1
             self.fired["memory"] += 1
             around = self.be_short(chance.randrange(1, MEMORY_SPAN), chance.choice((1, 1, 2, 5, 30)))
