@@ -19,7 +19,7 @@ from rich.text import Text
 from otelog.cli.demo.children import leave_with_parent
 from otelog.cli.dev.journal import MAX_FILE_BYTES, Journal
 from otelog.cli.dev.receiver import Receiver
-from otelog.cli.show.filters import filter_options
+from otelog.cli.show.filters import filter_options, sort_by_time
 from otelog.cli.show.interruption import Interruption
 from otelog.cli.show.readable import describe
 from otelog.cli.show.screen import KEPT_RECORDS, MAX_ROWS, show_ledgers, show_records, show_services
@@ -90,6 +90,9 @@ def dev(
 
     The filters choose what is shown; everything is written and counted. GET /stats has the counts by service and by
     service instance, and the senders' own ledgers; GET /records?after=0 the latest records.
+
+    The records of one request are written in the order of their times. Requests are written as they come: so records
+    of two senders, or of two batches, may be some seconds apart from their neighbours in time.
     """
     try:
         journal = Journal(folder, max_bytes=max_bytes, ai_loggers=ai_loggers)
@@ -139,11 +142,11 @@ class Tail:
         return [record for record in records if self._filters.matches(record)], self._last - before - len(lines)
 
     def print_new(self) -> None:
-        """Print them."""
+        """Print them, in the order of their times: those of several senders may have come in another."""
         records, missed = self.take()
         if missed:
             click.echo(f"... {missed:,} records came too fast to be shown; they are in the files")
-        for record in records:
+        for record in sort_by_time(records):
             click.echo(describe(record))
 
 

@@ -10,7 +10,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,27 +106,30 @@ def read_line(line: bytes) -> list[Record] | None:
     try:
         document = json.loads(line)
         if "resourceLogs" in document:
-            return list(read_otlp(document))
+            return read_otlp(document)
         document["message"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
         return None
     return [document]
 
 
-def read_otlp(document: Mapping[str, Any]) -> Iterator[Record]:
-    """Read an ``ExportLogsServiceRequest`` in OTLP/JSON; the records are as `otelog dev` would have written them.
+def read_otlp(document: Mapping[str, Any]) -> list[Record]:
+    """Read an ``ExportLogsServiceRequest`` in OTLP/JSON; the records, and their order, are as `otelog dev` writes them.
 
     Source: OTLP, "JSON Protobuf Encoding": ids are in hex, 64-bit numbers are strings.
     """
+    found: list[tuple[int, Record]] = []
+    last_ns = 0
     for resource_logs in document["resourceLogs"]:
         resource = _to_dict(resource_logs.get("resource", {}).get("attributes", ()))
         for scope_logs in resource_logs.get("scopeLogs", ()):
             scope = scope_logs.get("scope", {}).get("name")
             for record in scope_logs.get("logRecords", ()):
+                time_ns = int(record.get("timeUnixNano") or 0) or int(record.get("observedTimeUnixNano") or 0)
                 text = build_text(
                     resource=resource,
                     scope=scope,
-                    time_ns=int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0),
+                    time_ns=time_ns,
                     severity_number=int(record.get("severityNumber", 0)),
                     severity_text=record.get("severityText"),
                     body=_to_python(record.get("body", {})),
@@ -135,8 +139,11 @@ def read_otlp(document: Mapping[str, Any]) -> Iterator[Record]:
                     attributes=_to_dict(record.get("attributes", ())),
                     discarded=int(record.get("droppedAttributesCount", 0)),
                 )
-                line: Record = json.loads(text)
-                yield line
+                last_ns = time_ns or last_ns
+                found.append((last_ns, json.loads(text)))
+    # By time, as `render_lines` sorts them: a document has them by resource and scope.
+    found.sort(key=itemgetter(0))
+    return [line for _, line in found]
 
 
 def _to_dict(pairs: Any) -> dict[str, Any]:

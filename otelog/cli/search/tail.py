@@ -13,7 +13,7 @@ from otelog.cli.search.loki_filters import build_query, is_metric, to_ns
 from otelog.cli.search.loki_records import to_record
 from otelog.cli.search.loki_source import choose, loki_options, stream_option
 from otelog.cli.search.query import DEFAULT_FOLDER
-from otelog.cli.show.filters import Filters, Record, filter_options, to_moment
+from otelog.cli.show.filters import Filters, Record, filter_options, sort_by_time, to_moment
 from otelog.cli.show.interruption import Interruption
 from otelog.cli.show.readable import describe, safe, to_json
 from otelog.exceptions import ConfigurationError
@@ -94,5 +94,6 @@ def _follow_files(
 
 
 def _print(records: list[Record], *, as_json: bool) -> None:
-    for record in records:
+    # In the order of their times, as far as they came together: streams and files come one after the other.
+    for record in sort_by_time(records):
         click.echo(to_json(record) if as_json else describe(record))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ Record = dict[str, Any]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 _UNNAMED_LEVEL = re.compile(r"Level ([0-9]{1,9})")
 # What a record has that came over OTLP without a text of its own for its severity.
 _RANGE_NUMBERS = {name.upper(): max(0, 4 * at - 3) for at, name in enumerate(SEVERITY_RANGES)}
@@ -160,6 +162,20 @@ def moment_of(record: Record) -> datetime | None:
         return datetime.fromisoformat(record["timestamp"]).astimezone()
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def sort_by_time(records: Iterable[Record]) -> list[Record]:
+    """Returns records that came together in the order of their times.
+
+    Those of the same time, and those that tell none, stay behind those before them.
+    """
+    found: list[tuple[datetime, Record]] = []
+    last = _LONG_AGO
+    for record in records:
+        last = moment_of(record) or last
+        found.append((last, record))
+    found.sort(key=itemgetter(0))
+    return [record for _, record in found]
 
 
 def service_of(record: Record) -> Any:

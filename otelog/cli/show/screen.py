@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otelog._record.severity import severity_range
-from otelog.cli.show.filters import severity_of
+from otelog.cli.show.filters import severity_of, sort_by_time
 from otelog.cli.show.readable import fields_of, safe
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from otelog.cli.demo.reconciliation import Figures, Reconciliation
+    from otelog.cli.show.filters import Record
 
 UNKNOWN = "unknown here"
 WIDE_COLUMNS = 110
@@ -55,7 +56,7 @@ class View:
     figures: Figures | None = None
     received: int | None = None
     in_file: int | None = None
-    records: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    records: Sequence[Record] = field(default_factory=tuple)
 
 
 def show_demo(view: View, console: Console) -> RenderableType:
@@ -110,7 +111,7 @@ def show_losses(figures: Figures | None) -> Text:
     return text
 
 
-def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int) -> Table:
+def show_records(records: Sequence[Record], *, width: int, rows: int) -> Table:
     """Show the latest records, the newest last.
 
     Args:
@@ -126,10 +127,10 @@ def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int)
     table.add_column("logger", no_wrap=True, width=14 if wide else 12, overflow="ellipsis")
     table.add_column("message", no_wrap=True, ratio=1, overflow="ellipsis")
     table.add_column("trace", no_wrap=True, width=32 if wide else 8)
-    # A request holds its records logger by logger; a reader wants them as they happened.
-    shown = sorted(records, key=lambda record: str(record.get("timestamp")))[-rows:]
+    # Requests come as they like; a reader wants their records as they happened.
+    shown = sort_by_time(records)[-rows:]
     for record in shown:
-        style = _LEVEL_STYLES[severity_range(severity_of(dict(record))).upper()]
+        style = _LEVEL_STYLES[severity_range(severity_of(record)).upper()]
         trace = _one_line(record.get("trace_id") or "")
         table.add_row(
             Text(_one_line(record.get("timestamp") or "")[11 : 11 + time_columns], "dim"),
@@ -270,8 +271,8 @@ def describe_progress(view: View) -> str:
     )
 
 
-def _describe(record: Mapping[str, Any], style: str) -> Text:
-    fields = fields_of(dict(record))
+def _describe(record: Record, style: str) -> Text:
+    fields = fields_of(record)
     message = record.get("message")
     text = Text(_one_line(message if message is not None else fields.get("event_name") or ""))
     if style in ("red", "bold red"):
