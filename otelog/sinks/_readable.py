@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number, severity_range
 from otelog._runtime.shown_text import show_hidden
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import EVENT_KEY, LINE_KEYS
+from otelog.sinks._stack_text import STACK_KEYS, read_stack
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,7 +36,6 @@ STACK_INDENT = "    "
 _NEEDS_QUOTES = re.compile(r'[\s="]')
 # Of use in a file, noise on a screen.
 _NOISE = ("code.", "thread.", "process.")
-_STACK_KEYS = ("code.stacktrace", "exception.stacktrace")
 _EXCEPTION_KEYS = ("exception.type", "exception.message")
 
 
@@ -82,18 +82,23 @@ def describe(
         pieces += [Piece(" ", ""), Piece(safe_text(values["logger"]), "cyan")]
     # The level's colour, where the message should not be overlooked.
     pieces += [Piece(" ", ""), Piece(safe_text(message), style if style.endswith("red") else "")]
-    shown = _STACK_KEYS if stacks else ()
     if "exception.type" in fields and not (stacks and fields.get("exception.stacktrace")):
         kind, text = (safe_text(fields.get(key, "")) for key in _EXCEPTION_KEYS)
         pieces += [Piece(" ", ""), Piece(f"{kind}: {text}" if text else kind, "red")]
     for key, value in fields.items():
-        if not key.startswith(_NOISE) and key not in _STACK_KEYS and key not in _EXCEPTION_KEYS:
+        if not key.startswith(_NOISE) and key not in STACK_KEYS and key not in _EXCEPTION_KEYS:
             pieces += [Piece(" ", ""), Piece(f"{safe_text(key)}={_quote(value)}", "dim")]
     if values.get("trace_id"):
         pieces += [Piece(" ", ""), Piece(f"trace={safe_text(values['trace_id'])[:TRACE_DIGITS]}", "dim")]
-    for key in shown:
-        for line in _stack_lines(fields.get(key)):
-            pieces += [Piece("\n", ""), Piece(STACK_INDENT + line, "dim")]
+    return [*pieces, *describe_stacks(fields)] if stacks else pieces
+
+
+def describe_stacks(fields: Mapping[str, Any], indent: str = STACK_INDENT) -> list[Piece]:
+    """Returns the stack traces among a record's fields, each line with a line end before it; library frames are dim."""
+    pieces: list[Piece] = []
+    for key in STACK_KEYS:
+        for line in read_stack(fields.get(key)):
+            pieces += [Piece("\n", ""), Piece(indent + line.text, line.style)]
     return pieces
 
 
@@ -164,8 +169,3 @@ def _time_of(timestamp: object, date: bool) -> str:
     text = safe_text(timestamp or "")
     moment = text[11:23] or "-"
     return f"{text[:10]} {moment}" if date else moment
-
-
-def _stack_lines(stack: object) -> Iterator[str]:
-    if isinstance(stack, str) and stack:
-        yield from (safe_text(line.expandtabs(4)) for line in stack.rstrip("\n").split("\n"))

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
@@ -106,12 +105,9 @@ otelog.shutdown()
 """
 
 
-def test_loggers_that_take_turns_are_shown_and_written_in_turns(
-    tmp_path: Path, devs: list[Dev], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.cli.test_dev.SENDER", SENDER)
+def test_loggers_that_take_turns_are_shown_and_written_in_turns(tmp_path: Path, devs: list[Dev]) -> None:
     dev = start(devs, tmp_path, "--tail")
-    dev.send()
+    dev.send(SENDER, OTEL_METRICS_EXPORTER="none")
     steps = [f"step {number}" for number in range(30)]
     wait_until(lambda: len(dev.records("app")) == 30, what="30 records")
     assert [record["message"] for record in dev.records("app")] == steps

@@ -13,6 +13,7 @@ from rich.text import Text
 from otelog._record.severity import severity_range
 from otelog.cli.show.filters import severity_of, sort_by_time
 from otelog.cli.show.readable import fields_of, safe
+from otelog.sinks._stack_text import STACK_KEYS, fold_stack, read_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ UNKNOWN = "unknown here"
 WIDE_COLUMNS = 110
 MAX_ROWS = 12
 KEPT_RECORDS = 200
+LEAST_TRACE_ROWS = 4
+"""Fewer lines of a stack trace say nothing."""
 
 _LEVEL_STYLES = {
     "TRACE": "dim",
@@ -142,6 +145,30 @@ def show_records(records: Sequence[Record], *, width: int, rows: int) -> Table:
     for _ in range(rows - len(shown)):
         table.add_row()
     return table
+
+
+def show_trace(records: Iterable[Record], *, rows: int) -> Text | None:
+    """Show the stack trace of the last record that has one, or None: there is none, or no room.
+
+    Args:
+        records: The latest ones.
+        rows: Lines there are for it, its heading included; the frames of libraries are the first to go.
+    """
+    if rows < LEAST_TRACE_ROWS:
+        return None
+    for record in reversed(sort_by_time(records)):
+        # An exception's comes last.
+        fields = fields_of(record)
+        stacks = [lines for key in STACK_KEYS if (lines := read_stack(fields.get(key)))]
+        if stacks:
+            moment = _one_line(record.get("timestamp") or "")[11:23]
+            said = " ".join(_one_line(record.get(key) or "") for key in ("logger", "message"))
+            text = Text.assemble(("last exception ", "bold"), (f"{moment} ", "dim"), said)
+            for line in fold_stack(stacks[-1], rows - 1):
+                text.append(f"\n{line.text}", line.style)
+            text.no_wrap, text.overflow = True, "ellipsis"
+            return text
+    return None
 
 
 def show_services(services: Iterable[Mapping[str, Any]]) -> Table:
