@@ -11,7 +11,7 @@ from otelog._record.severity import SEVERITY_RANGES, level_number, severity_numb
 from otelog._runtime.shown_text import show_hidden
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import EVENT_KEY, LINE_KEYS
-from otelog.sinks._stack_text import STACK_KEYS, read_stack
+from otelog.sinks._stack_text import STACK_KEYS, find_raised, read_stack
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -82,15 +82,35 @@ def describe(
         pieces += [Piece(" ", ""), Piece(safe_text(values["logger"]), "cyan")]
     # The level's colour, where the message should not be overlooked.
     pieces += [Piece(" ", ""), Piece(safe_text(message), style if style.endswith("red") else "")]
-    if "exception.type" in fields and not (stacks and fields.get("exception.stacktrace")):
-        kind, text = (safe_text(fields.get(key, "")) for key in _EXCEPTION_KEYS)
-        pieces += [Piece(" ", ""), Piece(f"{kind}: {text}" if text else kind, "red")]
+    if raised := describe_exception(fields, stacks=stacks):
+        pieces += [Piece(" ", ""), Piece(raised, "red")]
     for key, value in fields.items():
         if not key.startswith(_NOISE) and key not in STACK_KEYS and key not in _EXCEPTION_KEYS:
             pieces += [Piece(" ", ""), Piece(f"{safe_text(key)}={_quote(value)}", "dim")]
     if values.get("trace_id"):
         pieces += [Piece(" ", ""), Piece(f"trace={safe_text(values['trace_id'])[:TRACE_DIGITS]}", "dim")]
     return [*pieces, *describe_stacks(fields)] if stacks else pieces
+
+
+def describe_exception(fields: Mapping[str, Any], *, stacks: bool) -> str:
+    """Returns type and message of a record's exception, on one line, or "".
+
+    A record that a queue or another process has brought may have nothing but the stack trace: then what that says.
+
+    Args:
+        fields: The record's fields.
+        stacks: Whether stack traces are shown below: then what they say is not said twice.
+    """
+    stack = fields.get("exception.stacktrace")
+    given = [fields[key] for key in _EXCEPTION_KEYS if fields.get(key) not in (None, "")]
+    if not given:
+        return "" if stacks else "\\n".join(find_raised(read_stack(stack)))
+    if stacks and isinstance(stack, str):
+        kind, message = (str(fields.get(key) or "") for key in _EXCEPTION_KEYS)
+        # The type may be there without its module; the message has a margin from its second line on in a group.
+        if kind.rpartition(".")[2] in stack and message.partition("\n")[0] in stack:
+            return ""
+    return ": ".join(map(safe_text, given))
 
 
 def describe_stacks(fields: Mapping[str, Any], indent: str = STACK_INDENT) -> list[Piece]:

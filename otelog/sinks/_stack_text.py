@@ -77,6 +77,17 @@ def read_stack(stack: Any) -> list[StackLine]:
     return lines
 
 
+def find_raised(lines: Sequence[StackLine]) -> list[str]:
+    """Returns what a stack trace says of the exception that was raised last; where nothing is known, its last line."""
+    raised: list[str] = []
+    for line in reversed(lines):
+        if line.kind == "error":
+            raised.insert(0, line.text)
+        elif raised:
+            break
+    return raised or [line.text.strip() for line in lines[-1:]]
+
+
 def fold_stack(lines: Sequence[StackLine], rows: int) -> list[StackLine]:
     """Returns a stack trace in a few lines: without a library's frames, and if that is not enough, its end.
 

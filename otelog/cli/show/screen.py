@@ -13,6 +13,7 @@ from rich.text import Text
 from otelog._record.severity import severity_range
 from otelog.cli.show.filters import severity_of, sort_by_time
 from otelog.cli.show.readable import fields_of, safe
+from otelog.sinks._readable import describe_exception
 from otelog.sinks._stack_text import STACK_KEYS, fold_stack, read_stack
 
 if TYPE_CHECKING:
@@ -304,9 +305,10 @@ def _describe(record: Record, style: str) -> Text:
     text = Text(_one_line(message if message is not None else fields.get("event_name") or ""))
     if style in ("red", "bold red"):
         text.stylize(style)
-    if "exception.type" in fields:
-        kind = str(fields["exception.type"]).rpartition(".")[2]
-        text.append(f"  {_one_line(kind)}: {_one_line(fields.get('exception.message', ''))}", "red dim")
+    kind = fields.get("exception.type")
+    short = {**fields, "exception.type": str(kind).rpartition(".")[2]} if kind else fields
+    if raised := describe_exception(short, stacks=False):
+        text.append(f"  {_one_line(raised)}", "red dim")
     for key, value in fields.items():
         if not key.startswith(_HIDDEN_FIELDS):
             text.append(f"  {_one_line(key)}=", "dim")
