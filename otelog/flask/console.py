@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import format_trace_id
@@ -19,9 +19,10 @@ from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.handler import is_otelogs, way_of
 from otelog._capture.once import may_hand_on
 from otelog._patches.last_resort import is_seen
+from otelog._runtime.shown_text import show_hidden
 from otelog._setup.state import settings_in_force
 from otelog.flask.errors import is_bridge
-from otelog.sinks._readable import describe, to_plain
+from otelog.sinks._readable import TRACE_DIGITS, quote
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -144,41 +145,48 @@ class AccessConsole:
         if not logger.isEnabledFor(level):
             return
         by_exporter = is_shown_by_exporter(self._name, level)
-        record = logger.makeRecord(logger.name, level, __file__, 0, message, arguments, None, "show")
-        for key, value in fields.items():
-            record.__dict__.setdefault(key, value)
-        kept: Any = logger.filter(record)
-        if not kept:
-            return
-        record = kept if isinstance(kept, logging.LogRecord) else record
-        if hand_to_others(record, but_console=by_exporter, but_ours=True) or by_exporter:
-            return
-        if str(environ.get("SERVER_SOFTWARE", "")).startswith(_SILENT_SERVERS):
-            _write(record, fields, span_context)
+        if logger.filters or is_seen(logger):
+            record = logger.makeRecord(logger.name, level, __file__, 0, message, arguments, None, "show")
+            for key, value in fields.items():
+                record.__dict__.setdefault(key, value)
+            kept: Any = logger.filter(record)
+            if not kept:
+                return
+            record = kept if isinstance(kept, logging.LogRecord) else record
+            if hand_to_others(record, but_console=by_exporter, but_ours=True):
+                return
+        if not by_exporter and str(environ.get("SERVER_SOFTWARE", "")).startswith(_SILENT_SERVERS):
+            _write(describe_access(self._name, level, message % arguments, fields, span_context))
 
 
-def _write(record: logging.LogRecord, fields: Mapping[str, Any], span_context: SpanContext | None) -> None:
-    values: dict[str, Any] = {
-        "timestamp": datetime.fromtimestamp(record.created, timezone.utc)
-        .astimezone()
-        .isoformat(timespec="microseconds"),
-        "level": record.levelname,
-        "logger": record.name,
-        "message": record.getMessage(),
-        "trace_id": None if span_context is None else format_trace_id(span_context.trace_id),
-    }
-    shown = {key: fields[key] for key in _SHOWN if key in fields}
-    duration = shown.get("http.server.request.duration")
-    if isinstance(duration, float):
-        shown["http.server.request.duration"] = round(duration, 4)
-    line = f"{to_plain(describe(values, fields=shown, date=True))}\n"
+def describe_access(
+    name: str, level: int, message: str, fields: Mapping[str, Any], span_context: SpanContext | None
+) -> str:
+    """Returns an access record as a readable line, as those of the console exporter are; it steers no terminal."""
+    now = time.time()
+    # Put together here: a server with a line a request does nothing else as often.
+    parts = [
+        f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now * 1000) % 1000:03}",
+        f"{logging.getLevelName(level):8} {name} {message}",
+    ]
+    for key in _SHOWN:
+        value = fields.get(key)
+        if value is not None:
+            parts.append(f"{key}={round(value, 4) if type(value) is float else quote(value)}")
+    if span_context is not None:
+        parts.append(f"trace={format_trace_id(span_context.trace_id)[:TRACE_DIGITS]}")
+    return show_hidden(" ".join(parts))
+
+
+def _write(line: str) -> None:
     stream = sys.stderr
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
+    text = line if line.isascii() else line.encode(encoding, "backslashreplace").decode(encoding)
     try:
         # One write: lines of other threads and processes do not come between.
-        stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
+        stream.write(f"{text}\n")
         stream.flush()
     except (OSError, ValueError):
         # It is closed, or nobody reads it.

@@ -86,7 +86,7 @@ def describe(
         pieces += [Piece(" ", ""), Piece(raised, "red")]
     for key, value in fields.items():
         if not key.startswith(_NOISE) and key not in STACK_KEYS and key not in _EXCEPTION_KEYS:
-            pieces += [Piece(" ", ""), Piece(f"{safe_text(key)}={_quote(value)}", "dim")]
+            pieces += [Piece(" ", ""), Piece(f"{safe_text(key)}={quote(value)}", "dim")]
     if values.get("trace_id"):
         pieces += [Piece(" ", ""), Piece(f"trace={safe_text(values['trace_id'])[:TRACE_DIGITS]}", "dim")]
     return [*pieces, *describe_stacks(fields)] if stacks else pieces
@@ -178,7 +178,8 @@ def safe_text(value: object) -> str:
     return show_hidden(text)
 
 
-def _quote(value: object) -> str:
+def quote(value: object) -> str:
+    """Returns a field's value as `safe_text`, in quotation marks where it could not be told from the next field."""
     text = safe_text(value)
     if isinstance(value, str) and (not value or _NEEDS_QUOTES.search(value)):
         return f'"{text}"'
