@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otelog.cli.commands import otelog
 from otelog.cli.dev.journal import Journal
-from otelog.cli.search.log_files import read_otlp
-from otelog.cli.show.filters import sort_by_time
+from otelog.cli.search.log_files import find_files, read_otlp
+from otelog.cli.search.search import MOST_BESIDE, Search
+from otelog.cli.show.filters import Filters, sort_by_time
 from otelog.cli.show.lines import render_lines
 from tests.cli.test_dev import Dev, devs, start
 from tools.waiting import wait_until
@@ -121,3 +124,46 @@ def test_the_collectors_files_are_shown_in_that_order(tmp_path: Path) -> None:
     path.write_text(MessageToJson(MIXED, indent=None) + "\n")
     shown = CliRunner().invoke(otelog, ["query", str(path), "--last", "3", "--json"]).stdout
     assert [json.loads(line)["message"] for line in shown.splitlines()] == ["4", "5", "6"]
+
+
+def at(second: float, message: str) -> dict[str, Any]:
+    moment = datetime(2026, 11, 24, 20, 0, tzinfo=timezone.utc) + timedelta(seconds=second)
+    return {"timestamp": moment.isoformat(timespec="microseconds"), "level": "INFO", "message": message}
+
+
+def write(path: Path, *records: dict[str, Any]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def ask(folder: Path, *words: str) -> list[str]:
+    done = CliRunner().invoke(otelog, ["query", str(folder), "--json", *words])
+    assert done.exit_code == 0, done.output
+    return [json.loads(line)["message"] for line in done.stdout.splitlines()]
+
+
+def test_files_of_several_processes_are_read_beside_each_other(tmp_path: Path) -> None:
+    write(tmp_path / "app.20261124-200002-0001.log", at(1, "1"), at(3, "3"))
+    write(tmp_path / "app.log", at(6, "6"))
+    write(tmp_path / "app.77.20261124-200001-0001.log", at(0, "0"), at(2, "2"))
+    write(tmp_path / "app.77.log", at(4, "4"), {"timestamp": None, "level": "INFO", "message": "no time"}, at(7, "7"))
+    write(tmp_path / "app.78.log", at(5, "5"))
+    assert ask(tmp_path) == ["0", "1", "2", "3", "4", "no time", "5", "6", "7"]
+    assert ask(tmp_path, "--last", "2") == ["6", "7"]
+    assert ask(tmp_path, "--text", "o time") == ["no time"]
+
+
+def test_duckdb_finds_them_in_the_same_order(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    for owner, first in (("", 0), (".77", 1), (".78", 2)):
+        write(tmp_path / f"app{owner}.log", *[at(n, f"{n}") for n in range(first, 600, 3)])
+    paths = find_files([tmp_path])
+    asked = Filters(level=1)
+    for from_bytes in (0, None):
+        found = [record["message"] for record in Search(paths, asked, duckdb_from_bytes=from_bytes).records()]
+        assert found == [f"{n}" for n in range(600)]
+
+
+def test_more_processes_than_files_may_be_open_are_read_one_after_the_other(tmp_path: Path) -> None:
+    for number in range(MOST_BESIDE + 1):
+        write(tmp_path / f"app.{number + 100}.log", at(-number, f"{number}"))
+    assert ask(tmp_path) == [f"{number}" for number in range(MOST_BESIDE + 1)]

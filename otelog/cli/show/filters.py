@@ -19,9 +19,11 @@ from otelog.exceptions import ConfigurationError
 Record = dict[str, Any]
 """One record, with the keys of a line."""
 
+LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+"""When a record was made that tells no time, and has none before it."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 _UNNAMED_LEVEL = re.compile(r"Level ([0-9]{1,9})")
 # What a record has that came over OTLP without a text of its own for its severity.
 _RANGE_NUMBERS = {name.upper(): max(0, 4 * at - 3) for at, name in enumerate(SEVERITY_RANGES)}
@@ -170,7 +172,7 @@ def sort_by_time(records: Iterable[Record]) -> list[Record]:
     Those of the same time, and those that tell none, stay behind those before them.
     """
     found: list[tuple[datetime, Record]] = []
-    last = _LONG_AGO
+    last = LONG_AGO
     for record in records:
         last = moment_of(record) or last
         found.append((last, record))
