@@ -14,8 +14,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otelog.cli.commands import otelog
 from otelog.cli.dev.journal import Journal
+from otelog.cli.search.beside import MOST_BESIDE
+from otelog.cli.search.file_tail import FileTail
 from otelog.cli.search.log_files import find_files, read_otlp
-from otelog.cli.search.search import MOST_BESIDE, Search
+from otelog.cli.search.search import Search
 from otelog.cli.show.filters import Filters, sort_by_time
 from otelog.cli.show.lines import render_lines
 from tests.cli.test_dev import Dev, devs, start
@@ -167,3 +169,17 @@ def test_more_processes_than_files_may_be_open_are_read_one_after_the_other(tmp_
     for number in range(MOST_BESIDE + 1):
         write(tmp_path / f"app.{number + 100}.log", at(-number, f"{number}"))
     assert ask(tmp_path) == [f"{number}" for number in range(MOST_BESIDE + 1)]
+
+
+def test_a_tail_has_the_past_of_several_processes_and_what_comes_at_once_in_that_order(tmp_path: Path) -> None:
+    write(tmp_path / "app.log", at(1, "1"), at(3, "3"))
+    write(tmp_path / "app.77.log", at(0, "0"), at(2, "2"))
+    tail = FileTail([tmp_path], Filters(), ("app",))
+    try:
+        assert [record["message"] for record in tail.read_past()] == ["0", "1", "2", "3"]
+        for name, first in (("app.log", 4), ("app.77.log", 5)):
+            with (tmp_path / name).open("a") as file:
+                file.writelines(json.dumps(at(number, f"{number}")) + "\n" for number in (first, first + 2))
+        assert [record["message"] for record in tail.read()] == ["4", "5", "6", "7"]
+    finally:
+        tail.close()

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import heapq
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otelog.cli.search.beside import read_beside
 from otelog.cli.search.log_files import READ_ERRORS, LogFileError, open_file, read_line, zstandard
-from otelog.cli.show.filters import LONG_AGO, Filters, Record, moment_of, to_text, value_of
-from otelog.sinks._names import parse_name
+from otelog.cli.show.filters import Filters, Record, to_text, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from otelog.cli.search.duck import Duck, Values
 
 DUCKDB_FROM_BYTES = 8 * 1024 * 1024
 """Smaller files are read before DuckDB has been imported."""
-
-MOST_BESIDE = 32
-"""Processes with files of their own that are read beside each other, a file of each; more are read one by one."""
 
 SAMPLED_LINES = 2000
 MOST_MATCHING = 0.3
@@ -63,14 +57,7 @@ class Search:
 
     def records(self) -> Iterator[Record]:
         """Returns the records that match, in the order of the files; those of several processes by their times."""
-        writers: dict[tuple[Path, str], list[int]] = {}
-        for at, path in enumerate(self._paths):
-            ours = parse_name(path.name)
-            writers.setdefault((path.parent, ours.owner) if ours else (Path(), ""), []).append(at)
-        if not 1 < len(writers) <= MOST_BESIDE:
-            return (record for _, record in self._find_all(range(len(self._paths))))
-        found = heapq.merge(*map(self._find_with_keys, writers.values()), key=itemgetter(0))
-        return (record for _, record in found)
+        return read_beside(self._paths, self._find_all)
 
     def count(self) -> int:
         """Returns how many records match."""
@@ -85,13 +72,6 @@ class Search:
                 continue
             counts.update(count_by((record for record in self._read(path) if self._filters.matches(record)), fields))
         return counts
-
-    def _find_with_keys(self, places: Sequence[int]) -> Iterator[tuple[tuple[datetime, int], Record]]:
-        """Returns the records of some files with what they are sorted by: their times, and then their files."""
-        last = LONG_AGO
-        for at, record in self._find_all(places):
-            last = moment_of(record) or last
-            yield (last, at), record
 
     def _find_all(self, places: Sequence[int]) -> Iterator[tuple[int, Record]]:
         # Without a filter every line is shown, and so read, in any case.

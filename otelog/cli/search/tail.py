@@ -87,8 +87,7 @@ def _follow_files(
                 printer.print([record])
         while not interruption.asked:
             found = live.read()
-            # Files are read one after the other.
-            printer.print(sort_by_time(found))
+            printer.print(found)
             if not found:
                 time.sleep(POLL_INTERVAL)
     finally:
