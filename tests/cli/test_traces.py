@@ -63,6 +63,12 @@ def make_document() -> ExportLogsServiceRequest:
     return request
 
 
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def on_terminal(*words: object, **environ: str) -> str:
     """Run a command whose standard output is a terminal, to its end, and return what that shows."""
     reader, writer = os.openpty()
@@ -117,6 +123,14 @@ def test_on_a_terminal_traces_are_shown_and_frames_of_libraries_are_dim(tmp_path
     assert lines['      File "/app/shop/orders.py", line 12, in pay'].startswith("    ")
     assert lines["    shop.PaymentError: not paid"].startswith("\x1b[31m")
     assert "PaymentError(" not in on_terminal("query", path, "--no-traces")
+
+
+def test_colours_can_be_turned_off_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "x.log", line("charge failed", level="ERROR", **FAILED))
+    shown = on_terminal("query", path, NO_COLOR="1")
+    assert "\x1b" not in shown and "raise PaymentError" in shown
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[31mERROR" in run("query", path)
 
 
 def test_on_a_terminal_the_first_traces_of_many_are_shown_and_the_others_told(tmp_path: Path) -> None:

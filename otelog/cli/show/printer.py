@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,13 +85,15 @@ class Printer:
         self._live = live
         self._traces = (sys.stdout.isatty() or form.full) if form.traces is None else form.traces
         self._is_bounded = form.traces is None and not live and not form.full
+        # As the console exporter, by rich, and many programs do; otherwise click looks at the stream.
+        self._colour = False if os.environ.get("NO_COLOR") else True if os.environ.get("FORCE_COLOR") else None
         self._shown = self._left_out = 0
         self._is_first = True
 
     def print(self, records: Iterable[Record]) -> None:
         """Print records in their order."""
         for record in records:
-            click.echo(self._describe(record))
+            click.echo(self._describe(record), color=self._colour)
 
     def end(self) -> None:
         """Say on standard error what was not shown, if anything."""
