@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from otelog.cli.search.log_files import find_files, read_otlp
 from otelog.cli.search.search import Search
 from otelog.cli.show.filters import Filters, sort_by_time
 from otelog.cli.show.lines import render_lines
+from otelog.loki import Entry
 from tests.cli.test_dev import Dev, devs, start
+from tests.cli.test_tail import Tail
+from tests.loki_double import LokiDouble
 from tools.waiting import wait_until
 
 __all__ = ["devs"]
@@ -183,3 +187,18 @@ def test_a_tail_has_the_past_of_several_processes_and_what_comes_at_once_in_that
         assert [record["message"] for record in tail.read()] == ["4", "5", "6", "7"]
     finally:
         tail.close()
+
+
+def test_the_streams_of_one_message_of_lokis_are_shown_in_that_order(tmp_path: Path) -> None:
+    now = time.time_ns()
+    entries = [Entry(now + number, f"{number}", {"service_name": f"{number % 2}"}) for number in (1, 3, 0, 2)]
+    with LokiDouble() as double:
+        tail = Tail(tmp_path, '{service_name=~".+"}', "--json", OTELOG_LOKI=double.url)
+        try:
+            wait_until(lambda: double.tails, 20.0, what="the tail")
+            double.send(entries)
+            wait_until(lambda: len(tail.lines()) == 4, 20.0, what="four lines")
+        finally:
+            tail.process.kill()
+            tail.process.wait()
+    assert tail.messages() == ["0", "1", "2", "3"]

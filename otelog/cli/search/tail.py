@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from otelog.cli.search.loki_filters import build_query, is_metric, to_ns
 from otelog.cli.search.loki_records import to_record
 from otelog.cli.search.loki_source import choose, loki_options, stream_option
 from otelog.cli.search.query import DEFAULT_FOLDER
-from otelog.cli.show.filters import Filters, filter_options, sort_by_time, to_moment
+from otelog.cli.show.filters import Filters, filter_options, to_moment
 from otelog.cli.show.interruption import Interruption
 from otelog.cli.show.printer import Form, Printer, form_options
 from otelog.cli.show.readable import safe
@@ -72,7 +73,8 @@ def _follow_loki(
     with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
         while not interruption.asked:
             # In the order of their times, as far as they came together: streams come one after the other.
-            printer.print(sort_by_time(map(to_record, live.poll(POLL_INTERVAL))))
+            found = sorted(live.poll(POLL_INTERVAL), key=attrgetter("timestamp_ns"))
+            printer.print(map(to_record, found))
 
 
 def _follow_files(
