@@ -43,11 +43,12 @@ class _RequestLines(logging.Filter):
         """What the next line of a thread of werkzeug's server is for, where such a request runs in it."""
         self.access_name = ""
 
-    def keep_back(self, record: logging.LogRecord, purpose: str) -> bool:
+    def keep_back(self, record: logging.LogRecord, purpose: str, status: object) -> bool:
         """Bring a line to where it is for; returns False, so that it goes nowhere else."""
         if purpose == LOCAL:
-            # The console exporter shows the access record, and one line a request is enough.
-            hand_to_others(record, but_console=is_shown_by_exporter(self.access_name, record.levelno))
+            # Where the console exporter shows the access record, one line a request is enough.
+            level = logging.ERROR if str(status).startswith("5") else logging.INFO
+            hand_to_others(record, but_console=is_shown_by_exporter(self.access_name, level))
         return False
 
 
@@ -57,7 +58,8 @@ class _WerkzeugLines(_RequestLines):
         if record.levelno != logging.INFO or not isinstance(record.msg, str) or not record.msg.endswith(_WERKZEUG_LINE):
             return True
         purpose = self.threads.pop(get_ident(), None)
-        return purpose is None or self.keep_back(record, purpose)
+        status = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else ""
+        return purpose is None or self.keep_back(record, purpose, status)
 
 
 class _GunicornLines(_RequestLines):
@@ -65,9 +67,9 @@ class _GunicornLines(_RequestLines):
         """Take out a line whose request, which gunicorn hands over with it, or whose exception is marked."""
         atoms: Any = record.args
         if isinstance(atoms, Mapping) and _GUNICORN_ATOM in atoms:
-            return self.keep_back(record, str(atoms[_GUNICORN_ATOM]))
+            return self.keep_back(record, str(atoms[_GUNICORN_ATOM]), atoms.get("s"))
         purpose = getattr(sys.exc_info()[1], _MARK, None)
-        return purpose is None or self.keep_back(record, purpose)
+        return purpose is None or self.keep_back(record, purpose, "500")
 
 
 class _RecordedExceptions(logging.Filter):

@@ -35,6 +35,8 @@ APPLICATION = """
         logging.basicConfig(level="INFO", format="[own] %(name)s %(message)s")
     if set_up == "the console exporter":
         otelog.configure(exporters=["otlp", "console"])
+    if set_up == "the console exporter for errors":
+        otelog.configure(exporters=["otlp", {"type": "console", "level": "ERROR"}])
     app = flask.Flask("shop")
     FlaskLogging(app)
 
@@ -55,6 +57,7 @@ SERVERS = {
     "gunicorn with lines": (*GUNICORN, "--access-logfile", "-"),
     "waitress": (*PYTHON, "waitress", "--listen=127.0.0.1:PORT", "shop:app"),
 }
+EXPORTED = ["the console exporter", "the console exporter for errors"]
 ITEMS = ["/item/1", "/item/2", "/item/3"]
 LINES = {
     ("werkzeug", "nothing"): '"GET /item/1 HTTP/1.1" 200 -',
@@ -76,7 +79,7 @@ def listens(served: Served) -> bool:
         return False
 
 
-@pytest.mark.parametrize("set_up", ["nothing", "a console of its own", "the console exporter"])
+@pytest.mark.parametrize("set_up", ["nothing", "a console of its own", *EXPORTED])
 @pytest.mark.parametrize("server", list(SERVERS))
 def test_each_request_has_one_line_and_one_record(server: str, set_up: str, tmp_path: Path) -> None:
     command = SERVERS[server]
@@ -113,7 +116,7 @@ def test_each_request_has_one_line_and_one_record(server: str, set_up: str, tmp_
     lines = [line for line in shown.splitlines() if "GET /item/" in line]
     assert len(lines) == 3, shown
     assert len([line for line in shown.splitlines() if "GET /broken" in line]) == 1, shown
-    if set_up != "the console exporter":
+    if set_up not in EXPORTED:
         assert len([line for line in lines if LINES[server, set_up] in line]) in (1, 3), shown
 
 
