@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from otelog._setup.configure import get_logger
+from otelog._setup.state import is_configured
+from otelog.flask.console import AccessConsole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,7 @@ MOST_ADDRESS_CHARACTERS = 64
 
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"})
 _OTHER = "_OTHER"
+_MESSAGE = "%s %s %d"
 
 
 class AccessLog:
@@ -35,6 +39,7 @@ class AccessLog:
 
     def __init__(self, settings: FlaskSettings) -> None:
         self._logger = get_logger(settings.access_log_name)
+        self._console = AccessConsole(settings.access_log_name, silenced=settings.server_access_log == "silence")
         self._find_client = _find_client_finder(settings)
 
     def write(self, exchange: Exchange) -> None:
@@ -83,9 +88,15 @@ class AccessLog:
         elif status >= 500:
             fields["error.type"] = str(status)
         if status >= 500 or exchange.error_type is not None:
-            self._logger.error("%s %s %d", method, place, status, **fields)
+            level = logging.ERROR
+            self._logger.error(_MESSAGE, method, place, status, **fields)
         else:
-            self._logger.info("%s %s %d", method, place, status, **fields)
+            level = logging.INFO
+            self._logger.info(_MESSAGE, method, place, status, **fields)
+        if is_configured():
+            # Otherwise `logging` has had it already.
+            arguments = (method, place, status)
+            self._console.show(environ, level, _MESSAGE, arguments, fields, exchange.span_context)
 
 
 def find_path(environ: dict[str, Any]) -> str:

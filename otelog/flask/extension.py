@@ -14,7 +14,7 @@ from otelog.flask.health import health_app, watch_exports
 from otelog.flask.metrics_view import metrics_app, publish_ledger
 from otelog.flask.middleware import RequestMiddleware
 from otelog.flask.options import FlaskSettings, resolve
-from otelog.flask.server_lines import drop_doubled_exceptions, silence_request_lines
+from otelog.flask.server_lines import drop_doubled_exceptions, keep_back_request_lines
 from otelog.flask.spans import instrument
 from otelog.flask.trace_ids import accept_offers
 
@@ -43,8 +43,11 @@ class FlaskLogging:
             access_log: Whether there are access records.
             access_log_name: Their logger's name.
             access_log_excluded: Paths without an access record; one that ends with ``*`` is a prefix.
-            server_access_log: "silence" drops werkzeug's and gunicorn's own lines of the requests that have an access
-                record, "keep" lets them pass.
+            server_access_log: What becomes of werkzeug's and gunicorn's own lines of the requests that have an access
+                record. "console" leaves them on the server's console and in its files, and exports them not; "silence"
+                drops them; "keep" exports them, too. A request that has no line of its server's on the console has one
+                of otelog's: by the application's own handlers, or on standard error under waitress and gunicorn. The
+                level of the `logging` logger `access_log_name` turns these off.
             client_address: "peer" (who is connected), "forwarded" (what the outermost of `trusted_proxies` has put
                 into ``X-Forwarded-For``), or "none".
             trusted_proxies: How many proxies of one's own a request passes.
@@ -96,8 +99,8 @@ class FlaskLogging:
                 f"{settings.trace_id_header} cannot become a trace id with this version of the instrumentation;"
                 " it is the attribute request.trace_id",
             )
-        if settings.access_log and settings.server_access_log == "silence":
-            silence_request_lines()
+        if settings.access_log and settings.server_access_log != "keep":
+            keep_back_request_lines(settings.access_log_name)
         drop_doubled_exceptions()
         if settings.instrument_threading:
             _instrument_threading()

@@ -19,7 +19,7 @@ from otelog.flask.body import Body, hook_file
 from otelog.flask.errors import is_logged_by_flask, name_type, record_exception
 from otelog.flask.exchange import CURRENT, Exchange
 from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
-from otelog.flask.server_lines import mark, mark_exception, unmark
+from otelog.flask.server_lines import LOCAL, NOWHERE, mark, mark_exception, unmark
 from otelog.flask.spans import end_span
 from otelog.flask.trace_ids import OFFERED, Offer
 
@@ -70,7 +70,8 @@ class RequestMiddleware:
         excluded = settings.access_log_excluded
         self._excluded_paths = frozenset(path for path in excluded if not path.endswith("*"))
         self._excluded_prefixes = tuple(path[:-1] for path in excluded if path.endswith("*"))
-        self._silences_server = settings.access_log and settings.server_access_log == "silence"
+        self._keeps_lines_back = settings.access_log and settings.server_access_log != "keep"
+        self._line_purpose = NOWHERE if settings.server_access_log == "silence" else LOCAL
         self._request_id_header = settings.request_id_header
         self._request_id_key = header_key(settings.request_id_header or "")
         self._trace_id_header = settings.trace_id_header
@@ -83,8 +84,8 @@ class RequestMiddleware:
         if self._entries:
             entry = self._entries.get(environ.get("PATH_INFO", ""))
             if entry is not None:
-                if self._silences_server:
-                    mark(environ)
+                if self._keeps_lines_back:
+                    mark(environ, NOWHERE)
                 return entry(environ, start_response)
         exchange = self._begin(environ)
         if exchange is None:
@@ -116,8 +117,9 @@ class RequestMiddleware:
                     request_id = environ[_REQUEST_ID] = find_request_id(environ.get(self._request_id_key))
             given = environ.get(self._trace_id_key) if self._trace_id_header is not None else None
             exchange = Exchange(environ, request_id, given)
-            if self._silences_server and is_configured():
-                mark(environ)
+            if self._keeps_lines_back and is_configured():
+                # A path that shall have no record shall have no line either.
+                mark(environ, NOWHERE if self._is_excluded(environ.get("PATH_INFO", "")) else self._line_purpose)
             else:
                 unmark(environ)
             return exchange
@@ -170,8 +172,8 @@ class RequestMiddleware:
         try:
             # First, since it belongs to the context that the application has left.
             end_span(exchange.wsgi, error)
-            if self._silences_server:
-                mark_exception(error)
+            if self._keeps_lines_back:
+                mark_exception(exchange.wsgi, error)
             exchange.leave()
             self._fail(exchange, error)
             self._finish(exchange)

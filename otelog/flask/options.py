@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ACCESS_LOGGER = "otelog.flask.access"
 """The logger name of access records."""
 
-SERVER_ACCESS_LOG = ("silence", "keep")
+SERVER_ACCESS_LOG = ("console", "silence", "keep")
 CLIENT_ADDRESS = ("peer", "forwarded", "none")
 
 
@@ -25,7 +25,7 @@ class FlaskOptions(TypedDict, total=False):
     access_log: bool
     access_log_name: str
     access_log_excluded: Sequence[str]
-    server_access_log: Literal["silence", "keep"]
+    server_access_log: Literal["console", "silence", "keep"]
     client_address: Literal["peer", "forwarded", "none"]
     trusted_proxies: int
     request_id_header: str | None
@@ -44,7 +44,7 @@ class FlaskSettings:
     access_log: bool = True
     access_log_name: str = ACCESS_LOGGER
     access_log_excluded: tuple[str, ...] = ()
-    server_access_log: str = "silence"
+    server_access_log: str = "console"
     client_address: str = "peer"
     trusted_proxies: int = 1
     request_id_header: str | None = "X-Request-ID"

@@ -1,6 +1,7 @@
 """What a WSGI server logs of a request that otelog has a record of: filters on the server's own loggers.
 
-Each can be taken off again, and lets everything else pass.
+They keep from the pipeline what it has already; the server's other handlers, its console above all, get their lines as
+ever, unless nobody wants these. Each can be taken off again, and lets everything else pass.
 """
 
 from __future__ import annotations
@@ -11,48 +12,64 @@ from collections.abc import Mapping
 from threading import get_ident
 from typing import Any
 
-from otelog._capture.handler import way_of
-from otelog.flask.errors import is_bridge, is_recorded
+from otelog.flask.console import (
+    GUNICORN_ACCESS,
+    WERKZEUG_SOCKET,
+    hand_to_others,
+    is_shown_by_exporter,
+)
+from otelog.flask.errors import is_recorded
 
 _MARK = "otelog.recorded"
-"""In the WSGI environment: otelog has a record of the request, and the server shall have no line."""
+"""In the WSGI environment: otelog has a record of the request. Its value is what the server's line is for."""
 
-_WERKZEUG_SOCKET = "werkzeug.socket"
+LOCAL = "local"
+NOWHERE = "nowhere"
+"""What a server's line may be for: its own handlers, or nothing at all."""
+
 _WERKZEUG_LINE = '] "%s" %s %s'
 _GUNICORN_ATOM = f"{{{_MARK}}}e"
 
-_WERKZEUG, _GUNICORN_ACCESS = "werkzeug", "gunicorn.access"
+_WERKZEUG = "werkzeug"
 _ERROR_LOGGERS = ("gunicorn.error", "waitress", _WERKZEUG)
 
 
 class _RequestLines(logging.Filter):
-    """Drops the lines of requests that were marked: of those, and of no other application's."""
+    """Keeps the lines of requests that were marked from the pipeline: of those, and of no other application's."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.threads: set[int] = set()
-        """Threads of werkzeug's server in which such a request runs."""
+        self.threads: dict[int, str] = {}
+        """What the next line of a thread of werkzeug's server is for, where such a request runs in it."""
+        self.access_name = ""
+
+    def keep_back(self, record: logging.LogRecord, purpose: str, status: object) -> bool:
+        """Bring a line to where it is for; returns False, so that it goes nowhere else."""
+        if purpose == LOCAL:
+            # Where the console exporter shows the access record, one line a request is enough.
+            level = logging.ERROR if str(status).startswith("5") else logging.INFO
+            hand_to_others(record, but_console=is_shown_by_exporter(self.access_name, level))
+        return False
 
 
 class _WerkzeugLines(_RequestLines):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Drop ``127.0.0.1 - - [date] "GET / HTTP/1.1" 200 -``; a thread's mark holds for one line."""
+        """Take out ``127.0.0.1 - - [date] "GET / HTTP/1.1" 200 -``; a thread's mark holds for one line."""
         if record.levelno != logging.INFO or not isinstance(record.msg, str) or not record.msg.endswith(_WERKZEUG_LINE):
             return True
-        me = get_ident()
-        if me not in self.threads:
-            return True
-        self.threads.discard(me)
-        return False
+        purpose = self.threads.pop(get_ident(), None)
+        status = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else ""
+        return purpose is None or self.keep_back(record, purpose, status)
 
 
 class _GunicornLines(_RequestLines):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Drop a line whose request, which gunicorn hands over with it, or whose exception is marked."""
+        """Take out a line whose request, which gunicorn hands over with it, or whose exception is marked."""
         atoms: Any = record.args
-        return not (
-            (isinstance(atoms, Mapping) and _GUNICORN_ATOM in atoms) or getattr(sys.exc_info()[1], _MARK, False)
-        )
+        if isinstance(atoms, Mapping) and _GUNICORN_ATOM in atoms:
+            return self.keep_back(record, str(atoms[_GUNICORN_ATOM]), atoms.get("s"))
+        purpose = getattr(sys.exc_info()[1], _MARK, None)
+        return purpose is None or self.keep_back(record, purpose, "500")
 
 
 class _RecordedExceptions(logging.Filter):
@@ -68,17 +85,9 @@ class _RecordedExceptions(logging.Filter):
         error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
         if error is None or not is_recorded(error):
             return True
-        _hand_to_others(record)
+        if not hand_to_others(record) and logging.lastResort is not None:
+            logging.lastResort.handle(record)
         return False
-
-
-def _hand_to_others(record: logging.LogRecord) -> None:
-    handlers = [handler for one in way_of(logging.getLogger(record.name)) for handler in one.handlers]
-    for handler in handlers:
-        if record.levelno >= handler.level and not is_bridge(handler):
-            handler.handle(record)
-    if not handlers and logging.lastResort is not None:
-        logging.lastResort.handle(record)
 
 
 _werkzeug_lines = _WerkzeugLines()
@@ -86,10 +95,15 @@ _gunicorn_lines = _GunicornLines()
 _recorded_exceptions = _RecordedExceptions()
 
 
-def silence_request_lines() -> None:
-    """Have the servers' loggers drop the lines of marked requests. Idempotent."""
-    logging.getLogger(_WERKZEUG).addFilter(_werkzeug_lines)
-    logging.getLogger(_GUNICORN_ACCESS).addFilter(_gunicorn_lines)
+def keep_back_request_lines(access_name: str) -> None:
+    """Have the servers' loggers keep the lines of marked requests from the pipeline. Idempotent.
+
+    Args:
+        access_name: The logger of the access records.
+    """
+    for name, lines in ((_WERKZEUG, _werkzeug_lines), (GUNICORN_ACCESS, _gunicorn_lines)):
+        lines.access_name = access_name
+        logging.getLogger(name).addFilter(lines)
 
 
 def drop_doubled_exceptions() -> None:
@@ -98,25 +112,26 @@ def drop_doubled_exceptions() -> None:
         logging.getLogger(name).addFilter(_recorded_exceptions)
 
 
-def mark(environ: dict[str, Any]) -> None:
-    """Say that the server's line of this request is not wanted."""
-    environ[_MARK] = True
-    if _WERKZEUG_SOCKET in environ:
-        _werkzeug_lines.threads.add(get_ident())
+def mark(environ: dict[str, Any], purpose: str) -> None:
+    """Say that the pipeline does not want the server's line of this request, and what else it is for."""
+    environ[_MARK] = purpose
+    if WERKZEUG_SOCKET in environ:
+        _werkzeug_lines.threads[get_ident()] = purpose
 
 
-def mark_exception(error: BaseException) -> None:
+def mark_exception(environ: dict[str, Any], error: BaseException) -> None:
     """Say it of a request that has ended with an exception: gunicorn has lost hold of the environment by then."""
-    setattr(error, _MARK, True)
+    if _MARK in environ:
+        setattr(error, _MARK, environ[_MARK])
 
 
 def unmark(environ: dict[str, Any]) -> None:
     """Say that it is wanted, whatever an application around this one has said; or that it would have come by now."""
     environ.pop(_MARK, None)
-    if _WERKZEUG_SOCKET in environ:
+    if WERKZEUG_SOCKET in environ:
         forget_thread()
 
 
 def forget_thread() -> None:
     """Let the lines of this thread's next request pass."""
-    _werkzeug_lines.threads.discard(get_ident())
+    _werkzeug_lines.threads.pop(get_ident(), None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number, severity_range
 from otelog._runtime.shown_text import show_hidden
 from otelog.exceptions import ConfigurationError
 from otelog.sinks._line import EVENT_KEY, LINE_KEYS
+from otelog.sinks._stack_text import STACK_KEYS, find_raised, read_stack
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,7 +36,6 @@ STACK_INDENT = "    "
 _NEEDS_QUOTES = re.compile(r'[\s="]')
 # Of use in a file, noise on a screen.
 _NOISE = ("code.", "thread.", "process.")
-_STACK_KEYS = ("code.stacktrace", "exception.stacktrace")
 _EXCEPTION_KEYS = ("exception.type", "exception.message")
 
 
@@ -82,18 +82,43 @@ def describe(
         pieces += [Piece(" ", ""), Piece(safe_text(values["logger"]), "cyan")]
     # The level's colour, where the message should not be overlooked.
     pieces += [Piece(" ", ""), Piece(safe_text(message), style if style.endswith("red") else "")]
-    shown = _STACK_KEYS if stacks else ()
-    if "exception.type" in fields and not (stacks and fields.get("exception.stacktrace")):
-        kind, text = (safe_text(fields.get(key, "")) for key in _EXCEPTION_KEYS)
-        pieces += [Piece(" ", ""), Piece(f"{kind}: {text}" if text else kind, "red")]
+    if raised := describe_exception(fields, stacks=stacks):
+        pieces += [Piece(" ", ""), Piece(raised, "red")]
     for key, value in fields.items():
-        if not key.startswith(_NOISE) and key not in _STACK_KEYS and key not in _EXCEPTION_KEYS:
-            pieces += [Piece(" ", ""), Piece(f"{safe_text(key)}={_quote(value)}", "dim")]
+        if not key.startswith(_NOISE) and key not in STACK_KEYS and key not in _EXCEPTION_KEYS:
+            pieces += [Piece(" ", ""), Piece(f"{safe_text(key)}={quote(value)}", "dim")]
     if values.get("trace_id"):
         pieces += [Piece(" ", ""), Piece(f"trace={safe_text(values['trace_id'])[:TRACE_DIGITS]}", "dim")]
-    for key in shown:
-        for line in _stack_lines(fields.get(key)):
-            pieces += [Piece("\n", ""), Piece(STACK_INDENT + line, "dim")]
+    return [*pieces, *describe_stacks(fields)] if stacks else pieces
+
+
+def describe_exception(fields: Mapping[str, Any], *, stacks: bool) -> str:
+    """Returns type and message of a record's exception, on one line, or "".
+
+    A record that a queue or another process has brought may have nothing but the stack trace: then what that says.
+
+    Args:
+        fields: The record's fields.
+        stacks: Whether stack traces are shown below: then what they say is not said twice.
+    """
+    stack = fields.get("exception.stacktrace")
+    given = [fields[key] for key in _EXCEPTION_KEYS if fields.get(key) not in (None, "")]
+    if not given:
+        return "" if stacks else "\\n".join(find_raised(read_stack(stack)))
+    if stacks and isinstance(stack, str):
+        kind, message = (str(fields.get(key) or "") for key in _EXCEPTION_KEYS)
+        # The type may be there without its module; the message has a margin from its second line on in a group.
+        if kind.rpartition(".")[2] in stack and message.partition("\n")[0] in stack:
+            return ""
+    return ": ".join(map(safe_text, given))
+
+
+def describe_stacks(fields: Mapping[str, Any], indent: str = STACK_INDENT) -> list[Piece]:
+    """Returns the stack traces among a record's fields, each line with a line end before it; library frames are dim."""
+    pieces: list[Piece] = []
+    for key in STACK_KEYS:
+        for line in read_stack(fields.get(key)):
+            pieces += [Piece("\n", ""), Piece(indent + line.text, line.style)]
     return pieces
 
 
@@ -153,7 +178,8 @@ def safe_text(value: object) -> str:
     return show_hidden(text)
 
 
-def _quote(value: object) -> str:
+def quote(value: object) -> str:
+    """Returns a field's value as `safe_text`, in quotation marks where it could not be told from the next field."""
     text = safe_text(value)
     if isinstance(value, str) and (not value or _NEEDS_QUOTES.search(value)):
         return f'"{text}"'
@@ -164,8 +190,3 @@ def _time_of(timestamp: object, date: bool) -> str:
     text = safe_text(timestamp or "")
     moment = text[11:23] or "-"
     return f"{text[:10]} {moment}" if date else moment
-
-
-def _stack_lines(stack: object) -> Iterator[str]:
-    if isinstance(stack, str) and stack:
-        yield from (safe_text(line.expandtabs(4)) for line in stack.rstrip("\n").split("\n"))

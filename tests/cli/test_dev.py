@@ -69,9 +69,9 @@ class Dev:
         stats: dict[str, Any] = json.loads(self.ask("GET", "/stats")[1])
         return stats
 
-    def send(self, **environment: str) -> None:
+    def send(self, code: str = SENDER, **environment: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-c", SENDER, self.url],
+            [sys.executable, "-c", code, self.url],
             env={**os.environ, "OTEL_METRICS_EXPORTER": "otlp", **environment},
             capture_output=True,
             encoding="utf-8",

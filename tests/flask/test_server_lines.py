@@ -1,4 +1,4 @@
-"""The servers' own access lines: silenced where otelog has a record of the request, and nowhere else."""
+"""The servers' own access lines: not exported where otelog has a record of the request, and silenced on request."""
 
 from __future__ import annotations
 
@@ -35,26 +35,29 @@ def werkzeug_lines() -> Iterator[io.StringIO]:
     logging.getLogger("werkzeug").removeHandler(handler)
 
 
-def test_werkzeugs_lines_are_silenced_and_its_other_words_are_not(
-    app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
+@pytest.mark.parametrize(("options", "lines"), [({}, 2), ({"server_access_log": "silence"}, 0)])
+def test_werkzeugs_lines_are_not_exported_or_silenced_and_its_other_words_are_not(
+    options: Any, lines: int, app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
 ) -> None:
-    FlaskLogging(app)
+    FlaskLogging(app, **options)
     with serve_werkzeug(app) as served:
         served.get("/")
         served.get("/")
         access_records(logs, 2)
         logging.getLogger("werkzeug").warning("a development server")
         logging.getLogger("werkzeug").info(" * Running on nothing")
-    assert werkzeug_lines.getvalue().splitlines() == ["a development server", " * Running on nothing"]
+    *of_requests, first, second = werkzeug_lines.getvalue().splitlines()
+    assert [first, second] == ["a development server", " * Running on nothing"]
+    assert len(of_requests) == lines and all("GET / HTTP/1.1" in line for line in of_requests)
     assert bodies(logs, "werkzeug") == ["a development server", " * Running on nothing"]
 
 
-def test_scrapes_and_probes_leave_no_line_either(
+def test_scrapes_probes_and_excluded_paths_leave_no_line_either(
     app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
 ) -> None:
-    FlaskLogging(app, health="/health", metrics="/metrics")
+    FlaskLogging(app, health="/health", metrics="/metrics", access_log_excluded=["/ping"])
     with serve_werkzeug(app) as served:
-        assert [served.get(path).status for path in ("/health", "/metrics")] == [200, 200]
+        assert [served.get(path).status for path in ("/health", "/metrics", "/ping")] == [200, 200, 404]
     assert werkzeug_lines.getvalue() == ""
     assert logs.records == []
 
@@ -72,7 +75,7 @@ def test_werkzeugs_lines_are_kept_on_request_and_where_there_are_no_others(
 def test_the_lines_of_an_application_that_otelog_does_not_watch_are_kept(
     app: flask.Flask, logs: CapturedLogs, werkzeug_lines: io.StringIO
 ) -> None:
-    FlaskLogging(app)
+    FlaskLogging(app, server_access_log="silence")
 
     def choose(environ: Any, start_response: Any) -> Any:
         return (app if environ["PATH_INFO"] == "/watched" else flask.Flask("other"))(environ, start_response)
@@ -91,7 +94,7 @@ def test_of_applications_in_one_another_the_inner_one_has_the_say(
     inner = flask.Flask("inner")
     FlaskLogging(inner, server_access_log="keep")
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/in": inner})  # type: ignore[method-assign]
-    FlaskLogging(app)
+    FlaskLogging(app, server_access_log="silence")
     with serve_werkzeug(app) as served:
         for path in ("/in/x", "/x"):
             served.get(path)
@@ -124,10 +127,15 @@ APPLICATION = """
 
 
 @pytest.mark.parametrize(
-    ("policy", "lines"), [("silence", {"/other:404"}), ("keep", {"/:200", "None:500", "/other:404"})]
+    ("policy", "lines", "exported"),
+    [
+        ("console", {"/:200", "None:500", "/other:404"}, set()),
+        ("silence", {"/other:404"}, set()),
+        ("keep", {"/:200", "None:500", "/other:404"}, {"/:200", "None:500"}),
+    ],
 )
-def test_gunicorns_lines_are_silenced_or_kept_and_an_exception_arrives_once(
-    policy: str, lines: set[str], tmp_path: Path
+def test_gunicorns_lines_stay_or_are_silenced_or_exported_and_an_exception_arrives_once(
+    policy: str, lines: set[str], exported: set[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("gunicorn")
     (tmp_path / "shop.py").write_text(textwrap.dedent(APPLICATION.format(policy=policy)))
@@ -151,6 +159,7 @@ def test_gunicorns_lines_are_silenced_or_kept_and_an_exception_arrives_once(
         records = server.records
     # gunicorn does not know the path any more when an application has raised.
     assert set((tmp_path / "access.log").read_text().split()) == lines
+    assert {one.body.string_value for one in records} & {"/:200", "None:500"} == exported
     # Its error log has the traceback as ever, and the pipeline has it once.
     assert (tmp_path / "error.log").read_text().count("KeyError: 'broken'") == 1
     errors = [one for one in records if any(each.key == "exception.type" for each in one.attributes)]

@@ -323,6 +323,28 @@ def test_an_exception_without_its_stack_trace_stands_on_the_line() -> None:
     assert to_plain(describe(values)).endswith(" m\n    T\n    E: text")
 
 
+STACK = 'Traceback (most recent call last):\n  File "/app/shop.py", line 1, in pay\nshop.E: text\nand more'
+
+
+@pytest.mark.parametrize(
+    ("fields", "with_stack", "without"),
+    [
+        # As a record that a queue or another process has brought: its exception is text.
+        ({"exception.stacktrace": STACK}, "m", "m shop.E: text\\nand more"),
+        ({"exception.message": "text"}, "m text", "m text"),
+        ({"exception.type": "E", "exception.stacktrace": "goroutine 1 [running]"}, "m E", "m E"),
+        ({"exception.type": "shop.E", "exception.stacktrace": STACK}, "m", "m shop.E"),
+        ({"exception.type": "E", "exception.message": 5, "exception.stacktrace": 6}, "m E: 5", "m E: 5"),
+        ({"exception.stacktrace": "somewhere"}, "m", "m somewhere"),
+        ({"exception.stacktrace": "  at x\n  at y"}, "m", "m at y"),
+    ],
+)
+def test_no_part_of_an_exception_is_hidden(fields: dict[str, Any], with_stack: str, without: str) -> None:
+    values = {"message": "m", **fields}
+    assert to_plain(describe(values)).split("\n")[0].endswith(f"- {'-':8} {with_stack}")
+    assert to_plain(describe(values, stacks=False)) == f"- {'-':8} {without}"
+
+
 def test_a_level_is_coloured_by_its_name_or_its_ranges() -> None:
     names = ("DEBUG", "WARNING", "WARN", "CRITICAL", "FATAL", "trace", "25", "unheard of")
     assert [level_style(name) for name in names] == [

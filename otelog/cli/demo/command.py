@@ -27,7 +27,7 @@ from otelog.cli.show.readable import safe
 from otelog.cli.show.screen import KEPT_RECORDS, View, describe_progress, show_demo, show_reconciliation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from otelog.cli.show.filters import Record
 
 SCREEN_INTERVAL = 0.25
 PLAIN_INTERVAL = 1.0
@@ -109,7 +109,7 @@ class Run:
         self._began: float | None = None
         self._drawn = 0.0
         self._file_count = FileCount(path)
-        self._latest: deque[Mapping[str, Any]] = deque(maxlen=KEPT_RECORDS)
+        self._latest: deque[Record] = deque(maxlen=KEPT_RECORDS)
         self._last_record = 0
         self._instance = ""
         self._final = False

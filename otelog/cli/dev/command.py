@@ -19,10 +19,10 @@ from rich.text import Text
 from otelog.cli.demo.children import leave_with_parent
 from otelog.cli.dev.journal import MAX_FILE_BYTES, Journal
 from otelog.cli.dev.receiver import Receiver
-from otelog.cli.show.filters import filter_options
+from otelog.cli.show.filters import filter_options, sort_by_time
 from otelog.cli.show.interruption import Interruption
-from otelog.cli.show.readable import describe
-from otelog.cli.show.screen import KEPT_RECORDS, MAX_ROWS, show_ledgers, show_records, show_services
+from otelog.cli.show.printer import Form, Printer, form_options
+from otelog.cli.show.screen import KEPT_RECORDS, MAX_ROWS, show_ledgers, show_records, show_services, show_trace
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ SCREEN_INTERVAL = 0.25
 TAIL_INTERVAL = 0.1
 PLAIN_INTERVAL = 5.0
 MAX_SHOWN = 6
+ROWS_BESIDE_TRACE = 5
+"""Records that are on the screen at least, whatever a stack trace takes."""
 
 
 @click.command()
@@ -72,6 +74,7 @@ MAX_SHOWN = 6
     help="A logger whose records go to ai_responses.log as well; may be repeated.",
 )
 @click.option("--tail", is_flag=True, help="Print one readable line a record, instead of the screen.")
+@form_options(lines_only=True)
 @filter_options(times=False)
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input ends, as a child of another program.")
 def dev(
@@ -83,6 +86,7 @@ def dev(
     max_bytes: int,
     ai_loggers: tuple[str, ...],
     tail: bool,
+    form: Form,
     filters: Filters,
     stop_on_eof: bool,
 ) -> None:
@@ -90,6 +94,11 @@ def dev(
 
     The filters choose what is shown; everything is written and counted. GET /stats has the counts by service and by
     service instance, and the senders' own ledgers; GET /records?after=0 the latest records.
+
+    The last exception's stack trace is on the screen where there is room, and below its record with --tail.
+
+    The records of one request are written in the order of their times. Requests are written as they come: so records
+    of two senders, or of two batches, may be some seconds apart from their neighbours in time.
     """
     try:
         journal = Journal(folder, max_bytes=max_bytes, ai_loggers=ai_loggers)
@@ -102,7 +111,7 @@ def dev(
     except OSError as error:
         journal.close()
         raise click.ClickException(_explain(error, host, port)) from error
-    records = Tail(receiver, filters)
+    records = Tail(receiver, filters, Printer(form, live=True))
     console = Console()
     with_screen = console.is_terminal and not console.is_dumb_terminal and not tail
     live = Live(console=console, auto_refresh=False) if with_screen else None
@@ -115,7 +124,7 @@ def dev(
             if tail:
                 _print(records, interruption)
             else:
-                _watch(receiver, records, interruption, console, live)
+                _watch(receiver, records, interruption, console, live, with_traces=form.traces is not False)
         if tail:
             # What came before the last connection was closed.
             records.print_new()
@@ -126,9 +135,10 @@ def dev(
 class Tail:
     """The records of a journal that are meant, from the one before on; for one thread."""
 
-    def __init__(self, receiver: Receiver, filters: Filters) -> None:
+    def __init__(self, receiver: Receiver, filters: Filters, printer: Printer) -> None:
         self._receiver = receiver
         self._filters = filters
+        self._printer = printer
         self._last = 0
 
     def take(self) -> tuple[list[Record], int]:
@@ -139,12 +149,11 @@ class Tail:
         return [record for record in records if self._filters.matches(record)], self._last - before - len(lines)
 
     def print_new(self) -> None:
-        """Print them."""
+        """Print them, in the order of their times: those of several senders may have come in another."""
         records, missed = self.take()
         if missed:
             click.echo(f"... {missed:,} records came too fast to be shown; they are in the files")
-        for record in records:
-            click.echo(describe(record))
+        self._printer.print(sort_by_time(records))
 
 
 def _print(tail: Tail, interruption: Interruption) -> None:
@@ -153,7 +162,15 @@ def _print(tail: Tail, interruption: Interruption) -> None:
         time.sleep(TAIL_INTERVAL)
 
 
-def _watch(receiver: Receiver, tail: Tail, interruption: Interruption, console: Console, live: Live | None) -> None:
+def _watch(
+    receiver: Receiver,
+    tail: Tail,
+    interruption: Interruption,
+    console: Console,
+    live: Live | None,
+    *,
+    with_traces: bool,
+) -> None:
     latest: deque[Record] = deque(maxlen=KEPT_RECORDS)
     said, said_records = time.monotonic(), 0
     while not interruption.asked:
@@ -161,17 +178,23 @@ def _watch(receiver: Receiver, tail: Tail, interruption: Interruption, console: 
         stats: dict[str, Any] = receiver.stats()
         if live is not None:
             latest.extend(tail.take()[0])
-            live.update(_show(receiver, stats, latest, console), refresh=True)
+            live.update(_show(receiver, stats, latest, console, with_traces=with_traces), refresh=True)
         elif time.monotonic() - said >= PLAIN_INTERVAL and stats["records"] != said_records:
             said, said_records = time.monotonic(), stats["records"]
             click.echo(f"{said_records:,} records from {len(stats['instances'])} service instances")
 
 
-def _show(receiver: Receiver, stats: dict[str, Any], latest: Iterable[Record], console: Console) -> RenderableType:
+def _show(
+    receiver: Receiver, stats: dict[str, Any], latest: Iterable[Record], console: Console, *, with_traces: bool
+) -> RenderableType:
     refused = f"   {stats['refused_requests']:,} requests refused" if stats["refused_requests"] else ""
     services, ledgers = stats["services"][-MAX_SHOWN:], stats["ledgers"][-MAX_SHOWN:]
     hidden = len(stats["services"]) - len(services)
-    rows = max(3, min(MAX_ROWS, console.size.height - 11 - len(services) - (len(ledgers) + 2 if ledgers else 0)))
+    free = console.size.height - 11 - len(services) - (len(ledgers) + 2 if ledgers else 0)
+    rows = max(3, min(MAX_ROWS, free))
+    trace = show_trace(latest, rows=free - min(rows, ROWS_BESIDE_TRACE) - 1) if with_traces else None
+    if trace is not None:
+        rows = max(ROWS_BESIDE_TRACE, min(rows, free - 1 - len(trace.plain.split("\n"))))
     parts: list[RenderableType] = [
         Text.assemble(("otelog dev", "bold"), f"   {receiver.url}", ("   Ctrl-C ends it", "dim"), (refused, "red")),
         Text(f"{stats['records']:,} records → {receiver.journal.folder}", "dim", no_wrap=True, overflow="ellipsis"),
@@ -182,6 +205,8 @@ def _show(receiver: Receiver, stats: dict[str, Any], latest: Iterable[Record], c
         if ledgers:
             parts += [show_ledgers(ledgers), ""]
         parts.append(show_records(list(latest), width=console.width - 2, rows=rows))
+        if trace is not None:
+            parts += ["", trace]
     else:
         parts.append(Text(f"Nothing yet. Send with OTEL_EXPORTER_OTLP_ENDPOINT={receiver.url}", "dim"))
     return Padding(Group(*parts), (1, 1))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from otelog.cli.search.beside import read_beside
 from otelog.cli.search.following import Following
 from otelog.cli.search.log_files import READ_ERRORS, LogFileError, find_files, open_file, read_line
-from otelog.cli.show.filters import Filters, Record
+from otelog.cli.show.filters import Filters, Record, sort_by_time
 
 
 class FileTail:
@@ -23,7 +24,7 @@ class FileTail:
         self._following = Following(paths, streams)
 
     def read_past(self) -> Iterator[Record]:
-        """Returns the records that were there at the beginning, oldest file first.
+        """Returns the records that were there at the beginning, oldest file first, those of processes by their times.
 
         Raises:
             LogFileError: A file cannot be read.
@@ -33,22 +34,25 @@ class FileTail:
         except LogFileError:
             # Nothing is there yet.
             return
-        for path in paths:
-            is_packed = path.suffix in (".gz", ".zst")
-            end = self._following.began_at(path)
-            if end is None and not is_packed:
-                # It has come meanwhile, and is followed from its beginning.
-                continue
-            try:
-                with open_file(path) as file:
-                    for line in file if is_packed else _lines_before(file, end or 0):
-                        yield from self._take(line)
-            except READ_ERRORS as error:
-                raise LogFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        yield from read_beside(paths, lambda places: ((at, one) for at in places for one in self._read_past(paths[at])))
+
+    def _read_past(self, path: Path) -> Iterator[Record]:
+        is_packed = path.suffix in (".gz", ".zst")
+        end = self._following.began_at(path)
+        if end is None and not is_packed:
+            # It has come meanwhile, and is followed from its beginning.
+            return
+        try:
+            with open_file(path) as file:
+                for line in file if is_packed else _lines_before(file, end or 0):
+                    yield from self._take(line)
+        except READ_ERRORS as error:
+            raise LogFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
     def read(self) -> list[Record]:
-        """Returns the records that have come since the last call."""
-        return [record for line in self._following.read() for record in self._take(line)]
+        """Returns the records that have come since the last call, in the order of their times."""
+        # Files are read one after the other.
+        return sort_by_time(record for line in self._following.read() for record in self._take(line))
 
     def close(self) -> None:
         """Let the files go; idempotent."""

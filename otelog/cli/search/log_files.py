@@ -10,12 +10,14 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
 from otelog.cli.show.filters import Record
 from otelog.cli.show.lines import build_text
+from otelog.cli.show.readable import FullRecord
 from otelog.exceptions import OtelogError
 from otelog.sinks._names import parse_name, read_time
 
@@ -33,6 +35,10 @@ SUFFIXES = (".jsonl", ".json", ".log")
 
 # The files of collector/otelcol.yaml; what is rotated has the time in its name.
 _COLLECTOR_FILE = re.compile(r"(app|errors|ai_responses)(?:-\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
+
+
+# Of a record in OTLP/JSON, what its line says as well.
+_IN_LINE = frozenset(("attributes", "body", "eventName", "severityText", "spanId", "traceId"))
 
 
 class LogFileError(OtelogError):
@@ -105,27 +111,32 @@ def read_line(line: bytes) -> list[Record] | None:
     try:
         document = json.loads(line)
         if "resourceLogs" in document:
-            return list(read_otlp(document))
+            return read_otlp(document)
         document["message"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
         return None
     return [document]
 
 
-def read_otlp(document: Mapping[str, Any]) -> Iterator[Record]:
-    """Read an ``ExportLogsServiceRequest`` in OTLP/JSON; the records are as `otelog dev` would have written them.
+def read_otlp(document: Mapping[str, Any]) -> list[Record]:
+    """Read an ``ExportLogsServiceRequest`` in OTLP/JSON; the records, and their order, are as `otelog dev` writes them.
 
     Source: OTLP, "JSON Protobuf Encoding": ids are in hex, 64-bit numbers are strings.
     """
+    found: list[tuple[int, Record]] = []
+    last_ns = 0
     for resource_logs in document["resourceLogs"]:
         resource = _to_dict(resource_logs.get("resource", {}).get("attributes", ()))
+        resource_shown = _show_resource(resource, resource_logs)
         for scope_logs in resource_logs.get("scopeLogs", ()):
             scope = scope_logs.get("scope", {}).get("name")
+            scope_shown = _show_scope(scope_logs)
             for record in scope_logs.get("logRecords", ()):
+                time_ns = int(record.get("timeUnixNano") or 0) or int(record.get("observedTimeUnixNano") or 0)
                 text = build_text(
                     resource=resource,
                     scope=scope,
-                    time_ns=int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0),
+                    time_ns=time_ns,
                     severity_number=int(record.get("severityNumber", 0)),
                     severity_text=record.get("severityText"),
                     body=_to_python(record.get("body", {})),
@@ -135,8 +146,25 @@ def read_otlp(document: Mapping[str, Any]) -> Iterator[Record]:
                     attributes=_to_dict(record.get("attributes", ())),
                     discarded=int(record.get("droppedAttributesCount", 0)),
                 )
-                line: Record = json.loads(text)
-                yield line
+                last_ns = time_ns or last_ns
+                beside = {key: value for key, value in record.items() if key not in _IN_LINE}
+                sections = {"resource": resource_shown, "scope": scope_shown, "record": beside}
+                found.append((last_ns, FullRecord(json.loads(text), sections)))
+    # By time, as `render_lines` sorts them: a document has them by resource and scope.
+    found.sort(key=itemgetter(0))
+    return [line for _, line in found]
+
+
+def _show_resource(attributes: dict[str, Any], resource_logs: Mapping[str, Any]) -> dict[str, Any]:
+    schema_url = resource_logs.get("schemaUrl")
+    return {**attributes, "schemaUrl": schema_url} if schema_url else attributes
+
+
+def _show_scope(scope_logs: Mapping[str, Any]) -> dict[str, Any]:
+    scope = scope_logs.get("scope", {})
+    shown = {**scope, **_to_dict(scope.get("attributes", ())), "schemaUrl": scope_logs.get("schemaUrl") or None}
+    shown.pop("attributes", None)
+    return shown
 
 
 def _to_dict(pairs: Any) -> dict[str, Any]:

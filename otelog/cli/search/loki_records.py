@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelog._otlp.loki_form import NAMES_KEY, RESOURCE_NAMES_KEY, loki_name, odd_name
 from otelog.cli.show.lines import build_text
+from otelog.cli.show.readable import FullRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +49,8 @@ NAMES, RESOURCE_NAMES = map(loki_name, (NAMES_KEY, RESOURCE_NAMES_KEY))
 def to_record(entry: Entry) -> Record:
     """Returns an entry as the record that a file would have; values of fields are texts, as Loki keeps them."""
     values: dict[str, Any] = {**entry.labels, **entry.metadata, **entry.parsed}
-    for name in _NOISE:
-        values.pop(name, None)
+    beside = {name: values.pop(name) for name in _NOISE if name in values}
+    beside.update((name, values[name]) for name in ("severity_number", "detected_level") if name in values)
     detected = str(values.pop("detected_level", _UNKNOWN))
     number, text = values.pop("severity_number", ""), values.pop("severity_text", "")
     if not text and detected != _UNKNOWN:
@@ -74,8 +75,7 @@ def to_record(entry: Entry) -> Record:
         event_name=event_name,
         attributes=values,
     )
-    record: Record = json.loads(line)
-    return record
+    return FullRecord(json.loads(line), {"stream labels": entry.labels, "record": beside})
 
 
 def _is_made(line: str, event_name: str, metadata: Mapping[str, str]) -> bool:

@@ -15,7 +15,8 @@ from otelog.cli.search.loki_records import to_record
 from otelog.cli.search.loki_source import choose, loki_options, stream_option
 from otelog.cli.search.search import Search, count_by
 from otelog.cli.show.filters import Filters, Record, filter_options
-from otelog.cli.show.readable import describe, safe, to_json
+from otelog.cli.show.printer import Form, Printer, form_options
+from otelog.cli.show.readable import safe, to_json
 from otelog.loki import LokiClient, LokiError, Sample
 
 DEFAULT_FOLDER = Path("otelog-dev")
@@ -31,7 +32,7 @@ LOKI_SECONDS = 3600
 @click.option("--last", type=click.IntRange(1), help="The last so many of what is found.")
 @click.option("--count", is_flag=True, help="How many there are, and nothing else.")
 @click.option("--group-by", metavar="FIELD", multiple=True, help="How many there are by a field; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@form_options()
 @click.pass_context
 def query(
     context: click.Context,
@@ -44,13 +45,16 @@ def query(
     last: int | None,
     count: bool,
     group_by: tuple[str, ...],
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Find records in Loki by LOGQL, in FILES, or in the log files of a folder: otelog's own, and the Collector's.
 
     LOGQL such as '{service_name="checkout"} |= "paid"' is narrowed by the filters; a metric query such as
     'sum(count_over_time({service_name="checkout"}[5m]))' gives numbers. Loki is asked for the last hour, unless
     --since says otherwise. Without an argument it is asked if one answers, and the folder otelog-dev is read otherwise.
+
+    A record is one line: time, level, logger, message, exception, fields. --full shows all of it. An exception's stack
+    trace is below its record on a terminal, and with -x anywhere; the frames of libraries are dim there.
 
     A FIELD is a key of the line (level, logger, service, ...) or an attribute. Files may be packed (.gz, .zst). In a
     folder app.log and its rotated files are meant; an error is in errors.log as well, and would be counted twice. Large
@@ -60,7 +64,7 @@ def query(
     if client is not None:
         with client:
             try:
-                _ask_loki(client, logql, filters, last=last, count=count, group_by=group_by, as_json=as_json)
+                _ask_loki(client, logql, filters, last=last, count=count, group_by=group_by, form=form)
             except LokiError as error:
                 raise click.ClickException(str(error)) from error
         return
@@ -70,10 +74,9 @@ def query(
             counts = (
                 search.group(group_by) if last is None else count_by(deque(search.records(), maxlen=last), group_by)
             )
-            _print_counts(counts, group_by, as_json=as_json)
+            _print_counts(counts, group_by, as_json=form.as_json)
         else:
-            found = search.records() if last is None else deque(search.records(), maxlen=last)
-            _print_records(found, as_json=as_json)
+            _print_records(search.records() if last is None else deque(search.records(), maxlen=last), form)
     except LogFileError as error:
         raise click.ClickException(str(error)) from error
     if search.unreadable:
@@ -88,12 +91,12 @@ def _ask_loki(
     last: int | None,
     count: bool,
     group_by: tuple[str, ...],
-    as_json: bool,
+    form: Form,
 ) -> None:
     if logql is not None and is_metric(logql):
         if filters or last is not None or count or group_by:
             raise click.UsageError("a metric query has its time and filters in itself; --json alone goes with it")
-        _print_samples(client.query_instant(logql), as_json=as_json)
+        _print_samples(client.query_instant(logql), as_json=form.as_json)
         return
     text = build_query(logql, filters)
     end = time.time_ns() if filters.until is None else to_ns(filters.until)
@@ -101,7 +104,7 @@ def _ask_loki(
     names = find_labels(group_by)
     if (count or group_by) and last is None and names is not None:
         counts = client.count_by(text, names, start=start, end=end)
-        _print_counts(counts, group_by, as_json=as_json)
+        _print_counts(counts, group_by, as_json=form.as_json)
         return
     if last is None:
         found: Iterable[Record] = map(to_record, client.query_range(text, start=start, end=end, direction="forward"))
@@ -109,14 +112,15 @@ def _ask_loki(
         latest = list(client.query_range(text, start=start, end=end, limit=last))
         found = map(to_record, reversed(latest))
     if count or group_by:
-        _print_counts(count_by(found, group_by), group_by, as_json=as_json)
+        _print_counts(count_by(found, group_by), group_by, as_json=form.as_json)
     else:
-        _print_records(found, as_json=as_json)
+        _print_records(found, form)
 
 
-def _print_records(records: Iterable[Record], *, as_json: bool) -> None:
-    for record in records:
-        click.echo(to_json(record) if as_json else describe(record))
+def _print_records(records: Iterable[Record], form: Form) -> None:
+    printer = Printer(form, live=False)
+    printer.print(records)
+    printer.end()
 
 
 def _print_counts(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> None:

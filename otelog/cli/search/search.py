@@ -11,10 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otelog.cli.search.beside import read_beside
 from otelog.cli.search.log_files import READ_ERRORS, LogFileError, open_file, read_line, zstandard
 from otelog.cli.show.filters import Filters, Record, to_text, value_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otelog.cli.search.duck import Duck, Values
 
 DUCKDB_FROM_BYTES = 8 * 1024 * 1024
@@ -53,11 +56,8 @@ class Search:
         self._duckdb_from_bytes = duckdb_from_bytes
 
     def records(self) -> Iterator[Record]:
-        """Returns the records that match, in the order of the files."""
-        # Without a filter every line is shown, and so read, in any case.
-        duck = self._make_duck(()) if self._filters else None
-        for path in map(_where_now, self._paths):
-            yield from self._find(path, duck)
+        """Returns the records that match, in the order of the files; those of several processes by their times."""
+        return read_beside(self._paths, self._find_all)
 
     def count(self) -> int:
         """Returns how many records match."""
@@ -72,6 +72,13 @@ class Search:
                 continue
             counts.update(count_by((record for record in self._read(path) if self._filters.matches(record)), fields))
         return counts
+
+    def _find_all(self, places: Sequence[int]) -> Iterator[tuple[int, Record]]:
+        # Without a filter every line is shown, and so read, in any case.
+        duck = self._make_duck(()) if self._filters else None
+        for at in places:
+            for record in self._find(_where_now(self._paths[at]), duck):
+                yield at, record
 
     def _find(self, path: Path, duck: Duck | None) -> Iterator[Record]:
         from_before, given = self.unreadable, 0

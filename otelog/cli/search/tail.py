@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -13,9 +14,10 @@ from otelog.cli.search.loki_filters import build_query, is_metric, to_ns
 from otelog.cli.search.loki_records import to_record
 from otelog.cli.search.loki_source import choose, loki_options, stream_option
 from otelog.cli.search.query import DEFAULT_FOLDER
-from otelog.cli.show.filters import Filters, Record, filter_options, to_moment
+from otelog.cli.show.filters import Filters, filter_options, to_moment
 from otelog.cli.show.interruption import Interruption
-from otelog.cli.show.readable import describe, safe, to_json
+from otelog.cli.show.printer import Form, Printer, form_options
+from otelog.cli.show.readable import safe
 from otelog.exceptions import ConfigurationError
 from otelog.loki import LokiClient, LokiError
 
@@ -29,7 +31,7 @@ POLL_INTERVAL = 0.2
 @click.option("--since", type=to_moment, metavar="TIME", help="Begin with what is there since: an age or ISO 8601.")
 @filter_options(times=False)
 @stream_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@form_options()
 @click.pass_context
 def tail(
     context: click.Context,
@@ -39,7 +41,7 @@ def tail(
     loki_token_file: Path | None,
     filters: Filters,
     streams: tuple[str, ...],
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Show records as they come, from Loki by LOGQL, or from FILES or the log files of a folder; Ctrl-C ends it.
 
@@ -47,13 +49,14 @@ def tail(
     leaves out, in a burst or when the connection is cut, is asked for and follows some seconds later.
     """
     client, logql, files = choose(context, words, loki=loki, loki_token_file=loki_token_file, folder=DEFAULT_FOLDER)
+    printer = Printer(form, live=True)
     with Interruption() as interruption:
         try:
             if client is None:
-                _follow_files(files or [DEFAULT_FOLDER], filters, streams, interruption, as_json=as_json)
+                _follow_files(files or [DEFAULT_FOLDER], filters, streams, interruption, printer)
             else:
                 with client:
-                    _follow_loki(client, logql, filters, interruption, as_json=as_json)
+                    _follow_loki(client, logql, filters, interruption, printer)
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from error
         except (LokiError, LogFileError) as error:
@@ -61,7 +64,7 @@ def tail(
 
 
 def _follow_loki(
-    client: LokiClient, logql: str | None, filters: Filters, interruption: Interruption, *, as_json: bool
+    client: LokiClient, logql: str | None, filters: Filters, interruption: Interruption, printer: Printer
 ) -> None:
     if logql is not None and is_metric(logql):
         raise click.UsageError("only a query that gives lines can be followed")
@@ -69,11 +72,13 @@ def _follow_loki(
     start = None if filters.since is None else to_ns(filters.since)
     with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
         while not interruption.asked:
-            _print([to_record(entry) for entry in live.poll(POLL_INTERVAL)], as_json=as_json)
+            # In the order of their times, as far as they came together: streams come one after the other.
+            found = sorted(live.poll(POLL_INTERVAL), key=attrgetter("timestamp_ns"))
+            printer.print(map(to_record, found))
 
 
 def _follow_files(
-    paths: list[Path], filters: Filters, streams: tuple[str, ...], interruption: Interruption, *, as_json: bool
+    paths: list[Path], filters: Filters, streams: tuple[str, ...], interruption: Interruption, printer: Printer
 ) -> None:
     live = FileTail(paths, filters, streams)
     try:
@@ -81,18 +86,13 @@ def _follow_files(
             for record in live.read_past():
                 if interruption.asked:
                     break
-                _print([record], as_json=as_json)
+                printer.print([record])
         while not interruption.asked:
             found = live.read()
-            _print(found, as_json=as_json)
+            printer.print(found)
             if not found:
                 time.sleep(POLL_INTERVAL)
     finally:
         live.close()
     if live.unreadable:
         click.echo(f"{live.unreadable:,} lines are no records", err=True)
-
-
-def _print(records: list[Record], *, as_json: bool) -> None:
-    for record in records:
-        click.echo(to_json(record) if as_json else describe(record))

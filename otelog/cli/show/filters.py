@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -17,6 +18,9 @@ from otelog.exceptions import ConfigurationError
 
 Record = dict[str, Any]
 """One record, with the keys of a line."""
+
+LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+"""When a record was made that tells no time, and has none before it."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -160,6 +164,20 @@ def moment_of(record: Record) -> datetime | None:
         return datetime.fromisoformat(record["timestamp"]).astimezone()
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def sort_by_time(records: Iterable[Record]) -> list[Record]:
+    """Returns records that came together in the order of their times.
+
+    Those of the same time, and those that tell none, stay behind those before them.
+    """
+    found: list[tuple[datetime, Record]] = []
+    last = LONG_AGO
+    for record in records:
+        last = moment_of(record) or last
+        found.append((last, record))
+    found.sort(key=itemgetter(0))
+    return [record for _, record in found]
 
 
 def service_of(record: Record) -> Any:

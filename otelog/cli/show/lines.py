@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from otelog._record.severity import severity_range
@@ -39,7 +40,10 @@ class Line:
 
 
 def render_lines(request: ExportLogsServiceRequest, bounds: Bounds = DEFAULT_BOUNDS) -> list[Line]:
-    """Render every record of a request, in its order; the caller owns the list.
+    """Render every record of a request, in the order of their times; the caller owns the list.
+
+    A request holds its records by resource and scope: so those of two loggers come one logger after the other, whatever
+    their order was. Records of the same time, and those without one, stay behind those before them.
 
     Args:
         request: The decoded request; it is not changed.
@@ -49,8 +53,8 @@ def render_lines(request: ExportLogsServiceRequest, bounds: Bounds = DEFAULT_BOU
         ValueError: A record cannot be rendered.
         RefusedError: They are longer.
     """
-    lines = []
-    length = 0
+    found: list[tuple[int, Line]] = []
+    length = last_ns = 0
     for resource_logs in request.resource_logs:
         resource = _to_dict(resource_logs.resource.attributes)
         service, instance = _to_name(resource, SERVICE), _to_name(resource, INSTANCE)
@@ -58,10 +62,11 @@ def render_lines(request: ExportLogsServiceRequest, bounds: Bounds = DEFAULT_BOU
             for record in scope_logs.log_records:
                 attributes = _to_dict(record.attributes)
                 is_ai = any(key.startswith(AI_PREFIX) for key in attributes)
+                time_ns = record.time_unix_nano or record.observed_time_unix_nano
                 text = build_text(
                     resource=resource,
                     scope=scope_logs.scope.name,
-                    time_ns=record.time_unix_nano or record.observed_time_unix_nano,
+                    time_ns=time_ns,
                     severity_number=record.severity_number,
                     severity_text=record.severity_text,
                     body=_to_python(record.body),
@@ -73,8 +78,12 @@ def render_lines(request: ExportLogsServiceRequest, bounds: Bounds = DEFAULT_BOU
                 )
                 length += len(text)
                 check_text_length(length, bounds)
-                lines.append(Line(service, instance, scope_logs.scope.name, int(record.severity_number), is_ai, text))
-    return lines
+                line = Line(service, instance, scope_logs.scope.name, int(record.severity_number), is_ai, text)
+                last_ns = time_ns or last_ns
+                found.append((last_ns, line))
+    # By the time that the line shows; a stable sort, so that one batch of one logger stays as it was.
+    found.sort(key=itemgetter(0))
+    return [line for _, line in found]
 
 
 def build_text(

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from otelog._record.severity import severity_range
-from otelog.cli.show.filters import severity_of
+from otelog.cli.show.filters import severity_of, sort_by_time
 from otelog.cli.show.readable import fields_of, safe
+from otelog.sinks._readable import describe_exception
+from otelog.sinks._stack_text import STACK_KEYS, fold_stack, read_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from otelog.cli.demo.reconciliation import Figures, Reconciliation
+    from otelog.cli.show.filters import Record
 
 UNKNOWN = "unknown here"
 WIDE_COLUMNS = 110
 MAX_ROWS = 12
 KEPT_RECORDS = 200
+LEAST_TRACE_ROWS = 4
+"""Fewer lines of a stack trace say nothing."""
 
 _LEVEL_STYLES = {
     "TRACE": "dim",
@@ -55,7 +60,7 @@ class View:
     figures: Figures | None = None
     received: int | None = None
     in_file: int | None = None
-    records: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    records: Sequence[Record] = field(default_factory=tuple)
 
 
 def show_demo(view: View, console: Console) -> RenderableType:
@@ -110,7 +115,7 @@ def show_losses(figures: Figures | None) -> Text:
     return text
 
 
-def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int) -> Table:
+def show_records(records: Sequence[Record], *, width: int, rows: int) -> Table:
     """Show the latest records, the newest last.
 
     Args:
@@ -126,10 +131,10 @@ def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int)
     table.add_column("logger", no_wrap=True, width=14 if wide else 12, overflow="ellipsis")
     table.add_column("message", no_wrap=True, ratio=1, overflow="ellipsis")
     table.add_column("trace", no_wrap=True, width=32 if wide else 8)
-    # A request holds its records logger by logger; a reader wants them as they happened.
-    shown = sorted(records, key=lambda record: str(record.get("timestamp")))[-rows:]
+    # Requests come as they like; a reader wants their records as they happened.
+    shown = sort_by_time(records)[-rows:]
     for record in shown:
-        style = _LEVEL_STYLES[severity_range(severity_of(dict(record))).upper()]
+        style = _LEVEL_STYLES[severity_range(severity_of(record)).upper()]
         trace = _one_line(record.get("trace_id") or "")
         table.add_row(
             Text(_one_line(record.get("timestamp") or "")[11 : 11 + time_columns], "dim"),
@@ -141,6 +146,30 @@ def show_records(records: Sequence[Mapping[str, Any]], *, width: int, rows: int)
     for _ in range(rows - len(shown)):
         table.add_row()
     return table
+
+
+def show_trace(records: Iterable[Record], *, rows: int) -> Text | None:
+    """Show the stack trace of the last record that has one, or None: there is none, or no room.
+
+    Args:
+        records: The latest ones.
+        rows: Lines there are for it, its heading included; the frames of libraries are the first to go.
+    """
+    if rows < LEAST_TRACE_ROWS:
+        return None
+    for record in reversed(sort_by_time(records)):
+        # An exception's comes last.
+        fields = fields_of(record)
+        stacks = [lines for key in STACK_KEYS if (lines := read_stack(fields.get(key)))]
+        if stacks:
+            moment = _one_line(record.get("timestamp") or "")[11:23]
+            said = " ".join(_one_line(record.get(key) or "") for key in ("logger", "message"))
+            text = Text.assemble(("last exception ", "bold"), (f"{moment} ", "dim"), said)
+            for line in fold_stack(stacks[-1], rows - 1):
+                text.append(f"\n{line.text}", line.style)
+            text.no_wrap, text.overflow = True, "ellipsis"
+            return text
+    return None
 
 
 def show_services(services: Iterable[Mapping[str, Any]]) -> Table:
@@ -270,15 +299,16 @@ def describe_progress(view: View) -> str:
     )
 
 
-def _describe(record: Mapping[str, Any], style: str) -> Text:
-    fields = fields_of(dict(record))
+def _describe(record: Record, style: str) -> Text:
+    fields = fields_of(record)
     message = record.get("message")
     text = Text(_one_line(message if message is not None else fields.get("event_name") or ""))
     if style in ("red", "bold red"):
         text.stylize(style)
-    if "exception.type" in fields:
-        kind = str(fields["exception.type"]).rpartition(".")[2]
-        text.append(f"  {_one_line(kind)}: {_one_line(fields.get('exception.message', ''))}", "red dim")
+    kind = fields.get("exception.type")
+    short = {**fields, "exception.type": str(kind).rpartition(".")[2]} if kind else fields
+    if raised := describe_exception(short, stacks=False):
+        text.append(f"  {_one_line(raised)}", "red dim")
     for key, value in fields.items():
         if not key.startswith(_HIDDEN_FIELDS):
             text.append(f"  {_one_line(key)}=", "dim")
