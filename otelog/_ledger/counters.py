@@ -122,9 +122,11 @@ class ExporterCounts:
 
     __slots__ = (
         "accepted",
+        "causes",
         "dropped",
         "dropped_by_severity",
         "exported",
+        "failure",
         "filtered",
         "in_flight",
         "outcome_unknown",
@@ -138,6 +140,10 @@ class ExporterCounts:
         self.resent = self.outcome_unknown = self.truncated = 0
         self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
         self.dropped_by_severity: dict[tuple[str, str], int] = {}
+        self.failure = ""
+        """What the last attempt has failed with, in words; empty after one that has delivered."""
+        self.causes: dict[str, str] = {}
+        """Why records were dropped last, in words, by the reason; where that is known."""
 
 
 class Ledger:
@@ -349,6 +355,8 @@ class Ledger:
             settled = exported + filtered
             counts.exported += exported
             counts.filtered += filtered
+            if exported:
+                counts.failure = ""
             for key in dropped:
                 counts.dropped[key[0]] += 1
                 counts.dropped_by_severity[key] = counts.dropped_by_severity.get(key, 0) + 1
