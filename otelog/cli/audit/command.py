@@ -193,7 +193,7 @@ def find_sources(
         ),
         collector=_to_url(collector or f"{host}:{port}"),
         loki=_to_url(loki or environ.get("OTELOG_LOKI") or f"localhost:{ports['loki']}"),
-        prometheus=_to_url(prometheus or environ.get("OTELOG_PROMETHEUS") or f"localhost:{ports['prometheus']}"),
+        prometheus=_find_prometheus(prometheus or environ.get("OTELOG_PROMETHEUS"), state, ports),
         folder=_find_folder(folder or Path(environ.get("OTELOG_COLLECTOR_FOLDER") or files)),
         otlp_ports=frozenset(
             otlp_ports
@@ -300,6 +300,12 @@ def _progress(size_bytes: int) -> Iterator[Callable[[int], None]]:
 def _to_ns(moment: datetime) -> int:
     # As a float, a time of today is not exact to the microsecond.
     return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * 1000
+
+
+def _find_prometheus(given: str | None, state: State | None, ports: Mapping[str, int]) -> str | None:
+    if given is None and state is not None and "prometheus" in state.settings.without:
+        return None
+    return _to_url(given or f"localhost:{ports['prometheus']}")
 
 
 def _to_url(address: str) -> str:
