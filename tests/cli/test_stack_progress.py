@@ -6,16 +6,19 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from rich.console import Console
 
 from otelog.cli.stack.display import Display
+from otelog.cli.stack.health import find_notes
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
 from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
 from otelog.cli.stack.progress import Durations, Progress, ProgressFile, estimate_seconds, find_progress, show_minutes
 from otelog.cli.stack.settings import Settings
+from tests.cli.test_audit import Server, result
 
 ALL = tuple(PROGRAM_OF.values())
 USUAL = {name: PROGRAMS[name].minutes * 60 for name in ALL}
@@ -230,3 +233,31 @@ def test_a_webhook_is_a_url(url: str, good: bool) -> None:
 def test_a_file_that_was_remembered_and_is_gone_is_named(tmp_path: Path) -> None:
     gone = str(tmp_path / "token")
     assert find_option_problems(Settings(token_file=gone)) == [f"{gone} is not a file: put it there, or give another"]
+
+
+# What is wrong although everything answers.
+
+
+def test_what_prometheus_does_not_reach_and_alerts_that_fire_are_said() -> None:
+    def answer(query: dict[str, str]) -> Any:
+        if query["query"] == "up":
+            targets = [("otelog-collector", "127.0.0.1:8888", 0), ("prometheus", "127.0.0.1:9090", 1)]
+            return result(*(({"job": job, "instance": where}, value) for job, where, value in targets))
+        return result(({"alertname": "OtelogTargetDown"}, 1), ({"alertname": "OtelogTargetDown"}, 1))
+
+    prometheus = Server()
+    prometheus.pages["/api/v1/query"] = answer
+    try:
+        assert find_notes(prometheus.url) == [
+            "Prometheus does not reach otelog-collector at 127.0.0.1:8888: alerts about that are silent",
+            "Prometheus has not seen loki yet: alerts are silent",
+            f"an alert fires: OtelogTargetDown ({prometheus.url}/alerts)",
+        ]
+        prometheus.pages["/api/v1/query"] = "<html>"
+        [note] = find_notes(prometheus.url)
+        assert note.startswith("Prometheus answers no query, so alerts are not known")
+        healthy = [({"job": job, "instance": ""}, 1) for job in ("otelog-collector", "loki")]
+        prometheus.pages["/api/v1/query"] = lambda query: result(*healthy) if query["query"] == "up" else result()
+        assert find_notes(prometheus.url) == []
+    finally:
+        prometheus.close()

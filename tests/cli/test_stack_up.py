@@ -27,9 +27,11 @@ SERVER = """#!{python}
 import http.server, os, re, signal, sys, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        body = b'{{"data": {{"result": []}}}}'
         self.send_response(200)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *arguments):
         pass
 words = [*sys.argv, os.environ.get("OTELOG_COLLECTOR_HEALTH", ""), ":" + os.environ.get("OTELOG_LOKI_PORT", "")]
@@ -302,7 +304,7 @@ def test_a_stack_without_prometheus_is_whole_and_is_completed_later(place: Place
     assert (code, [one["name"] for one in body["servers"]]) == (0, ["loki", "collector"])
     assert body["without"] == ["prometheus", "alertmanager"]
     code, said = place.run("status")
-    assert "left out: prometheus, alertmanager; `otelog stack up` adds them" in said
+    assert "left out: prometheus, alertmanager; `otelog stack up` adds them; till then nobody watches" in said
     code, said = place.run("config")
     assert "prometheus:" not in said
     code, said = place.run("logs")
@@ -315,6 +317,12 @@ def test_a_stack_without_prometheus_is_whole_and_is_completed_later(place: Place
     assert place.built() == 4
     code, body = place.status()
     second = {one["name"]: one["pid"] for one in body["servers"]}
+    # That they answer does not say that Prometheus sees them.
+    assert body["notes"] == [
+        "Prometheus has not seen otelog-collector yet: alerts are silent",
+        "Prometheus has not seen loki yet: alerts are silent",
+    ]
+    assert "note: Prometheus has not seen loki yet" in place.run("status")[1]
     assert set(second) == {"loki", "alertmanager", "prometheus", "collector"}
     assert body["without"] == []
     assert {name: second[name] for name in first} == first, "what was used is not started anew"

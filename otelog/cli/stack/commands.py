@@ -23,6 +23,7 @@ from otelog.cli.stack.building import Workshop, find_cache
 from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
 from otelog.cli.stack.display import Display, follow_progress
 from otelog.cli.stack.files import StackError, find_files
+from otelog.cli.stack.health import find_notes
 from otelog.cli.stack.native import NativeStack, answers, read_end, remove_data
 from otelog.cli.stack.ports import choose_free_ports, find_port_problems
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
@@ -302,25 +303,32 @@ def status(*, folder: Path, follow: bool, as_json: bool) -> None:
         found = _read(folder) if state is not None or not going else None
         rows = [] if found is None else _find_rows(found)
         settings = Settings() if found is None else found.state.settings
+        # That a server answers does not say that it is well.
+        prometheus = [row["url"] for row in rows if row["name"] == "prometheus" and row["ready"]]
+        notes = find_notes(prometheus[0]) if prometheus else []
         if as_json:
             document = {
                 "mode": None if found is None else found.state.mode,
                 "folder": str(folder.resolve()),
                 "servers": rows,
                 "without": settings.without,
+                "notes": notes,
                 "building": [asdict(one) for one in going],
             }
             click.echo(json.dumps(document, indent=2))
         else:
-            _print_status(rows, settings, going)
+            _print_status(rows, settings, going, notes)
     sys.exit(0 if rows and all(row["ready"] for row in rows) else 1)
 
 
-def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Progress]) -> None:
+def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]) -> None:
     if rows:
         _print_rows(rows, Console())
     if settings.without:
-        click.echo(f"left out: {', '.join(settings.without)}; `otelog stack up` adds them")
+        alerts = "" if "prometheus" not in settings.without else "; till then nobody watches, and no alert fires"
+        click.echo(f"left out: {', '.join(settings.without)}; `otelog stack up` adds them{alerts}")
+    for note in notes:
+        click.echo(safe(f"note: {note}"))
     for one in going:
         click.echo(safe(f"process {one.pid} builds or starts: {one.describe(time.time())}"))
 
