@@ -393,6 +393,16 @@ def test_the_help_has_the_exit_codes() -> None:
     assert [line.split()[0] for line in said.partition("Exit codes:")[2].strip().splitlines()] == ["0", "1", "2", "3"]
 
 
+def test_what_a_killed_process_had_queued_is_not_simply_on_the_way(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
+    servers["applications"].pages["/metrics"] = write_ledger(created=12, queued=2)
+    done = audit(servers, tmp_path)
+    assert "queued or in flight: 2 records on the way" in " ".join(done.stdout.split())
+    assert (
+        "what shop had queued or in flight is on the way by its last ledger: if the process was killed" in done.stderr
+    )
+
+
 # What it shows is whole at any width.
 
 

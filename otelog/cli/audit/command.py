@@ -278,6 +278,11 @@ def _add_notes(reading: Reading, sources: Sources, since: datetime | None) -> No
         silent = [name for name, one in list_services(reading.books).items() if one["created"] is None]
         if silent:
             reading.notes.append(f"no ledger was seen of {', '.join(silent)}: what they lost themselves is not known")
+    if waiting := sorted({one.service for one in reading.books.applications or () if one.pending}):
+        reading.notes.append(
+            f"what {', '.join(waiting)} had queued or in flight is on the way by its last ledger: "
+            "if the process was killed since, it is lost"
+        )
     if "prometheus" in reading.missing or sources.prometheus is None:
         reading.notes.append(
             "without Prometheus counters are since the start of their process"

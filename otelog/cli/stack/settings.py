@@ -121,7 +121,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StackError(f"another `otelog stack` is running in {folder}: wait until it is done") from error
+            raise StackError(
+                f"another `otelog stack` is running in {folder}: wait until it is done (otelog stack status --follow)"
+            ) from error
         yield
 
 
