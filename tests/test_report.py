@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -249,8 +250,8 @@ def test_the_end_with_a_server_that_answers_nothing_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         _, lines = run("otelog.configure(shutdown_timeout=0.3)\nlog.info('y')", endpoint)
-    said = find_words(lines)
-    assert f"Last error: {endpoint}/v1/logs: no complete answer in time" in said
+    # On a busy machine the time may be over before there is a connection.
+    assert re.search(f"Last error: {re.escape(endpoint)}/v1/logs: no [a-z ]+ in time", find_words(lines))
 
 
 def test_the_end_with_a_server_that_is_not_ready_says_what_it_answers() -> None:
