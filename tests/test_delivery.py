@@ -66,6 +66,9 @@ class Books:
         assert count > 0
         self.unknown += count
 
+    def explain(self, cause: str, reason: str | None = None) -> None:
+        assert cause
+
     def truncate(self, count: int) -> None:
         assert count > 0
         self.truncated += count

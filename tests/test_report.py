@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from otelog._ledger.counters import Ledger
-from otelog._ledger.report import describe_losses, list_losses
+from otelog._ledger.report import describe_losses, find_causes, list_losses
+from otelog._ledger.tally import BatchTally
 from otelog.testing import OTLPServer, Reply
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,7 +217,127 @@ def test_a_reason_of_two_kinds_counts_both() -> None:
     ledger.end_move()
     ledger.settle("otlp", 0, [("too_large", "info"), ("too_large", "info")])
     assert list_losses(ledger.read()) == {"too_large": 3}
-    assert "max_request_bytes" in describe_losses(ledger.read(), 3)
+    assert "max_request_bytes" in describe_losses(ledger, ledger.read(), 3)
     ledger.refuse("too_large", "info")
     ledger.refuse("too_large", "info")
-    assert "max_queue_bytes" in describe_losses(ledger.read(), 2)
+    assert "max_queue_bytes" in describe_losses(ledger, ledger.read(), 2)
+
+
+REFUSED = "http://127.0.0.1:9"
+
+
+def find_words(lines: list[str]) -> str:
+    """The warning of the loss; what is said before it is the exporter's own line."""
+    (line,) = [line for line in lines if "log records lost, " in line]
+    return line
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_end_of_a_short_script_with_nobody_listening_says_so(protocol: str) -> None:
+    _, lines = run(f"otelog.configure(protocol={protocol!r})\nlog.info('y')", REFUSED)
+    said = find_words(lines)
+    assert "Last error: http://127.0.0.1:9" in said
+    assert "Connection refused" in said
+    assert "is the Collector running there?" in said
+    assert "raise shutdown_timeout" not in said
+    receipt = json.loads(lines[-1])
+    assert receipt["reasons"] == {"shutdown_timeout": 1}
+    assert "Connection refused" in receipt["causes"]["shutdown_timeout"]
+    assert len(lines) == 3
+
+
+def test_the_end_with_a_server_that_answers_nothing_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        _, lines = run("otelog.configure(shutdown_timeout=0.3)\nlog.info('y')", endpoint)
+    # On a busy machine the time may be over before there is a connection.
+    assert re.search(f"Last error: {re.escape(endpoint)}/v1/logs: no [a-z ]+ in time", find_words(lines))
+
+
+def test_the_end_with_a_server_that_is_not_ready_says_what_it_answers() -> None:
+    with OTLPServer([Reply(status=503)] * 5) as server:
+        _, lines = run("otelog.configure()\nlog.info('y')", server.endpoint)
+    assert f"Last error: {server.endpoint}/v1/logs answered 503" in find_words(lines)
+
+
+@pytest.mark.parametrize(("status", "advice"), [(401, "check the credentials"), (404, "check the endpoint's path")])
+def test_a_refusal_is_told_with_what_was_answered(status: int, advice: str) -> None:
+    with OTLPServer([Reply(status=status)]) as server:
+        _, lines = run("otelog.configure()\nlog.info('y')", server.endpoint)
+    said = find_words(lines)
+    assert f"answered {status}" in said
+    assert advice in said
+    assert list(json.loads(lines[-1])["causes"]) == ["rejected"]
+
+
+def test_a_server_without_tls_is_told_as_that() -> None:
+    with OTLPServer() as server:
+        _, lines = run("otelog.configure()\nlog.info('y')", server.endpoint.replace("http://", "https://"))
+    assert "does not speak TLS here" in find_words(lines)
+
+
+def test_files_that_cannot_be_written_are_no_endpoint_that_does_not_answer(tmp_path: Path) -> None:
+    # A folder where the file should be: nobody may write that, not even root.
+    (tmp_path / "app.log").mkdir()
+    _, lines = run(f"otelog.configure(exporters=['file'], file_folder={str(tmp_path)!r})\nlog.info('y')")
+    said = find_words(lines)
+    assert "app.log cannot be written: Is a directory" in said
+    assert "Collector" not in said
+
+
+def test_an_exporter_of_several_is_named_with_its_error(tmp_path: Path) -> None:
+    _, lines = run(
+        f"otelog.configure(exporters=['otlp', 'file'], file_folder={str(tmp_path)!r})\nlog.info('y')", REFUSED
+    )
+    assert "Last error of otlp: http://127.0.0.1:9/v1/logs: [Errno 111] Connection refused" in find_words(lines)
+    assert json.loads(lines[-1])["exporters"]["file"] == {"exported": 1, "lost": 0}
+
+
+def test_an_exporter_that_raises_is_told_with_what_it_raised() -> None:
+    _, lines = run("""
+        class Raiser(Refuser):
+            def export(self, batch):
+                raise ValueError("the shelf is full")
+        otelog.configure(exporter=Raiser())
+        log.info("y")
+    """)
+    assert "Last error: Raiser.export failed: ValueError: the shelf is full" in find_words(lines)
+
+
+def test_an_error_that_is_over_is_no_cause() -> None:
+    ledger = make_ledger(3)
+    tally = BatchTally(ledger, "otlp", 3, lambda start, stop: ["info"] * (stop - start))
+    tally.explain("http://x: Connection refused")
+    tally.settle(0, 1, None)
+    tally.close("shutdown_timeout")
+    said = describe_losses(ledger, ledger.read(), 2)
+    assert "refused" not in said
+    assert "raise shutdown_timeout" in said
+
+
+def test_a_cause_of_one_reason_is_not_that_of_another() -> None:
+    ledger = make_ledger(3)
+    tally = BatchTally(ledger, "otlp", 3, lambda start, stop: ["info"] * (stop - start))
+    tally.explain("a record alone is over max_request_bytes (5)", "too_large")
+    tally.settle(0, 1, "too_large")
+    tally.explain("http://x: [Errno -2] Name or service not known")
+    tally.close("shutdown_timeout")
+    assert find_causes(ledger) == {
+        "shutdown_timeout": "http://x: [Errno -2] Name or service not known",
+        "too_large": "a record alone is over max_request_bytes (5)",
+    }
+    said = describe_losses(ledger, ledger.read(), 3)
+    assert "Last error: http://x: [Errno -2] Name or service not known" in said
+    assert "correct the host's name in endpoint" in said
+
+
+def make_ledger(in_flight: int) -> Ledger:
+    """One whose only exporter has so many records in flight."""
+    ledger = Ledger()
+    ledger.open_exporter("otlp")
+    ledger.begin_move()
+    ledger.take(in_flight, in_flight)
+    ledger.accept(in_flight)
+    ledger.enter("otlp", in_flight)
+    ledger.end_move()
+    return ledger

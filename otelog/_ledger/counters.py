@@ -123,9 +123,11 @@ class ExporterCounts:
 
     __slots__ = (
         "accepted",
+        "causes",
         "dropped",
         "dropped_by_severity",
         "exported",
+        "failure",
         "filtered",
         "in_flight",
         "outcome_unknown",
@@ -139,6 +141,10 @@ class ExporterCounts:
         self.resent = self.outcome_unknown = self.truncated = 0
         self.dropped = dict.fromkeys(DROPPED_REASONS, 0)
         self.dropped_by_severity: dict[tuple[str, str], int] = {}
+        self.failure = ""
+        """What the last attempt has failed with, in words; empty after one that has delivered."""
+        self.causes: dict[str, str] = {}
+        """Why records were dropped last, in words, by the reason; where that is known."""
 
 
 class Change:
@@ -157,7 +163,16 @@ class Change:
         dropped: The reason and the severity range of each record that is lost.
     """
 
-    __slots__ = ("_counts", *ExporterCounts.__slots__)
+    __slots__ = (
+        "_counts",
+        "accepted",
+        "dropped",
+        "dropped_by_severity",
+        "exported",
+        "filtered",
+        "in_flight",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -428,6 +443,8 @@ class Ledger:
             if mark is not None:
                 mark()
             change.commit()
+            if exported:
+                self.exporters[name].failure = ""
         finally:
             self.end_move()
 

@@ -131,6 +131,15 @@ class BatchTally:
             else:
                 mark()
 
+    def explain(self, cause: str, reason: str | None = None) -> None:
+        """Keep in words why the last attempt has failed (None), or why records are dropped for a reason."""
+        counts = self._ledger.exporters[self._name]
+        with self._ledger.moving:
+            if reason is None:
+                counts.failure = cause
+            else:
+                counts.causes[reason] = cause
+
     def resend(self, count: int) -> None:
         """Count records that are sent again although an earlier request may have delivered them."""
         self._beside("resent", count)

@@ -30,6 +30,9 @@ _HINTS = {
 }
 
 
+_ENDS = ("retry_exhausted", "shutdown_timeout")
+"""Why no more attempts are made: what the last one has failed with is the cause."""
+
 MOST_HALVINGS = 8
 """How often a record that a server alone finds too large is cut to half, before it is lost: from 4 MiB to 16 KiB."""
 
@@ -64,6 +67,9 @@ class Tally(Protocol):
 
     def settle_partly(self, start: int, stop: int, rejected: int) -> None:
         """Count these records as exported but for `rejected` of them; nobody knows which."""
+
+    def explain(self, cause: str, reason: Reason | None = None) -> None:
+        """Keep in words why the last attempt has failed (None), or why records are dropped for a reason."""
 
     def resend(self, count: int) -> None:
         """Count records that are sent again although an earlier request may have delivered them."""
@@ -207,6 +213,8 @@ class _BatchDelivery:
 
     def _drop(self, start: int, stop: int, reason: Reason, detail: str | None = None) -> None:
         self._all_exported = False
+        if detail is not None and reason not in _ENDS:
+            self._tally.explain(detail, reason)
         self._tally.settle(start, stop, reason)
         if detail is not None:
             records = "1 record" if stop - start == 1 else f"{stop - start} records"
@@ -311,6 +319,7 @@ class _BatchDelivery:
                 if failure.outcome_unknown:
                     self._tally.leave_unknown(count)
                 self._status, cause = None, failure.detail
+                self._tally.explain(cause)
                 if not failure.retryable:
                     return "rejected", cause
                 if self._is_turn_over() and not self._end_reason():
@@ -322,6 +331,7 @@ class _BatchDelivery:
                 if not is_retryable_status(answer.status):
                     return answer
                 cause = self._describe(answer)
+                self._tally.explain(cause)
                 wait = _read_wait(answer)
             if reason := self._end_reason():
                 return reason, cause
@@ -358,21 +368,20 @@ class _BatchDelivery:
         return self._batch.truncate(index, self._batch.size_bytes(index, index + 1) // 2)
 
     def _accept(self, start: int, stop: int, answer: Answer) -> None:
-        said, message = read_partial_success(answer.body)
-        rejected = min(said, stop - start)
+        counted, message = read_partial_success(answer.body)
+        rejected = min(counted, stop - start)
         truncated = min(self._batch.count_truncated(start, stop), stop - start - rejected)
         if truncated:
             self._tally.truncate(truncated)
+        said = f"{self._rules.transport.target} rejected {rejected} of {stop - start} records: {message or '-'}"
         if rejected:
             self._all_exported = False
+            self._tally.explain(said, "rejected")
             self._tally.settle_partly(start, stop, rejected)
         else:
             self._tally.settle(start, stop, None)
         if rejected or message:
-            target = self._rules.transport.target
-            warn(
-                "delivery.partial_success", f"{target} rejected {rejected} of {stop - start} records: {message or '-'}"
-            )
+            warn("delivery.partial_success", said)
 
     def _search(self, start: int, stop: int) -> Generator[bool, None, None]:
         """Find the records that a 400 is about; when the requests for it are used up, the rest is rejected.

@@ -136,7 +136,7 @@ class SdkBatchExport:
         records = self._convert(rows, tally)
         if not records:
             return
-        reason = self._export(records)
+        reason = self._export(records, tally)
         if reason is not None and self._bisect and len(records) == size > 1:
             self._search(records, tally, stop)
         else:
@@ -160,7 +160,7 @@ class SdkBatchExport:
             nonlocal calls
             calls -= 1
             tally.resend(stop_at - start)
-            if self._export(records[start:stop_at]) is not None:
+            if self._export(records[start:stop_at], tally) is not None:
                 return False
             tally.settle(start, stop_at, None)
             return True
@@ -184,7 +184,7 @@ class SdkBatchExport:
             elif not take(middle, end):
                 bad.append((middle, end, True))
 
-    def _export(self, records: list[Any]) -> str | None:
+    def _export(self, records: list[Any], tally: BatchTally) -> str | None:
         reason: str | None = "export_failed"
         began = time.monotonic()
         try:
@@ -192,7 +192,9 @@ class SdkBatchExport:
             if self.exporter.export(records).name == LogRecordExportResult.SUCCESS.name:
                 reason = None
         except Exception as error:
-            warn("export", f"{type(self.exporter).__name__}.export failed: {type(error).__name__}: {safe_str(error)}")
+            said = f"{type(self.exporter).__name__}.export failed: {type(error).__name__}: {safe_str(error)}"
+            tally.explain(said, "export_failed")
+            warn("export", said)
         if self.on_exchange is not None:
             self.on_exchange(time.monotonic() - began, None, reason)
         return reason

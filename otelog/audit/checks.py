@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from otelog.audit.books import ERROR_SEVERITIES, RETRIED_DISCARDS, WANTED_REMOVALS, Application, Books, Exporter, add_up
+from otelog.audit.books import (
+    ERROR_SEVERITIES,
+    RETRIED_DISCARDS,
+    STREAMS,
+    WANTED_REMOVALS,
+    Application,
+    Books,
+    Exporter,
+    FileRecords,
+    add_up,
+)
 
 LOKI_EXPORTER = "otlp_http/loki"
 FILE_EXPORTERS = {"app": "file/app", "errors": "file/errors", "ai_responses": "file/ai"}
@@ -112,13 +122,24 @@ def find_worst(hops: Iterable[Hop]) -> Verdict:
     return max((hop.verdict for hop in hops), key=lambda verdict: verdict.rank, default=Verdict.NOT_SEEN)
 
 
+def list_unseen(hops: Iterable[Hop]) -> list[str]:
+    """Returns the names of the hops that could not be compared: nothing is known of records lost there."""
+    return [hop.name for hop in hops if hop.verdict is Verdict.NOT_SEEN]
+
+
 def narrow(hops: Iterable[Hop], service: str) -> list[Hop]:
-    """Returns one service's hops; those that are not known by service are left out."""
-    return [_narrow(hop, service) for hop in hops if service in hop.services]
+    """Returns one service's hops, and those that nobody has seen; what is only known of all services is left out."""
+    return [_narrow(hop, service) for hop in hops if service in hop.services or _is_unseen_of(hop, service)]
+
+
+def _is_unseen_of(hop: Hop, service: str) -> bool:
+    return hop.verdict is Verdict.NOT_SEEN and (
+        not hop.name.startswith(_INSIDE) or hop.name in (_INSIDE, f"{_INSIDE} {service}")
+    )
 
 
 def _narrow(hop: Hop, service: str) -> Hop:
-    if hop.name.startswith(_INSIDE):
+    if hop.name.startswith(_INSIDE) or service not in hop.services:
         return hop
     before, after = hop.services[service]
     # What explains the difference of all services together explains that of one.
@@ -146,8 +167,9 @@ def reconcile(books: Books) -> list[Hop]:
     """Compare each hop's figures with those of the hop before it.
 
     A figure that only a source has which was not seen is taken from the nearest one before it that was; a hop without
-    any is NOT_SEEN. After a restart of the Collector or Loki, counters may lack what came after the last scrape: what
-    that makes differ is UNCERTAIN, and what the applications exported is compared with what the files and Loki have.
+    any is NOT_SEEN, and so is the inside of an application of which there are records, but no ledger. After a restart
+    of the Collector or Loki, counters may lack what came after the last scrape: what that makes differ is UNCERTAIN,
+    and what the applications exported is compared with what the files and Loki have.
     """
     return _Reconciliation(books).run()
 
@@ -164,9 +186,11 @@ class _Reconciliation:
         self._counted = (
             None if books.counted is None else {name: sum(by.values()) for name, by in books.counted.items()}
         )
+        # Where no ledger has come, nobody knows what was sent: it is not zero.
         self._exported = (
-            None if books.applications is None else add_up({one.service: one.exported} for one in books.applications)
+            add_up({one.service: one.exported} for one in books.applications) if books.applications else None
         )
+        self._files = self._find_files()
         self._resent = sum(one.resent + one.outcome_unknown for one in books.applications or ())
         # The Collector took these before it found that it had no room for them, and asked the sender to try again.
         self._refused_late = sum(one.enqueue_failed for one in self._exporters().values())
@@ -184,6 +208,13 @@ class _Reconciliation:
                 hops = [_blame_counters(hop) if hop.verdict is Verdict.UNCERTAIN else hop for hop in hops]
             hops += [span for span in spans if span.verdict is not Verdict.NOT_SEEN]
         return hops
+
+    def _find_files(self) -> Mapping[str, FileRecords] | None:
+        """What is in the files; a kind without a file has no records, if there are files at all."""
+        files = self._books.files
+        if not files and not (files is not None and self._collector is not None and self._collector.accepted == 0):
+            return None
+        return {**dict.fromkeys(STREAMS, FileRecords()), **files}
 
     def _exporters(self) -> Mapping[str, Exporter]:
         return self._collector.exporters if self._collector else {}
@@ -204,12 +235,14 @@ class _Reconciliation:
     # The stretches, in the order of the way.
 
     def _inside_applications(self) -> list[Hop]:
-        if self._books.applications is None:
-            return [Hop(_INSIDE, "created", None, "exported", None)]
         services: dict[str, list[Application]] = {}
-        for one in self._books.applications:
+        for one in self._books.applications or ():
             services.setdefault(one.service, []).append(one)
-        return [self._inside_application(name, ledgers) for name, ledgers in sorted(services.items())]
+        if not services:
+            return [Hop(_INSIDE, "created", None, "exported", None)]
+        hops = [self._inside_application(name, ledgers) for name, ledgers in sorted(services.items())]
+        silent = sorted({name for counts in self._seen_by_service() for name, n in counts.items() if n} - {*services})
+        return hops + [Hop(f"{_INSIDE} {name}", "created", None, "exported", None) for name in silent]
 
     def _inside_application(self, service: str, ledgers: list[Application]) -> Hop:
         parts = [Part(f"refused, {why}", n, Kind.LOST) for why, n in _sorted(one.refused for one in ledgers)]
@@ -355,8 +388,10 @@ class _Reconciliation:
         hops = []
         for stream, exporter_name in FILE_EXPORTERS.items():
             exporter = self._exporters().get(exporter_name)
-            files = self._books.files
-            if exporter is None and (files is None or stream not in files):
+            if exporter is None and self._passed(stream) == 0:
+                # What nothing has come to has no counter.
+                exporter = Exporter()
+            if exporter is None and self._files is None:
                 hops.append(Hop(f"Collector -> {stream}.jsonl", "accepted", None, "in the file", None))
                 continue
             if exporter is not None:
@@ -373,7 +408,7 @@ class _Reconciliation:
         surplus = [Part("refused when they were on their way to the file", self._refused_late, Kind.AGAIN)]
         if stream in FILTERS:
             before_name, surplus = f"passed by {FILTERS[stream]}", []
-            before = self._collector.passed.get(FILTERS[stream]) if self._collector else None
+            before = self._passed(stream)
         hop = Hop(f"Collector -> {FILE_EXPORTERS[stream]}", before_name, before, "written", exporter.sent)
         return self._compare(
             hop,
@@ -383,7 +418,7 @@ class _Reconciliation:
         )
 
     def _into_file(self, stream: str, exporter: Exporter | None) -> Hop:
-        records = (self._books.files or {}).get(stream)
+        records = (self._files or {}).get(stream)
         after = None if records is None else sum(records.records.values())
         before_name, before = "written", None if exporter is None else exporter.sent
         surplus = list(self._newer())
@@ -413,7 +448,7 @@ class _Reconciliation:
     def _errors_filter(self) -> Hop:
         """The errors' filter by the counts of severities, where those are known to be right."""
         counted = self._count_errors()
-        passed = self._collector.passed.get(FILTERS["errors"]) if self._collector else None
+        passed = self._passed("errors")
         before = None if counted is None else sum(counted.values())
         hop = Hop("filter/errors", "counted as error or fatal", before, "passed", passed)
         if not self._agree(self._to_counts()):
@@ -422,15 +457,13 @@ class _Reconciliation:
 
     def _between_files(self) -> list[Hop]:
         """What app.jsonl has of each kind against the file of that kind; no counter has a part in it."""
-        files = self._books.files or {}
+        files = self._files or {}
         hops = []
         if app := files.get("app"):
             for stream, expected, what in (
                 ("errors", app.errors, "errors in app.jsonl"),
                 ("ai_responses", app.ai, "with gen_ai.* in app.jsonl"),
             ):
-                if stream not in files:
-                    continue
                 records = files[stream].records
                 hop = Hop(
                     f"app.jsonl -> {stream}.jsonl",
@@ -448,7 +481,7 @@ class _Reconciliation:
     def _spans(self) -> list[Hop]:
         """The way from end to end, past counters that may lack something."""
         exported = None if self._exported is None else sum(self._exported.values()) + self._strangers()
-        loki, app = self._books.loki, (self._books.files or {}).get("app")
+        loki, app = self._books.loki, (self._files or {}).get("app")
         again = [Part("sent again", self._resent, Kind.AGAIN), *self._newer()]
         late = Part("refused when they were on their way to the file", self._refused_late, Kind.AGAIN)
         to_file = Hop(
@@ -494,13 +527,24 @@ class _Reconciliation:
             return self._collector.accepted
         return None if self._counted is None else sum(self._counted.values())
 
+    def _passed(self, stream: str) -> int | None:
+        """What the Collector has given to a kind of file; None if not seen."""
+        if self._collector is None:
+            return None
+        if stream not in FILTERS or not self._collector.accepted:
+            return self._collector.accepted
+        return self._collector.passed.get(FILTERS[stream])
+
+    def _seen_by_service(self) -> list[Mapping[str, int]]:
+        """What came behind the applications, by service, as each source has it."""
+        held = self._books.loki.held if self._books.loki else None
+        app = (self._files or {}).get("app")
+        return [counts for counts in (self._counted, held, app.records if app else None) if counts is not None]
+
     def _strangers(self) -> int:
         """Records of services without a ledger: nobody knows what they sent, so it is what fits best."""
         known, accepted = self._exported or {}, self._accepted() or 0
-        held = self._books.loki.held if self._books.loki else None
-        app = (self._books.files or {}).get("app")
-        seen = [counts for counts in (self._counted, held, app.records if app else None) if counts is not None]
-        sums = [sum(n for name, n in counts.items() if name not in known) for counts in seen]
+        sums = [sum(n for name, n in counts.items() if name not in known) for counts in self._seen_by_service()]
         return min(sums, key=lambda strangers: abs(accepted - strangers - sum(known.values())), default=0)
 
     def _pair_known(self, after: Mapping[str, int] | None) -> dict[str, tuple[int, int]]:

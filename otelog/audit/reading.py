@@ -83,11 +83,13 @@ class Reading:
     Attributes:
         books: The figures.
         missing: The sources that could not be read, with the reason; by the name of their attribute in `Sources`.
+        stale: Those that do not answer, and whose figures are those of Prometheus's last scrape; with the reason.
         notes: What limits the figures.
     """
 
     books: Books
     missing: dict[str, str] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -198,7 +200,14 @@ class Reader:
             if not known:
                 reading.missing[source] = str(error)
                 return None
-            reading.notes.append(f"{error}: its figures are those of the last scrape, and what waits there is not seen")
+            reading.stale[source] = (
+                f"{error}: its figures are those of the last scrape; what came later, or waits there, is not seen"
+            )
+        else:
+            if not known and series and "prometheus" in self._clients and "prometheus" not in reading.missing:
+                reading.notes.append(
+                    f"Prometheus has not scraped the {source} yet: what was counted before a restart is not seen"
+                )
         numbers = Numbers({key: one.add_up() for key, one in series.items()}, found)
         self._note_limits(source, numbers, reading)
         return numbers

@@ -11,7 +11,8 @@ NEARLY_FULL = 0.8
 """From this part of the queue on it is said that it was nearly full."""
 
 _ADVICE = {
-    "queue_full": "raise max_queue_size or see why the endpoint is slow; when_full=block makes callers wait instead",
+    "queue_full": "see the last error on standard error; if the exporter is only slow, raise max_queue_size, or let "
+    "callers wait: when_full=block",
     "already_shutdown": "log before otelog.shutdown(), or call otelog.configure() again after it",
     "reentrant": "do not log from __str__ or __repr__ of what is logged",
     "invalid": "see standard error for what the callback raised",
@@ -20,10 +21,12 @@ _ADVICE = {
     "too_large": "raise max_request_bytes and the server's own limit (max_queue_bytes where there are several "
     "exporters), or log fewer fields in one record",
     "rejected": "see the endpoint's answer on standard error, or its own log",
-    "retry_exhausted": "is the endpoint reachable? else raise export_timeout_millis",
+    "retry_exhausted": "see the last error on standard error; if the exporter is only slow, raise "
+    "export_timeout_millis",
     "export_failed": "the exporter that was given to otelog said so: see its own log",
     "handoff_full": "this exporter is slower than records come; raise its max_queue_size or its level",
-    "shutdown_timeout": "raise shutdown_timeout, and the time that the server gives its workers to end",
+    "shutdown_timeout": "see the last error on standard error; if there is none, raise shutdown_timeout, and the time "
+    "that the server gives its workers to end",
     "worker_crash": "this is a fault of otelog's or of a foreign exporter: see standard error",
 }
 

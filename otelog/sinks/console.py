@@ -67,6 +67,8 @@ class ConsoleLogExporter(OwnExporter):
         self.format = settings.format
         self._writing = Lock()
         self._torn = False
+        self.failure = ""
+        """Why a stream has taken nothing last, in words."""
         watch(self)
 
     def make_batch_export(self, context: ExportContext) -> ConsoleBatchExport:
@@ -135,7 +137,8 @@ class ConsoleLogExporter(OwnExporter):
 
     def _complain(self, error: BaseException | None) -> None:
         reason = f"{type(error).__name__}: {safe_str(error)}"
-        warn(f"console:{self.stream}", f"records cannot be written to {self.stream}: {reason}; they are counted")
+        self.failure = f"records cannot be written to {self.stream}: {reason}"
+        warn(f"console:{self.stream}", f"{self.failure}; they are counted")
 
     def restart_after_fork(self) -> None:
         """Forget a write that another thread of the parent was in the middle of."""
@@ -208,6 +211,8 @@ class ConsoleBatchExport:
             deadline += yield from halt(stop)
             if time.monotonic() >= stop.stop_deadline:
                 break
+        if not whole and self.exporter.failure:
+            tally.explain(self.exporter.failure, "export_failed")
         tally.settle(0, count, "export_failed")
         if self.on_exchange is not None:
             self.on_exchange(time.monotonic() - began, None, None if whole else "export_failed")

@@ -173,13 +173,17 @@ class FileBatchExport:
         refused: list[int] = []
         while True:
             last = stop.is_set()
-            parts = self._attempt(parts, tally, refused, min(stop.stop_deadline, stop.turn_deadline))
+            failures: list[str] = []
+            until = min(stop.stop_deadline, stop.turn_deadline)
+            parts = self._attempt(parts, tally, refused, failures, until)
             # What is in all its files is delivered, whatever becomes of the rest.
             start = 0
             for at in sorted({at for part in parts for at in part.indices}):
                 tally.settle(start, at, None)
                 start = at + 1
             tally.settle(start, size, None)
+            if failures:
+                tally.explain(failures[-1])
             if not parts:
                 return "too_large" if refused else None
             now = time.monotonic()
@@ -197,8 +201,10 @@ class FileBatchExport:
             deadline += halted
             attempt += 1
 
-    def _attempt(self, parts: list[_Part], tally: BatchTally, refused: list[int], until: float) -> list[_Part]:
-        """Write once; returns what is left. What can never be written is added to `refused`."""
+    def _attempt(
+        self, parts: list[_Part], tally: BatchTally, refused: list[int], failures: list[str], until: float
+    ) -> list[_Part]:
+        """Write once; returns what is left. What can never be written is added to `refused`, why to `failures`."""
         left = []
         for part in parts:
             rest = part
@@ -208,18 +214,15 @@ class FileBatchExport:
                     break
                 except LineTooLargeError as error:
                     at = rest.indices[error.written]
+                    said = f"{error.filename}: {error.strerror}"
+                    tally.explain(said, "too_large")
                     tally.settle(at, at + 1, "too_large")
                     refused.append(at)
-                    warn(
-                        f"file.too_large:{error.filename}",
-                        f"1 record lost (too_large): {error.filename}: {error.strerror}",
-                    )
+                    warn(f"file.too_large:{error.filename}", f"1 record lost (too_large): {said}")
                     rest = rest.without(error.written + 1)
                 except WriteError as error:
-                    warn(
-                        f"file:{error.filename}",
-                        f"{error.filename} cannot be written: {error.strerror}; it is tried again",
-                    )
+                    failures.append(f"{error.filename} cannot be written: {error.strerror}")
+                    warn(f"file:{error.filename}", f"{failures[-1]}; it is tried again")
                     left.append(rest.without(error.written))
                     break
         return left

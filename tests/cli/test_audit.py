@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +14,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from otelog.audit.books import Application, Books, Collector, Exporter, FileRecords, Loki
+from otelog.audit.checks import reconcile
 from otelog.audit.reading import Reader, Sources
 from otelog.cli.audit.command import find_sources, settle
+from otelog.cli.audit.screen import list_services, show_audit
 from otelog.cli.commands import otelog
 from otelog.cli.stack.settings import PORTS, Settings, State
 from tools.loopback import find_free_ports
@@ -85,6 +91,10 @@ def write_own(accepted: int = 9, sent: int = 9, queued: int = 0) -> str:
 otelcol_receiver_accepted_log_records_total{{receiver="otlp"}} {accepted}
 otelcol_exporter_sent_log_records_total{{exporter="otlp_http/loki"}} {sent}
 otelcol_exporter_queue_size{{exporter="otlp_http/loki"}} {queued}
+otelcol_exporter_sent_log_records_total{{exporter="file/app"}} {accepted}
+otelcol_exporter_sent_log_records_total{{exporter="file/errors"}} 2
+otelcol_processor_outgoing_items_total{{processor="filter/errors",otel_signal="logs"}} 2
+otelcol_processor_outgoing_items_total{{processor="filter/ai",otel_signal="logs"}} 0
 """
 
 
@@ -144,10 +154,11 @@ def test_a_difference_without_a_reason_exits_with_1_and_names_the_hop(
     assert (done.exit_code, body["verdict"]) == (1, "unexplained")
     [hop] = [hop for hop in body["hops"] if hop["verdict"] == "unexplained"]
     assert (hop["hop"], hop["unexplained"], hop["services"]) == ("errors.jsonl", 1, {"shop": {"before": 2, "after": 1}})
-    assert hop["sentence"].startswith("errors.jsonl: 1 record missing (2 counted, 1 in the file), of shop")
+    assert hop["sentence"].startswith("errors.jsonl: 1 record missing (2 written, 1 in the file), of shop")
 
 
 def test_what_is_queued_is_on_the_way(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
     servers["collector"].pages["/metrics"] = write_own(sent=8, queued=1)
     servers["loki"].pages["/metrics"] = LOKI.replace("} 9", "} 8")
     servers["loki"].pages["/loki/api/v1/query"] = result(({"service_name": "shop"}, 7))
@@ -181,10 +192,15 @@ def test_records_that_still_come_when_the_time_is_over_are_no_loss(servers: dict
 
 
 def test_a_source_that_does_not_answer_is_said_and_spoils_nothing(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
     [port] = find_free_ports(1)
     done = audit(servers, tmp_path, "--loki", f"127.0.0.1:{port}", "--json")
     body = json.loads(done.stdout)
-    assert done.exit_code == 0
+    assert (done.exit_code, body["exit_code"], body["not_seen"]) == (3, 3, ["Loki's exporter -> Loki", "in Loki"])
+    assert body["conclusion"] == (
+        "Where it was seen, every record is accounted for: 1 lost, each counted with its reason. "
+        "Not seen, 2 of 15 hops: Loki's exporter -> Loki; in Loki."
+    )
     assert f"http://127.0.0.1:{port} does not answer" in body["missing"]["loki"]
     assert {hop["verdict"] for hop in body["hops"] if "Loki" in hop["hop"]} == {"equal", "not seen"}
     done = audit(servers, tmp_path, "--loki", f"127.0.0.1:{port}", "--require", "loki")
@@ -246,11 +262,12 @@ def test_an_endpoint_that_answers_nonsense_is_a_source_that_was_not_seen(
 ) -> None:
     servers["loki"].pages["/loki/api/v1/query"] = "<html>"
     servers["prometheus"].pages["/api/v1/query"] = {"data": {"result": None}}
+    write_files(tmp_path)
     done = audit(servers, tmp_path, "--json")
     body = json.loads(done.stdout)
     assert "no result of a query" in body["missing"]["loki"]
     assert "no list" in body["missing"]["prometheus"]
-    assert done.exit_code == 0, done.output
+    assert (done.exit_code, body["not_seen"]) == (3, ["in Loki"]), done.output
 
 
 def test_the_options_go_before_the_environment_and_that_before_a_running_stack(tmp_path: Path) -> None:
@@ -266,3 +283,159 @@ def test_the_options_go_before_the_environment_and_that_before_a_running_stack(t
     assert found.folder == tmp_path / "collector" / "data" / "logs"
     assert "4311" in found.otlp_ports
     assert find_sources({}).collector == "http://localhost:8888"
+
+
+# What was not seen is said, and is no health.
+
+
+def test_one_hop_of_ten_is_not_nothing_lost(servers: dict[str, Server], tmp_path: Path) -> None:
+    [port] = find_free_ports(1)
+    nobody = [word for name in ("applications", "loki", "prometheus") for word in (f"--{name}", f"127.0.0.1:{port}")]
+    done = audit(servers, tmp_path / "none", *nobody)
+    assert done.exit_code == 3, done.output
+    said = " ".join(done.stdout.split())
+    assert "Where it was seen, every record is accounted for: nothing lost. Not seen, 9 of 13 hops:" in said
+    assert "in Loki" in said.partition("Not seen")[2]
+
+
+def test_a_loss_beside_what_was_not_seen_is_a_loss(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path, errors=1)
+    [port] = find_free_ports(1)
+    done = audit(servers, tmp_path, "--loki", f"127.0.0.1:{port}")
+    assert done.exit_code == 1, done.output
+    assert "Unexplained: errors.jsonl. Not seen, 2 of 13 hops:" in " ".join(done.stdout.split())
+
+
+def test_one_service_does_not_hide_what_was_not_seen(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
+    [port] = find_free_ports(1)
+    done = audit(servers, tmp_path, "--service", "shop", "--loki", f"127.0.0.1:{port}")
+    assert done.exit_code == 3, done.output
+    assert "in Loki" in done.stdout
+
+
+def test_an_application_without_a_ledger_is_not_seen(servers: dict[str, Server], tmp_path: Path) -> None:
+    """It was killed before it sent one, or sends no metrics: what it lost itself nobody knows."""
+    write_files(tmp_path)
+    lines = write_ledger().splitlines()
+    servers["applications"].pages["/metrics"] = "\n".join(line for line in lines if "collector_log" in line)
+    done = audit(servers, tmp_path, "--json")
+    body = json.loads(done.stdout)
+    assert (done.exit_code, body["not_seen"]) == (3, ["in the application", "application -> Collector"]), body
+    assert any("no ledger was seen of shop" in note for note in body["notes"])
+
+
+def test_one_application_of_two_without_a_ledger_is_not_seen(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
+    servers["applications"].pages["/metrics"] += 'otelog_collector_log_records_total{job="mail",severity="info"} 3\n'
+    body = json.loads(audit(servers, tmp_path, "--json").stdout)
+    assert [name for name in body["not_seen"] if "application" in name] == ["in the application mail"]
+    shop = json.loads(audit(servers, tmp_path, "--json", "--service", "shop").stdout)
+    assert [name for name in shop["not_seen"] if "application" in name] == []
+
+
+def test_a_stack_to_which_nothing_has_come_is_not_called_healthy(servers: dict[str, Server], tmp_path: Path) -> None:
+    servers["applications"].pages["/metrics"] = ""
+    servers["collector"].pages["/metrics"] = 'otelcol_exporter_queue_size{exporter="otlp_http/loki"} 0\n'
+    servers["loki"].pages.update({"/metrics": "", "/loki/api/v1/query": result()})
+    done = audit(servers, tmp_path)
+    assert done.exit_code == 3, done.output
+    assert "No records have come. Not seen, 2 of" in " ".join(done.stdout.split())
+
+
+def test_files_of_which_nothing_came_are_seen_as_empty(servers: dict[str, Server], tmp_path: Path) -> None:
+    """No counter has begun, and no file is there: as nothing was to be written, nothing is missing."""
+    write_files(tmp_path)
+    body = json.loads(audit(servers, tmp_path, "--json").stdout)
+    hops = {hop["hop"]: hop["verdict"] for hop in body["hops"]}
+    assert (hops["Collector -> file/ai"], hops["ai_responses.jsonl"]) == ("equal", "equal")
+    (tmp_path / "errors.jsonl").unlink()
+    done = audit(servers, tmp_path, "--json")
+    body = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert "errors.jsonl: 2 records missing" in " ".join(hop["sentence"] for hop in body["hops"])
+
+
+def test_a_source_of_which_only_history_is_left_is_not_seen_now(servers: dict[str, Server], tmp_path: Path) -> None:
+    """The Collector has ended; Prometheus has what it said last."""
+    write_files(tmp_path)
+    samples = dict(line.rsplit(" ", 1) for line in write_own().strip().splitlines())
+    samples |= dict(line.rsplit(" ", 1) for line in write_ledger().strip().splitlines())
+
+    def answer(query: dict[str, str]) -> dict[str, Any]:
+        found = []
+        name = query["query"].removeprefix("last_over_time(").partition("[")[0]
+        for key, value in samples.items():
+            metric, _, labels = key.partition("{")
+            if metric == name and not query["query"].startswith("resets"):
+                found.append((dict(re.findall(r'(\w+)="([^"]*)"', labels)), value))
+        return result(*found)
+
+    servers["prometheus"].pages["/api/v1/query"] = answer
+    [port] = find_free_ports(1)
+    gone = ["--collector", f"127.0.0.1:{port}", "--applications", f"127.0.0.1:{port}"]
+    done = audit(servers, tmp_path, *gone, "--json")
+    body = json.loads(done.stdout)
+    assert (done.exit_code, body["verdict"], body["not_seen"]) == (3, "explained", []), body
+    assert sorted(body["stale"]) == ["applications", "collector"]
+    assert "Not answering now: applications, collector." in body["conclusion"]
+    assert audit(servers, tmp_path, *gone, "--require", "collector").exit_code == 2
+
+
+def test_a_prometheus_that_has_not_scraped_yet_is_said(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
+    done = audit(servers, tmp_path)
+    assert "Prometheus has not scraped the collector yet" in done.stderr
+
+
+def test_the_help_has_the_exit_codes() -> None:
+    said = CliRunner().invoke(otelog, ["audit", "--help"]).output
+    assert [line.split()[0] for line in said.partition("Exit codes:")[2].strip().splitlines()] == ["0", "1", "2", "3"]
+
+
+def test_what_a_killed_process_had_queued_is_not_simply_on_the_way(servers: dict[str, Server], tmp_path: Path) -> None:
+    write_files(tmp_path)
+    servers["applications"].pages["/metrics"] = write_ledger(created=12, queued=2)
+    done = audit(servers, tmp_path)
+    assert "queued or in flight: 2 records on the way" in " ".join(done.stdout.split())
+    assert (
+        "what shop had queued or in flight is on the way by its last ledger: if the process was killed" in done.stderr
+    )
+
+
+# What it shows is whole at any width.
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("factor", [1, 123_456_789])
+def test_no_word_and_no_number_is_cut(width: int, factor: int) -> None:
+    service = "ns/a-service-whose-name-is-of-forty-characters"
+    app = Application(service, "1", created=9 * factor, exported=9 * factor)
+    books = Books(
+        applications=(app,),
+        collector=Collector(
+            accepted=9 * factor,
+            exporters={"otlp_http/loki": Exporter(sent=9 * factor), "file/app": Exporter(sent=9 * factor)},
+            passed={"filter/errors": factor, "filter/ai": 0},
+        ),
+        counted={service: {"info": 8 * factor, "error": factor}},
+        loki=Loki(held={service: 8 * factor}, received=9 * factor),
+        files={"app": FileRecords({service: 9 * factor}, {service: factor})},
+    )
+    hops = reconcile(books)
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(show_audit(hops, list_services(books)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    words = text.split()
+    for hop in hops:
+        for figure in (hop.before, hop.after):
+            assert figure is None or f"{figure:,}" in words
+        assert hop.difference is None or f"{hop.difference:+,}" in words or not hop.difference
+        assert set(hop.verdict.value.split()) <= set(words)
+        # What is too long for the line goes on in the next.
+        for name in (hop.name, hop.before_name, hop.after_name):
+            assert set(name.split()) <= {*words, *(word.rstrip(",") for word in words)}
+    for name in ("created", "lost", "app.jsonl", "errors.jsonl", "file", service):
+        assert name in words

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelog.audit.books import Application, Books, Collector, Exporter, FileRecords, Loki
-from otelog.audit.checks import Hop, Kind, Verdict, find_worst, narrow, reconcile
+from otelog.audit.checks import Hop, Kind, Verdict, find_worst, list_unseen, narrow, reconcile
 
 SERVICES = ("pay", "shop", "ns/mail")
 SEVERITIES = ("info", "error", "fatal")
@@ -333,11 +333,14 @@ def test_one_service_is_seen_alone() -> None:
         loki=Loki(held={"a": 5, "b": 8}, received=14, discarded={"line_too_long": 1}),
     )
     hops = reconcile(truth_free)
-    assert [(hop.name, hop.difference, hop.verdict) for hop in narrow(hops, "a")] == [
+    alone = narrow(hops, "a")
+    assert [(hop.name, hop.difference, hop.verdict) for hop in alone if hop.verdict is not Verdict.NOT_SEEN] == [
         ("in the application a", 0, Verdict.EQUAL),
         ("application -> Collector", 0, Verdict.EQUAL),
         ("in Loki", 0, Verdict.EQUAL),
     ]
+    # What nobody has seen, nobody has seen of this service.
+    assert list_unseen(alone) == list_unseen(hops) != []
     [loki] = [hop for hop in narrow(hops, "b") if hop.name == "in Loki"]
     assert (loki.before, loki.before_name, loki.after, loki.verdict) == (9, "counted", 8, Verdict.EXPLAINED)
     assert loki.describe() == "in Loki: discarded, line_too_long: 1 record lost"
@@ -349,7 +352,7 @@ def test_an_unexplained_loss_is_that_services_alone() -> None:
         counted={"a": {"info": 5}, "b": {"info": 9}},
         loki=Loki(held={"a": 5, "b": 8}, received=14),
     )
-    assert {hop.verdict for hop in narrow(reconcile(books), "a")} == {Verdict.EQUAL}
+    assert {hop.verdict for hop in narrow(reconcile(books), "a")} == {Verdict.EQUAL, Verdict.NOT_SEEN}
     assert Verdict.UNEXPLAINED in {hop.verdict for hop in narrow(reconcile(books), "b")}
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from otelog._runtime.shown_text import hide_secrets
-from otelog.audit.checks import Hop, Verdict, find_worst, narrow, reconcile
+from otelog.audit.checks import Hop, Verdict, find_worst, list_unseen, narrow, reconcile
 from otelog.audit.reading import Reader, Reading, Sources
 from otelog.cli.audit.screen import list_services, show_audit, to_json
 from otelog.cli.show.filters import to_moment
@@ -36,7 +36,16 @@ PROGRESS_BYTES = 50 * 1024 * 1024
 """Of so much to read, a progress bar shows how far it is."""
 
 EXIT_UNEXPLAINED = 1
-EXIT_UNSEEN = 2
+EXIT_NO_BOOKS = 2
+EXIT_UNSEEN = 3
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  every hop was seen, and every difference has a reason
+  1  records are missing, or too many, without a reason
+  2  nothing could be compared, or what --require names was not seen
+  3  nothing is missing where it was seen, but a hop was not seen
+"""
 
 _NAMES = ("applications", "collector", "loki", "prometheus", "folder")
 
@@ -44,10 +53,10 @@ _NAMES = ("applications", "collector", "loki", "prometheus", "folder")
 class AuditError(click.ClickException):
     """The books could not be looked at."""
 
-    exit_code = EXIT_UNSEEN
+    exit_code = EXIT_NO_BOOKS
 
 
-@click.command()
+@click.command(epilog=_EXIT_CODES)
 @click.option("--applications", metavar="URL", help="The Collector's endpoint with the applications' metrics (:8889).")
 @click.option("--collector", metavar="URL", help="The Collector's own metrics (:8888).")
 @click.option("--loki", metavar="URL", help="Loki (:3100).")
@@ -99,8 +108,6 @@ def audit(
 
     Every source is optional: what does not answer is said, and its hops are not seen. A process sends its ledger every
     minute and at its end, so after the last records of a running one give --wait 70.
-
-    Exits with 0 if every difference is explained, 1 if one is not, 2 if the books could not be looked at.
     """
     try:
         state = read_state(data_dir)
@@ -129,14 +136,24 @@ def audit(
     _add_notes(reading, sources, since)
     if service is not None:
         hops = narrow(hops, service)
-    _show(reading, hops, sources, service, as_json=as_json)
-    if unseen := [name for name in require if name in reading.missing or _address(sources, name) is None]:
-        raise AuditError(f"required, but not seen: {', '.join(unseen)}")
+    unseen = {**reading.missing, **reading.stale}
+    lacking = [name for name in require if name in unseen or _address(sources, name) is None]
+    code = EXIT_NO_BOOKS if lacking else _find_exit_code(reading, hops)
+    _show(reading, hops, sources, service, code, as_json=as_json)
+    if lacking:
+        raise AuditError(f"required, but not seen: {', '.join(lacking)}")
+    if code == EXIT_NO_BOOKS:
+        raise AuditError("nothing to compare was seen: is the stack up? `otelog stack up`")
+    ctx.exit(code)
+
+
+def _find_exit_code(reading: Reading, hops: list[Hop]) -> int:
     worst = find_worst(hops)
     if worst is Verdict.NOT_SEEN:
-        raise AuditError("nothing to compare was seen: is the stack up? `otelog stack up`")
+        return EXIT_NO_BOOKS
     if worst in (Verdict.UNEXPLAINED, Verdict.UNCERTAIN):
-        ctx.exit(EXIT_UNEXPLAINED)
+        return EXIT_UNEXPLAINED
+    return EXIT_UNSEEN if list_unseen(hops) or reading.stale else 0
 
 
 def find_sources(
@@ -176,7 +193,7 @@ def find_sources(
         ),
         collector=_to_url(collector or f"{host}:{port}"),
         loki=_to_url(loki or environ.get("OTELOG_LOKI") or f"localhost:{ports['loki']}"),
-        prometheus=_to_url(prometheus or environ.get("OTELOG_PROMETHEUS") or f"localhost:{ports['prometheus']}"),
+        prometheus=_find_prometheus(prometheus or environ.get("OTELOG_PROMETHEUS"), state, ports),
         folder=_find_folder(folder or Path(environ.get("OTELOG_COLLECTOR_FOLDER") or files)),
         otlp_ports=frozenset(
             otlp_ports
@@ -223,15 +240,24 @@ def settle(
     return reading, hops
 
 
-def _show(reading: Reading, hops: list[Hop], sources: Sources, service: str | None, *, as_json: bool) -> None:
+def _show(
+    reading: Reading, hops: list[Hop], sources: Sources, service: str | None, code: int, *, as_json: bool
+) -> None:
     services = list_services(reading.books, service)
     if as_json:
         shown = {name: _address(sources, name) for name in _NAMES}
-        body = {**to_json(hops, services), "sources": shown, "missing": reading.missing, "notes": reading.notes}
+        body = {
+            **to_json(hops, services, reading.stale),
+            "exit_code": code,
+            "sources": shown,
+            "missing": reading.missing,
+            "stale": reading.stale,
+            "notes": reading.notes,
+        }
         click.echo(dump_json(body, indent=2))
         return
-    Console(highlight=False).print(show_audit(hops, services))
-    for name, why in reading.missing.items():
+    Console(highlight=False).print(show_audit(hops, services, reading.stale))
+    for name, why in {**reading.missing, **reading.stale}.items():
         click.echo(safe(f"{name}: not seen, {why}"), err=True)
     for note in reading.notes:
         click.echo(safe(f"note: {note}"), err=True)
@@ -252,6 +278,11 @@ def _add_notes(reading: Reading, sources: Sources, since: datetime | None) -> No
         silent = [name for name, one in list_services(reading.books).items() if one["created"] is None]
         if silent:
             reading.notes.append(f"no ledger was seen of {', '.join(silent)}: what they lost themselves is not known")
+    if waiting := sorted({one.service for one in reading.books.applications or () if one.pending}):
+        reading.notes.append(
+            f"what {', '.join(waiting)} had queued or in flight is on the way by its last ledger: "
+            "if the process was killed since, it is lost"
+        )
     if "prometheus" in reading.missing or sources.prometheus is None:
         reading.notes.append(
             "without Prometheus counters are since the start of their process"
@@ -274,6 +305,12 @@ def _progress(size_bytes: int) -> Iterator[Callable[[int], None]]:
 def _to_ns(moment: datetime) -> int:
     # As a float, a time of today is not exact to the microsecond.
     return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * 1000
+
+
+def _find_prometheus(given: str | None, state: State | None, ports: Mapping[str, int]) -> str | None:
+    if given is None and state is not None and "prometheus" in state.settings.without:
+        return None
+    return _to_url(given or f"localhost:{ports['prometheus']}")
 
 
 def _to_url(address: str) -> str:

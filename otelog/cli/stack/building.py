@@ -15,18 +15,25 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from otelog.cli.stack.files import StackError
 from otelog.cli.stack.go import get_go
 from otelog.cli.stack.programs import PROGRAMS, Program, find_on_path
+from otelog.cli.stack.progress import Durations
 
 Report = Callable[[str, str, int, int], None]
 """Called with the progress: the program, what is done, packages so far, and of how many (0 where that is not known)."""
 
 _SAID_AT_FAILURE = 3000
+
+
+def find_cache(environ: Mapping[str, str]) -> Path:
+    """Returns the folder where built programs are kept, and what is known of builds."""
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelog"
 
 
 class Workshop:
@@ -44,8 +51,15 @@ class Workshop:
         self._manifest = files / "collector" / "builder.yaml"
         self._environ = dict(environ)
         self._report = report
-        cache = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        self._cache = Path(cache) / "otelog"
+        self._cache = find_cache(environ)
+
+    def find_missing(self, names: Iterable[str]) -> list[str]:
+        """Returns which of some programs are to be built, because they are neither on PATH nor in the cache."""
+        return [name for name in dict.fromkeys(names) if self.find(name) is None]
+
+    def find_unbuilt(self, names: Iterable[str]) -> list[str]:
+        """Returns which of some programs are not in the cache, whatever is on PATH."""
+        return [name for name in names if not self._place(PROGRAMS[name]).exists()]
 
     def find(self, name: str) -> Path | None:
         """Returns where a program is: on PATH, or in the cache; None if it is to be built first."""
@@ -77,7 +91,10 @@ class Workshop:
                 built.parent.mkdir(parents=True, exist_ok=True)
                 with self._lock(program, built.parent / "lock"):
                     if not built.exists():
+                        began = time.monotonic()
                         self._build(program, built)
+                        Durations(self._cache).remember(name, time.monotonic() - began)
+                self._report(name, "built", 0, 0)
             except OSError as error:
                 raise StackError(f"{name} cannot be built in {built.parent}: {error.strerror or error}") from error
         return built
@@ -121,7 +138,6 @@ class Workshop:
                 source, package = _write_module(tool, program, folder), program.package
             tool.compile(source, package, folder / program.name)
             os.replace(folder / program.name, place)
-        say("built")
 
     def _generate_collector(self, tool: _Go, program: Program, folder: Path) -> Path:
         tool.say("getting the Collector's builder")

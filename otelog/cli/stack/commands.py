@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +19,22 @@ from rich.table import Table
 
 from otelog.cli.show.interruption import Stopping
 from otelog.cli.show.readable import safe
-from otelog.cli.stack.building import Workshop
-from otelog.cli.stack.compose import ComposeStack, find_engine
-from otelog.cli.stack.display import Display
+from otelog.cli.stack.building import Workshop, find_cache
+from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
+from otelog.cli.stack.display import Display, follow_progress
 from otelog.cli.stack.files import StackError, find_files
-from otelog.cli.stack.native import NativeStack, answers, choose_free_ports, read_end, remove_data
-from otelog.cli.stack.programs import PROGRAMS
+from otelog.cli.stack.health import find_notes
+from otelog.cli.stack.native import NativeStack, answers, read_end, remove_data
+from otelog.cli.stack.ports import choose_free_ports, find_port_problems
+from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
+from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
+from otelog.cli.stack.progress import Progress, ProgressFile, find_progress
 from otelog.cli.stack.servers import Server, describe_servers
 from otelog.cli.stack.settings import (
     DEFAULT_FOLDER,
+    MAY_BE_LEFT_OUT,
     PORTS,
+    PORTS_OF,
     Settings,
     State,
     forget_state,
@@ -40,7 +46,6 @@ from otelog.cli.stack.settings import (
 
 FOLLOW_SECONDS = 0.2
 
-_NAMES = ("collector", "loki", "prometheus", "alertmanager")
 _folder_option = click.option(
     "--data-dir",
     "folder",
@@ -56,7 +61,7 @@ def stack() -> None:
     """Run the back end on this machine: Collector, Loki, Prometheus and Alertmanager, with Grafana where Docker is.
 
     With a Docker engine that answers, docker compose runs the official images. Else the servers run natively: from
-    PATH, or built once from their Go modules into the user's cache, which takes 12 minutes on two cores.
+    PATH, or built once from their Go modules into the user's cache: 12 minutes on two quiet cores, 46 on two busy ones.
     """
 
 
@@ -105,12 +110,29 @@ def _parse_ports(_: click.Context, __: click.Parameter, values: tuple[str, ...])
     return ports
 
 
+def _parse_left_out(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    names = {name.strip() for value in values for name in value.split(",")}
+    if unknown := sorted(names - set(MAY_BE_LEFT_OUT)):
+        raise click.BadParameter(f"{', '.join(unknown)}: what may be left out is {', '.join(MAY_BE_LEFT_OUT)}")
+    if "prometheus" in names:
+        # It would never be told of an alert.
+        names.add("alertmanager")
+    return tuple(name for name in MAY_BE_LEFT_OUT if name in names)
+
+
 @stack.command()
 @_folder_option
 @click.option("--docker", "mode", flag_value="docker", help="With Docker, or not at all.")
 @click.option("--native", "mode", flag_value="native", help="As native processes, also where Docker is.")
 @click.option("--port", "ports", multiple=True, metavar="NAME=NUMBER", callback=_parse_ports, help="Another port.")
 @click.option("--free-ports", is_flag=True, help="Ports that are free, so that another stack may run beside it.")
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="NAME,...",
+    callback=_parse_left_out,
+    help="Leave out prometheus (and with it the Alertmanager) or alertmanager for now; an `up` without it adds them.",
+)
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="The bearer token of senders.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False), help="TLS for senders: certificate.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="TLS for senders: its key.")
@@ -123,54 +145,40 @@ def up(
     mode: Literal["docker", "native"] | None,
     ports: dict[str, int],
     free_ports: bool,
-    token_file: str | None,
     tls_certificate: str | None,
     tls_key: str | None,
     tls_client_ca: str | None,
-    webhook: str | None,
-    scrape: tuple[str, ...],
+    token_file: str | None,
+    **others: Any,
 ) -> None:
     """Start what does not run yet, and wait until it answers.
 
-    A second `up` changes nothing; one with other options starts anew what they concern. Options hold until `down`.
+    Options, ports, disks and the folder are checked before anything is built or started. A second `up` changes nothing;
+    one with other options starts anew what they concern. Options hold until `down`, but for --without.
     """
     if bool(tls_certificate) != bool(tls_key) or (tls_client_ca and not tls_certificate):
         raise click.UsageError("TLS needs --tls-certificate and --tls-key; --tls-client-ca goes with them")
-    given: dict[str, Any] = {
-        "token_file": token_file,
-        "certificate": tls_certificate,
-        "key": tls_key,
-        "client_ca": tls_client_ca,
-        "webhook": webhook,
-        "scrape": scrape,
-    }
-    for name in ("token_file", "certificate", "key", "client_ca"):
-        if given[name]:
-            # The next command may be given in another folder.
-            given[name] = str(Path(given[name]).resolve())
-    with _clear_errors(), Stopping() as stopping:
+    files_given = {"token_file": token_file, "certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca}
+    # The next command may be given in another folder.
+    given = {**others, **{name: str(Path(value).resolve()) for name, value in files_given.items() if value}}
+    with _clear_errors(), Stopping() as stopping, contextlib.ExitStack() as held:
         files = find_files()
-        make_folder(folder)
-        with lock_folder(folder):
-            before = read_state(folder)
-            settings = before.settings if before is not None else Settings()
-            base = choose_free_ports() if free_ports and before is None else settings.ports
-            settings = replace(
-                settings, ports={**base, **ports}, **{name: value for name, value in given.items() if value}
-            )
-            chosen = _choose_mode(mode, before)
-            state = State(chosen, settings, before.servers if before is not None else {})
-            found = _Stack(files, folder, state)
-            console = Console()
-            if chosen == "docker":
-                compose = found.compose
-                # What cannot be is not remembered: `down` would have to live with it.
-                compose.check()
-                write_state(folder, state)
-                compose.up()
-                started = True
-            else:
-                started = _up_natively(found, console, stopping)
+        problems: list[str] = []
+        before = _take_folder(folder, held, problems)
+        settings = before.settings if before is not None else Settings()
+        base = choose_free_ports() if free_ports and before is None else settings.ports
+        given = {name: value for name, value in given.items() if value or name == "without"}
+        settings = replace(settings, ports={**base, **ports}, **given)
+        problems += find_option_problems(settings, given)
+        chosen = _choose_mode(mode, before, problems)
+        state = State(chosen, settings, before.servers if before is not None else {})
+        console = Console()
+        found = _Stack(files, folder, state)
+        if chosen == "docker":
+            _up_with_docker(found, before, problems)
+            started = True
+        else:
+            started = _up_natively(found, before, problems, console, stopping)
         found = _read(folder)
         _print_rows(_find_rows(found), console)
         if not started:
@@ -178,10 +186,27 @@ def up(
         _print_hints(found)
 
 
-def _choose_mode(mode: Literal["docker", "native"] | None, before: State | None) -> Literal["docker", "native"]:
+def _take_folder(folder: Path, held: contextlib.ExitStack, problems: list[str]) -> State | None:
+    """Lock the folder, and return what is known of a stack there; add what is in the way to `problems`."""
+    try:
+        make_folder(folder)
+        held.enter_context(lock_folder(folder))
+    except StackError as error:
+        problems.append(str(error))
+    try:
+        return read_state(folder)
+    except StackError as error:
+        if not problems:
+            problems.append(str(error))
+        return None
+
+
+def _choose_mode(
+    mode: Literal["docker", "native"] | None, before: State | None, problems: list[str]
+) -> Literal["docker", "native"]:
     if before is not None:
         if mode is not None and mode != before.mode:
-            raise StackError(f"it runs with {before.mode} here: otelog stack down")
+            problems.append(f"it runs with {before.mode} here: otelog stack down")
         return before.mode
     if mode == "native":
         return mode
@@ -189,19 +214,53 @@ def _choose_mode(mode: Literal["docker", "native"] | None, before: State | None)
     if engine.usable:
         return "docker"
     if mode == "docker":
-        raise StackError(f"{engine.why_not}: start the engine, or leave out --docker for native processes")
+        problems.append(f"{engine.why_not}: start the engine, or leave out --docker for native processes")
+        return mode
     click.echo(f"{engine.why_not}: native processes")
     return "native"
 
 
-def _up_natively(found: _Stack, console: Console, stopping: Stopping) -> bool:
-    servers = found.servers
-    with Display(console) as display:
-        workshop = Workshop(found.files, os.environ, display.show_build)
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        every = "nothing was built or started:\n- " + "\n- ".join(problems)
+        raise StackError(every if len(problems) > 1 else problems[0])
+
+
+def _up_with_docker(found: _Stack, before: State | None, problems: list[str]) -> None:
+    settings = found.state.settings
+    problems += find_docker_problems(found.files, settings)
+    if before is None:
+        problems += find_port_problems({name: port for name, port in settings.ports.items() if name != "loki-grpc"})
+    _refuse(problems)
+    # What cannot be is not remembered: `down` would have to live with it.
+    write_state(found.folder, found.state)
+    found.compose.up()
+
+
+def _up_natively(
+    found: _Stack, before: State | None, problems: list[str], console: Console, stopping: Stopping
+) -> bool:
+    settings = found.state.settings
+    with _open_workshop(found.files, console) as (workshop, progress, display):
+        native = NativeStack(found.folder, found.state, progress.report_step, stopping.hold)
+        names = [name for name in PROGRAM_OF if name not in settings.without]
+        to_build = [program for name in names if not workshop.find(program := PROGRAM_OF[name])]
+        wanted = {port: settings.ports[port] for name in names for port in PORTS_OF[name]}
+        own = [] if before is None else native.list_ports(before.settings)
+        problems += find_port_problems(wanted, own, again=before is not None)
+        problems += find_disk_problems(found.folder, to_build, os.environ, find_cache(os.environ))
+        _refuse(problems)
+        servers = found.servers
+        display.announce(progress.plan(to_build), sooner="prometheus" in to_build)
         # Before anything is started: a build takes minutes.
         programs = {server.program: workshop.get(server.program) for server in servers}
-        native = NativeStack(found.folder, found.state, display.show_step, stopping.hold)
         return bool(native.up(servers, programs.__getitem__, os.environ))
+
+
+@contextlib.contextmanager
+def _open_workshop(files: Path, console: Console) -> Iterator[tuple[Workshop, ProgressFile, Display]]:
+    with Display(console) as display, ProgressFile(find_cache(os.environ), display.show) as progress:
+        yield Workshop(files, os.environ, progress.report), progress, display
 
 
 @stack.command()
@@ -230,18 +289,48 @@ def down(*, folder: Path, volumes: bool) -> None:
 
 @stack.command()
 @_folder_option
+@click.option("--follow", "-f", is_flag=True, help="Follow what is built and started until that has ended.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status(*, folder: Path, as_json: bool) -> None:
-    """Show what runs and where it answers; the exit code is 1 if something does not."""
+def status(*, folder: Path, follow: bool, as_json: bool) -> None:
+    """Show what runs and where it answers, and what is being built; the exit code is 1 if something does not answer."""
+    cache = find_cache(os.environ)
     with _clear_errors():
-        found = _read(folder)
-        rows = _find_rows(found)
+        if follow:
+            follow_progress(lambda: find_progress(cache), Console(stderr=True))
+        going = find_progress(cache)
+        state = read_state(folder) if folder.is_dir() else None
+        # While its programs are built there is no stack yet.
+        found = _read(folder) if state is not None or not going else None
+        rows = [] if found is None else _find_rows(found)
+        settings = Settings() if found is None else found.state.settings
+        # That a server answers does not say that it is well.
+        prometheus = [row["url"] for row in rows if row["name"] == "prometheus" and row["ready"]]
+        notes = find_notes(prometheus[0]) if prometheus else []
         if as_json:
-            document = {"mode": found.state.mode, "folder": str(folder.resolve()), "servers": rows}
+            document = {
+                "mode": None if found is None else found.state.mode,
+                "folder": str(folder.resolve()),
+                "servers": rows,
+                "without": settings.without,
+                "notes": notes,
+                "building": [asdict(one) for one in going],
+            }
             click.echo(json.dumps(document, indent=2))
         else:
-            _print_rows(rows, Console())
-    sys.exit(0 if all(row["ready"] for row in rows) else 1)
+            _print_status(rows, settings, going, notes)
+    sys.exit(0 if rows and all(row["ready"] for row in rows) else 1)
+
+
+def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]) -> None:
+    if rows:
+        _print_rows(rows, Console())
+    if settings.without:
+        alerts = "" if "prometheus" not in settings.without else "; till then nobody watches, and no alert fires"
+        click.echo(f"left out: {', '.join(settings.without)}; `otelog stack up` adds them{alerts}")
+    for note in notes:
+        click.echo(safe(f"note: {note}"))
+    for one in going:
+        click.echo(safe(f"process {one.pid} builds or starts: {one.describe(time.time())}"))
 
 
 @stack.command()
@@ -256,11 +345,11 @@ def logs(*, folder: Path, follow: bool, lines: int, names: tuple[str, ...]) -> N
         if found.state.mode == "docker":
             found.compose.logs(names, follow=follow, lines=lines)
             return
-        unknown = set(names) - set(_NAMES)
-        if unknown:
-            raise StackError(f"there is no {', '.join(sorted(unknown))}: {', '.join(_NAMES)}")
+        known = [server.name for server in found.servers]
+        if unknown := set(names) - set(known):
+            raise StackError(f"there is no {', '.join(sorted(unknown))}: {', '.join(known)}")
         native = NativeStack(folder, found.state, lambda name, text: None)
-        _print_output({name: native.output_of(name) for name in names or _NAMES}, lines, follow=follow)
+        _print_output({name: native.output_of(name) for name in names or known}, lines, follow=follow)
 
 
 @stack.command()
@@ -274,9 +363,9 @@ def config(*, folder: Path, check: bool) -> None:
         if state.mode == "docker":
             found.compose.config()
             return
-        with Display(Console(stderr=True)) as display:
-            workshop = Workshop(found.files, os.environ, display.show_build)
+        with _open_workshop(found.files, Console(stderr=True)) as (workshop, progress, _):
             if check:
+                progress.plan(workshop.find_missing(program for one in found.servers for program in one.programs))
                 _check(found, workshop)
                 return
         for server in found.servers:
@@ -313,10 +402,16 @@ def _check(found: _Stack, workshop: Workshop) -> None:
 @click.argument("names", nargs=-1, type=click.Choice(sorted(PROGRAMS)))
 def build(names: tuple[str, ...]) -> None:
     """Build programs ahead of time, all of the servers' unless NAMES are given, and print where they are."""
-    with _clear_errors(), Stopping(), Display(Console(stderr=True)) as display:
-        workshop = Workshop(find_files(), os.environ, display.show_build)
-        servers = ("otelog-collector", "loki", "prometheus", "alertmanager")
-        places = [workshop.build(name) for name in names or servers]
+    wanted = names or tuple(PROGRAM_OF.values())
+    with (
+        _clear_errors(),
+        Stopping(),
+        _open_workshop(find_files(), Console(stderr=True)) as (workshop, progress, display),
+    ):
+        to_build = workshop.find_unbuilt(wanted)
+        _refuse(find_disk_problems(find_cache(os.environ), to_build, os.environ, find_cache(os.environ)))
+        display.announce(progress.plan(to_build))
+        places = [workshop.build(name) for name in wanted]
     for place in places:
         click.echo(place)
 
@@ -347,13 +442,14 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
                 "pid": None if process is None else process.pid,
             }
         )
-    if "grafana" in states:
+    if found.state.mode == "docker":
         port = found.state.settings.ports["grafana"]
+        text = states.get("grafana", "not there")
         rows.append(
             {
                 "name": "grafana",
-                "state": states["grafana"],
-                "ready": states["grafana"] == "running (healthy)",
+                "state": text,
+                "ready": text == "running (healthy)",
                 "url": f"http://127.0.0.1:{port}",
                 "about": "the dashboards",
                 "pid": None,

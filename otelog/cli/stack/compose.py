@@ -47,6 +47,19 @@ def find_engine(environ: Mapping[str, str]) -> Engine:
     return Engine(usable=True)
 
 
+def find_docker_problems(files: Path, settings: Settings) -> list[str]:
+    """Returns what is asked for that is for native processes only."""
+    problems = []
+    if settings.scrape:
+        problems.append(
+            "--scrape is for native processes; with Docker, write the application's address into a file "
+            f"applications-NAME.yaml in {files / 'collector' / 'targets'}"
+        )
+    if settings.without:
+        problems.append("--without is for native processes: with Docker nothing is built that it could save")
+    return problems
+
+
 class ComposeStack:
     """One compose project.
 
@@ -58,8 +71,6 @@ class ComposeStack:
     """
 
     def __init__(self, files: Path, folder: Path, settings: Settings, environ: Mapping[str, str]) -> None:
-        self._targets = files / "collector" / "targets"
-        self._settings = settings
         self._command = ["docker", "compose", "--project-name", PROJECT, "--file", str(files / "docker-compose.yml")]
         self._environ = dict(environ)
         for name, port in settings.ports.items():
@@ -78,22 +89,6 @@ class ComposeStack:
             webhook.chmod(0o600)
             self._environ["OTELOG_WEBHOOK_FILE"] = str(webhook)
         self._command += ["--profile", "alerting"]
-
-    def check(self) -> None:
-        """See that Docker can do what is asked for.
-
-        Raises:
-            StackError: A setting is not for Docker, or its file is not there.
-        """
-        settings = self._settings
-        if settings.scrape:
-            raise StackError(
-                "--scrape is for native processes; with Docker, write the application's address into a file "
-                f"applications-NAME.yaml in {self._targets}"
-            )
-        for name in (settings.token_file, settings.certificate, settings.key, settings.client_ca):
-            if name and not Path(name).is_file():
-                raise StackError(f"{name} is not a file")
 
     def up(self) -> None:
         """Start what does not run, and wait until it is healthy; Compose shows how it goes.

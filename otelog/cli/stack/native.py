@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -17,11 +16,15 @@ import psutil
 import urllib3
 
 from otelog.cli.stack.files import StackError
-from otelog.cli.stack.servers import HOST, Server
-from otelog.cli.stack.settings import PORTS, Running, State, forget_state, write_state
+from otelog.cli.stack.ports import find_port_problems
+from otelog.cli.stack.servers import Server
+from otelog.cli.stack.settings import PORTS_OF, Running, Settings, State, forget_state, write_state
 
 READY_SECONDS = 90.0
 """How long a server may take until it answers; one that has much to read again after a crash needs long."""
+
+OTHERS_STOP_SECONDS = 30.0
+"""How long a server may take to end that is left out now."""
 
 _POLL_SECONDS = 0.1
 _CREATED_TOLERANCE = 1.0
@@ -51,7 +54,7 @@ class NativeStack:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def up(self, servers: list[Server], find: Callable[[str], Path], environ: Mapping[str, str]) -> list[str]:
-        """Start what does not run, or runs with other settings, and wait until it is ready.
+        """Start what does not run, or runs with other settings, and wait until it is ready; end what is left out.
 
         Args:
             servers: All of them, in the order of their start.
@@ -59,16 +62,20 @@ class NativeStack:
             environ: The environment that the servers get.
 
         Returns:
-            The names of those that were started.
+            The names of those that were started, and of those that were ended because they are left out.
 
         Raises:
             StackError: A port is taken, or a server does not become ready. What this call started is ended again.
         """
         digests = {server.name: server.digest() for server in servers}
+        left_out = self._stop_others(servers)
         wanted = [server for server in servers if not self._runs_as(server.name, digests[server.name])]
         for server in reversed(wanted):
             self._stop(server.name, server.stop_seconds)
-        _check_ports([(name, self._state.settings.ports[name]) for server in wanted for name in server.ports])
+        # Somebody may have taken one since it was looked before the build.
+        ports = {name: self._state.settings.ports[name] for server in wanted for name in server.ports}
+        if problems := find_port_problems(ports, again=True):
+            raise StackError("\n".join(problems))
         try:
             for server in wanted:
                 server.write()
@@ -85,18 +92,29 @@ class NativeStack:
                 if not self._state.servers:
                     forget_state(self._folder)
             raise
-        return [server.name for server in wanted]
+        return [*(server.name for server in wanted), *left_out]
 
     def down(self, servers: list[Server]) -> list[str]:
         """End what runs, the first of the way first, so that each can still hand over; returns the names of those."""
         ended = [server.name for server in reversed(servers) if self._stop(server.name, server.stop_seconds)]
+        ended += self._stop_others(servers)
         forget_state(self._folder)
         return ended
+
+    def _stop_others(self, servers: list[Server]) -> list[str]:
+        names = {server.name for server in servers}
+        others = [name for name in self._state.servers if name not in names]
+        return [name for name in others if self._stop(name, OTHERS_STOP_SECONDS)]
 
     def find_process(self, name: str) -> psutil.Process | None:
         """Returns the process of a server, or None where it has ended."""
         running = self._state.servers.get(name)
         return None if running is None else _find_process(running)
+
+    def list_ports(self, settings: Settings) -> list[int]:
+        """Returns the ports that the servers listen on which run, started with these settings."""
+        running = [name for name in self._state.servers if self.find_process(name) is not None]
+        return [settings.ports[port] for name in running for port in PORTS_OF[name]]
 
     def _runs_as(self, name: str, digest: str) -> bool:
         running = self._state.servers.get(name)
@@ -210,41 +228,6 @@ def remove_data(folder: Path) -> None:
             folder.rmdir()
     except OSError as error:
         raise StackError(f"{error.filename or folder} cannot be removed: {error.strerror or error}") from error
-
-
-def choose_free_ports() -> dict[str, int]:
-    """Returns a free port for each of `PORTS`; somebody else may take one before it is used."""
-    sockets = {name: socket.create_server((HOST, 0)) for name in PORTS}
-    ports = {name: one.getsockname()[1] for name, one in sockets.items()}
-    for one in sockets.values():
-        one.close()
-    return ports
-
-
-def _check_ports(ports: list[tuple[str, int]]) -> None:
-    taken = [(name, port) for name, port in ports if not _is_free(port)]
-    if taken:
-        lines = [f"port {port} ({name}) is taken{_describe_owner(port)}" for name, port in taken]
-        raise StackError(
-            "\n".join(lines)
-            + f"\nEnd what uses it, choose another with --port {taken[0][0]}=NUMBER, or let --free-ports choose all."
-        )
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError:
-        return False
-    return True
-
-
-def _describe_owner(port: int) -> str:
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()}, process {connection.pid}"
-    return ""
 
 
 def _find_process(running: Running) -> psutil.Process | None:

@@ -25,6 +25,7 @@ class Program:
         least: The oldest version that does.
         version_variable: What the linker sets the version in, for programs that do not know theirs.
         minutes: What a first build took on two cores.
+        gigabytes: The room that a first build needs, most of it for Go's caches.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Program:
     least: tuple[int, int]
     version_variable: str = ""
     minutes: float = 1.0
+    gigabytes: float = 0.2
 
 
 _PROMETHEUS = "github.com/prometheus/prometheus"
@@ -53,6 +55,7 @@ PROGRAMS = {
             ("otelog-collector", "otelcol-contrib"),
             (0, 158),
             minutes=2.5,
+            gigabytes=1.0,
         ),
         Program(
             "loki",
@@ -63,6 +66,7 @@ PROGRAMS = {
             (3, 4),
             "github.com/grafana/loki/v3/pkg/util/build.Version",
             minutes=5.5,
+            gigabytes=2.0,
         ),
         Program(
             "prometheus",
@@ -73,6 +77,7 @@ PROGRAMS = {
             (3, 0),
             _PROMETHEUS_VERSION,
             minutes=3.5,
+            gigabytes=1.5,
         ),
         Program(
             "promtool",
@@ -93,6 +98,7 @@ PROGRAMS = {
             (0, 27),
             _PROMETHEUS_VERSION,
             minutes=0.4,
+            gigabytes=0.4,
         ),
         Program(
             "amtool",
@@ -114,9 +120,19 @@ PROGRAMS = {
             (2, 0),
             "github.com/docker/compose/v2/internal.Version",
             minutes=1.5,
+            gigabytes=1.0,
         ),
     )
 }
+
+
+PROGRAM_OF = {
+    "loki": "loki",
+    "alertmanager": "alertmanager",
+    "prometheus": "prometheus",
+    "collector": "otelog-collector",
+}
+"""What each server runs, in the order of their start."""
 
 
 def find_on_path(program: Program) -> Path | None:

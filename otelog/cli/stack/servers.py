@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otelog.cli.stack.files import StackError
-from otelog.cli.stack.settings import Settings
+from otelog.cli.stack.settings import HOST, PORTS_OF, Settings
 
-HOST = "127.0.0.1"
 NO_WEBHOOK = f"http://{HOST}:5001/"
 """Where alerts go that nobody asked for: Alertmanager shows them all the same."""
 
@@ -51,6 +50,11 @@ class Server:
     stop_seconds: float
     check: tuple[str, ...]
 
+    @property
+    def programs(self) -> tuple[str, str]:
+        """What runs it, and what checks it."""
+        return self.program, self.check[0]
+
     def digest(self) -> str:
         """Returns what changes when the server would be started differently: its settings, or its files."""
         settings = json.dumps([self.program, self.arguments, sorted(self.environ.items())])
@@ -77,7 +81,9 @@ class Server:
 
 
 def describe_servers(files: Path, folder: Path, settings: Settings) -> list[Server]:
-    """Returns the servers as they would be started, in the order of their start; nothing is written yet.
+    """Returns the servers as they would be started, in the order of their start, without those that are left out.
+
+    Nothing is written yet.
 
     Args:
         files: The stack's files.
@@ -88,11 +94,9 @@ def describe_servers(files: Path, folder: Path, settings: Settings) -> list[Serv
         StackError: A file of the settings does not exist.
     """
     folder, collector = folder.resolve(), files / "collector"
+    every = {"loki": _loki, "alertmanager": _alertmanager, "prometheus": _prometheus, "collector": _collector}
     return [
-        _loki(collector, folder / "loki", settings),
-        _alertmanager(collector, folder / "alertmanager", settings),
-        _prometheus(collector, folder / "prometheus", settings),
-        _collector(collector, folder / "collector", settings),
+        describe(collector, folder / name, settings) for name, describe in every.items() if name not in settings.without
     ]
 
 
@@ -132,7 +136,7 @@ def _collector(files: Path, folder: Path, settings: Settings) -> Server:
         _read(files, *overlays),
         folder / "data",
         f"http://{HOST}:{ports['collector-health']}/",
-        ("otlp-grpc", "otlp-http", "collector-health", "collector-metrics", "applications"),
+        PORTS_OF["collector"],
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         f"{settings.scheme}://{HOST}:{ports['otlp-http']}",
         30.0,
@@ -159,7 +163,7 @@ def _loki(files: Path, folder: Path, settings: Settings) -> Server:
         _read(files, "loki.yaml"),
         folder / "data",
         f"{url}/ready",
-        ("loki", "loki-grpc"),
+        PORTS_OF["loki"],
         "the logs: otelog query, otelog tail",
         url,
         60.0,
@@ -177,6 +181,8 @@ def _prometheus(files: Path, folder: Path, settings: Settings) -> Server:
         "prometheus": [ports["prometheus"]],
         "alertmanager": [ports["alertmanager"]],
     }
+    # What is left out is neither scraped, nor told of alerts.
+    targets |= {name: [] for name in settings.without}
     addresses = {name: [f"{HOST}:{number}" for number in numbers] for name, numbers in targets.items()}
     addresses["applications"] = list(settings.scrape)
     content = _read(files, "prometheus.yaml", *rules)
@@ -197,7 +203,7 @@ def _prometheus(files: Path, folder: Path, settings: Settings) -> Server:
         content,
         folder / "data",
         f"{url}/-/ready",
-        ("prometheus",),
+        PORTS_OF["prometheus"],
         "the counts, and the alert rules",
         url,
         30.0,
@@ -231,7 +237,7 @@ def _alertmanager(files: Path, folder: Path, settings: Settings) -> Server:
         {**_read(files, "alertmanager.yaml"), "webhook-url": webhook},
         folder / "data",
         f"{url}/-/ready",
-        ("alertmanager",),
+        PORTS_OF["alertmanager"],
         "alerts that fire" + (f", sent to {settings.webhook}" if settings.webhook else ""),
         url,
         15.0,

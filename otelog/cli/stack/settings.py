@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from otelog.cli.stack.files import StackError
 
+HOST = "127.0.0.1"
+
 PORTS = {
     "otlp-grpc": 4317,
     "otlp-http": 4318,
@@ -26,6 +28,17 @@ PORTS = {
     "grafana": 3000,
 }
 """The ports by name, with their defaults."""
+
+PORTS_OF = {
+    "loki": ("loki", "loki-grpc"),
+    "alertmanager": ("alertmanager",),
+    "prometheus": ("prometheus",),
+    "collector": ("otlp-grpc", "otlp-http", "collector-health", "collector-metrics", "applications"),
+}
+"""Those of each server that runs natively."""
+
+MAY_BE_LEFT_OUT = ("prometheus", "alertmanager")
+"""The servers without which records are still taken, kept and found."""
 
 DEFAULT_FOLDER = Path("otelog-stack")
 _STATE = "state.json"
@@ -43,6 +56,7 @@ class Settings:
         client_ca: Whose certificates senders must have (mTLS); a PEM file.
         webhook: Where Alertmanager sends alerts.
         scrape: Applications with a ``/metrics`` of their own, each ``host:port``.
+        without: Servers that are left out for now, of `MAY_BE_LEFT_OUT`.
     """
 
     ports: dict[str, int] = field(default_factory=lambda: dict(PORTS))
@@ -52,6 +66,7 @@ class Settings:
     client_ca: str | None = None
     webhook: str | None = None
     scrape: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def scheme(self) -> str:
@@ -106,7 +121,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StackError(f"another `otelog stack` is running in {folder}: wait until it is done") from error
+            raise StackError(
+                f"another `otelog stack` is running in {folder}: wait until it is done (otelog stack status --follow)"
+            ) from error
         yield
 
 
@@ -127,7 +144,7 @@ def read_state(folder: Path) -> State | None:
         document: dict[str, Any] = json.loads(text)
         known = {one.name for one in fields(Settings)}
         settings = {name: value for name, value in document["settings"].items() if name in known}
-        settings["scrape"] = tuple(settings.get("scrape", ()))
+        settings |= {name: tuple(settings.get(name, ())) for name in ("scrape", "without")}
         settings["ports"] = {**PORTS, **settings.get("ports", {})}
         servers = {name: Running(**value) for name, value in document["servers"].items()}
         return State(document["mode"], Settings(**settings), servers)
