@@ -1,0 +1,236 @@
+"""Runs a page as its reader would: writes its files, types its commands into terminals, looks for what it shows.
+
+A comment above a block of code says what is special about it; the reader does not see it:
+
+    <!-- file: app.py -->              the block becomes this file
+    <!-- append: app.py -->            the block goes to its end
+    <!-- install -->                   the commands make the environment: run only where one is to be made
+    <!-- terminal: 1 -->               the command stays in terminal 1; above a block of text: look at that terminal
+    <!-- Ctrl-C in terminal: 1 -->     by itself: end what runs there
+    <!-- not run: the reason -->       run by another test, or by none
+
+All other blocks of `sh` are run to their end and must succeed. A block of `text` is what the reader sees after the
+command above it: each of its lines must come, in this order. Numbers, ids and spaces may differ, and … stands for
+anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from tools.loopback import find_free_ports
+from tools.terminal import Terminal
+
+SECONDS = 30.0
+"""How long a command may take, or what it shows."""
+
+_STEP = re.compile(
+    r"(?:^<!-- (?P<mark>[^>]+?) -->\n)?^```(?P<language>\w+)\n(?P<block>.*?)^```$|^<!-- (?P<alone>[^>]+?) -->\n\n",
+    re.MULTILINE | re.DOTALL,
+)
+_VARIES = re.compile(r"(?P<any>\s*…\s*)|(?P<space>\s+)|(?P<hex>\b(?=\w*\d)[0-9a-f]{8,}\b)|(?P<number>\d+)")
+_PATTERNS = {"any": r"[^\n]*?", "space": r"[ \t]+", "hex": "[0-9a-f]+", "number": r"\d+"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One block of a page, or a comment without one.
+
+    Attributes:
+        line: Where it is, from 1.
+        mark: What the comment above it says, or "".
+        language: "sh", "text", "python" and the like; "" if there is no block.
+        block: The code.
+    """
+
+    line: int
+    mark: str
+    language: str
+    block: str
+
+    def marked(self, name: str) -> str | None:
+        """What the comment says after ``name:``; "" if it is the name alone, None if it is another."""
+        key, _, value = self.mark.partition(":")
+        return value.strip() if key == name else None
+
+
+def read_page(text: str) -> list[Step]:
+    """The steps of a page, in its order."""
+    return [
+        Step(
+            text.count("\n", 0, found.start()) + 1,
+            found["mark"] or found["alone"] or "",
+            found["language"] or "",
+            found["block"] or "",
+        )
+        for found in _STEP.finditer(text)
+    ]
+
+
+def make_pattern(shown: str) -> str:
+    """A regular expression for what a page shows, line by line, with other lines between them allowed."""
+    lines = [line.strip() for line in shown.splitlines() if line.strip()]
+    return r"[\s\S]*?".join(_make_line(line) for line in lines)
+
+
+def _make_line(line: str) -> str:
+    parts, end = [], 0
+    for found in _VARIES.finditer(line):
+        parts += [re.escape(line[end : found.start()]), _PATTERNS[found.lastgroup or ""]]
+        end = found.end()
+    return "".join([*parts, re.escape(line[end:])])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one command took, from the moment that it was typed.
+
+    Attributes:
+        typed: The command, as the page has it.
+        until: What was waited for: its end, or what the page shows.
+        seconds: How long.
+    """
+
+    typed: str
+    until: str
+    seconds: float
+
+
+class Ports:
+    """Ports that are free, for those that the pages name.
+
+    Attributes:
+        dev: For 4318, where `otelog dev` listens.
+        flask: For 5000, Flask's.
+        gunicorn: For 8000, gunicorn's.
+    """
+
+    def __init__(self) -> None:
+        self.dev, self.flask, self.gunicorn = find_free_ports(3)
+
+
+def make_environ(scripts: Path, ports: Ports) -> dict[str, str]:
+    """The environment of a shell in which an environment is activated, with other ports than the usual ones.
+
+    Args:
+        scripts: The environment's ``bin``.
+        ports: What listens where.
+    """
+    hidden = ("OTEL_", "OTELOG_", "FLASK_", "PYTHON", "VIRTUAL_ENV", "PROMETHEUS_", "GUNICORN_", "COLUMNS", "LINES")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(hidden) and not name.lower().endswith("_proxy")
+    }
+    return {
+        **kept,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{ports.dev}",
+        "FLASK_RUN_PORT": str(ports.flask),
+        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{ports.gunicorn}",
+    }
+
+
+def make_replaced(ports: Ports) -> dict[str, str]:
+    """What is typed instead of what the page says, so that nothing else on the machine is in the way."""
+    return {
+        "otelog dev\n": f"otelog dev --port {ports.dev}\n",
+        "127.0.0.1:4318": f"127.0.0.1:{ports.dev}",
+        "127.0.0.1:5000": f"127.0.0.1:{ports.flask}",
+        "127.0.0.1:8000": f"127.0.0.1:{ports.gunicorn}",
+    }
+
+
+class Reader:
+    """Follows a page; a context manager, which ends what runs in the terminals.
+
+    Args:
+        folder: Where the files are written and the commands are run.
+        environ: The commands' environment.
+        replaced: What is typed instead of something else: ports that are free, this checkout for the package.
+        install: Whether to run the commands that make the environment.
+    """
+
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], replaced: Mapping[str, str], *, install: bool = False
+    ) -> None:
+        self.folder = folder
+        self.timings: list[Timing] = []
+        self._environ = environ
+        self._replaced = replaced
+        self._install = install
+        self._terminals: dict[str, Terminal] = {}
+        self._last: Terminal | None = None
+        self._last_typed: tuple[str, float] = ("", 0.0)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for terminal in self._terminals.values():
+            terminal.close()
+
+    def follow(self, steps: list[Step]) -> None:
+        """Do what the steps say, in turn.
+
+        Raises:
+            AssertionError: A command has failed, or what the page shows did not come. It names the line.
+        """
+        for step in steps:
+            try:
+                self._follow_one(step)
+            except (AssertionError, TimeoutError) as error:
+                raise AssertionError(f"line {step.line}: {error}") from error
+
+    def _follow_one(self, step: Step) -> None:
+        if step.marked("not run") is not None or (step.mark == "install" and not self._install):
+            return
+        for mark, mode in (("file", "w"), ("append", "a")):
+            name = step.marked(mark)
+            if name is not None:
+                path = self.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open(mode, encoding="utf-8") as file:
+                    file.write(("\n\n" if mode == "a" else "") + step.block)
+                return
+        ended = step.marked("Ctrl-C in terminal")
+        if ended is not None:
+            self._terminals.pop(ended).interrupt(SECONDS)
+        elif step.language == "sh":
+            self._type(step)
+        elif step.language == "text":
+            self._look(step)
+
+    def _replace(self, text: str) -> str:
+        for before, after in self._replaced.items():
+            text = text.replace(before, after)
+        return text
+
+    def _type(self, step: Step) -> None:
+        name = step.marked("terminal")
+        began = time.monotonic()
+        if name is None:
+            with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
+                code = terminal.wait(SECONDS if not self._install else 40 * SECONDS)
+            self.timings.append(Timing(step.block.strip(), "its end", time.monotonic() - began))
+            assert code == 0, f"{step.block.strip()!r} has ended with {code}:\n{terminal.output}"
+        else:
+            terminal = self._terminals[name] = Terminal(self._replace(step.block), self.folder, self._environ)
+        self._last, self._last_typed = terminal, (step.block.strip(), began)
+
+    def _look(self, step: Step) -> None:
+        name = step.marked("terminal")
+        terminal = self._terminals[name] if name is not None else self._last
+        assert terminal is not None, "nothing was typed yet"
+        terminal.wait_for(make_pattern(self._replace(step.block)), SECONDS)
+        if terminal is not self._last or terminal in self._terminals.values():
+            typed, began = self._last_typed
+            self.timings.append(Timing(typed, step.block.strip().splitlines()[-1], time.monotonic() - began))
