@@ -27,7 +27,7 @@ from types import TracebackType
 from tools.loopback import find_free_ports
 from tools.terminal import Terminal
 
-SECONDS = 30.0
+SECONDS = 120.0
 """How long a command may take, or what it shows."""
 
 _STEP = re.compile(
@@ -219,7 +219,7 @@ class Reader:
         began = time.monotonic()
         if name is None:
             with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
-                code = terminal.wait(SECONDS if not self._install else 40 * SECONDS)
+                code = terminal.wait(SECONDS if not self._install else 10 * SECONDS)
             self.timings.append(Timing(step.block.strip(), "its end", time.monotonic() - began))
             assert code == 0, f"{step.block.strip()!r} has ended with {code}:\n{terminal.output}"
         else:
