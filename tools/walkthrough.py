@@ -4,14 +4,15 @@ A comment above a block of code says what is special about it; the reader does n
 
     <!-- file: app.py -->              the block becomes this file
     <!-- append: app.py -->            the block goes to its end
+    <!-- fails -->                     the last command must fail
     <!-- install -->                   the commands make the environment: run only where one is to be made
     <!-- terminal: 1 -->               the command stays in terminal 1; above a block of text: look at that terminal
     <!-- Ctrl-C in terminal: 1 -->     by itself: end what runs there
     <!-- not run: the reason -->       run by another test, or by none
 
-All other blocks of `sh` are run to their end and must succeed. A block of `text` is what the reader sees after the
-command above it: each of its lines must come, in this order. Numbers, ids and spaces may differ, and … stands for
-anything.
+Comments that it does not know are for others. All other blocks of `sh` are run to their end and must succeed. A block of
+`text` is what the reader sees after the command above it: each of its lines must come, in this order. Numbers, ids and
+spaces may differ, and … stands for anything.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ SECONDS = 120.0
 """How long a command may take, or what it shows."""
 
 _STEP = re.compile(
-    r"(?:^<!-- (?P<mark>[^>]+?) -->\n)?^```(?P<language>\w+)\n(?P<block>.*?)^```$|^<!-- (?P<alone>[^>]+?) -->\n\n",
+    r"(?P<marks>(?:^<!-- [^>]+? -->\n)*)^```(?P<language>\w+)\n(?P<block>.*?)^```$"
+    r"|^(?P<alone><!-- [^>]+? -->\n)\n",
     re.MULTILINE | re.DOTALL,
 )
+_MARK = re.compile(r"<!-- ([^:>]+?)(?:: ([^>]+?))? -->")
 _VARIES = re.compile(r"(?P<any>\s*…\s*)|(?P<space>\s+)|(?P<hex>\b(?=\w*\d)[0-9a-f]{8,}\b)|(?P<number>\d+)")
 _PATTERNS = {"any": r"[^\n]*?", "space": r"[ \t]+", "hex": "[0-9a-f]+", "number": r"\d+"}
 
@@ -44,20 +47,15 @@ class Step:
 
     Attributes:
         line: Where it is, from 1.
-        mark: What the comment above it says, or "".
+        marks: What the comments above it say, by their first words: "terminal", "fails".
         language: "sh", "text", "python" and the like; "" if there is no block.
         block: The code.
     """
 
     line: int
-    mark: str
+    marks: Mapping[str, str]
     language: str
     block: str
-
-    def marked(self, name: str) -> str | None:
-        """What the comment says after ``name:``; "" if it is the name alone, None if it is another."""
-        key, _, value = self.mark.partition(":")
-        return value.strip() if key == name else None
 
 
 def read_page(text: str) -> list[Step]:
@@ -65,7 +63,7 @@ def read_page(text: str) -> list[Step]:
     return [
         Step(
             text.count("\n", 0, found.start()) + 1,
-            found["mark"] or found["alone"] or "",
+            dict(_MARK.findall(found["marks"] or found["alone"] or "")),
             found["language"] or "",
             found["block"] or "",
         )
@@ -191,19 +189,17 @@ class Reader:
                 raise AssertionError(f"line {step.line}: {error}") from error
 
     def _follow_one(self, step: Step) -> None:
-        if step.marked("not run") is not None or (step.mark == "install" and not self._install):
+        if "not run" in step.marks or ("install" in step.marks and not self._install):
             return
         for mark, mode in (("file", "w"), ("append", "a")):
-            name = step.marked(mark)
-            if name is not None:
-                path = self.folder / name
+            if mark in step.marks:
+                path = self.folder / step.marks[mark]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open(mode, encoding="utf-8") as file:
                     file.write(("\n\n" if mode == "a" else "") + step.block)
                 return
-        ended = step.marked("Ctrl-C in terminal")
-        if ended is not None:
-            self._terminals.pop(ended).interrupt(SECONDS)
+        if "Ctrl-C in terminal" in step.marks:
+            self._terminals.pop(step.marks["Ctrl-C in terminal"]).interrupt(SECONDS)
         elif step.language == "sh":
             self._type(step)
         elif step.language == "text":
@@ -215,19 +211,21 @@ class Reader:
         return text
 
     def _type(self, step: Step) -> None:
-        name = step.marked("terminal")
+        name = step.marks.get("terminal")
         began = time.monotonic()
         if name is None:
             with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
                 code = terminal.wait(SECONDS if not self._install else 10 * SECONDS)
             self.timings.append(Timing(step.block.strip(), "its end", time.monotonic() - began))
-            assert code == 0, f"{step.block.strip()!r} has ended with {code}:\n{terminal.output}"
+            assert (code != 0) == ("fails" in step.marks), (
+                f"{step.block.strip()!r} has ended with {code}:\n{terminal.output}"
+            )
         else:
             terminal = self._terminals[name] = Terminal(self._replace(step.block), self.folder, self._environ)
         self._last, self._last_typed = terminal, (step.block.strip(), began)
 
     def _look(self, step: Step) -> None:
-        name = step.marked("terminal")
+        name = step.marks.get("terminal")
         terminal = self._terminals[name] if name is not None else self._last
         assert terminal is not None, "nothing was typed yet"
         terminal.wait_for(make_pattern(self._replace(step.block)), SECONDS)
