@@ -30,6 +30,8 @@ from tools.walkthrough import Ports, Reader, Step, Timing, make_environ, make_re
 
 PAGE = ROOT / "docs" / "tutorials" / "flask-to-grafana.md"
 RESULTS = ROOT / "benchmarks" / "results" / "first_hour.md"
+NEEDS_STACK = "\n## The back end\n"
+"""Where the part of the page begins that needs the stack; tests/stack/ follows that one."""
 PYTHONS = ("3.10", "3.13")
 # What the page calls the packages that are not published yet.
 PUBLISHED = "pip install 'otelog["
@@ -83,6 +85,11 @@ class FirstHour:
         return "| " + " | ".join(cells) + " |\n"
 
 
+def read_first_part() -> list[Step]:
+    """The steps of the page that need no stack."""
+    return read_page(PAGE.read_text(encoding="utf-8").partition(NEEDS_STACK)[0])
+
+
 def measure(python: Path, package: str) -> FirstHour:
     """Follow the page with an interpreter, from nothing.
 
@@ -93,7 +100,7 @@ def measure(python: Path, package: str) -> FirstHour:
     Raises:
         AssertionError: The page does not work; it says which line.
     """
-    steps = read_page(PAGE.read_text(encoding="utf-8"))
+    steps = read_first_part()
     with tempfile.TemporaryDirectory(prefix="otelog-first-hour-") as name:
         folder = Path(name)
         ports = Ports()

@@ -5,14 +5,15 @@ A comment above a block of code says what is special about it; the reader does n
     <!-- file: app.py -->              the block becomes this file
     <!-- append: app.py -->            the block goes to its end
     <!-- fails -->                     the last command must fail
+    <!-- repeat -->                    the command is typed again until it shows what it should
     <!-- install -->                   the commands make the environment: run only where one is to be made
     <!-- terminal: 1 -->               the command stays in terminal 1; above a block of text: look at that terminal
     <!-- Ctrl-C in terminal: 1 -->     by itself: end what runs there
     <!-- not run: the reason -->       run by another test, or by none
 
-Comments that it does not know are for others. All other blocks of `sh` are run to their end and must succeed. A block of
-`text` is what the reader sees after the command above it: each of its lines must come, in this order. Numbers, ids and
-spaces may differ, and … stands for anything.
+Comments that it does not know are for others. All other blocks of `sh` are run to their end and must succeed. A block
+of `text` is what the reader sees after the command above it: each of its lines must come, in this order. Numbers, ids
+and spaces may differ, and … stands for anything.
 """
 
 from __future__ import annotations
@@ -166,6 +167,7 @@ class Reader:
         self._terminals: dict[str, Terminal] = {}
         self._last: Terminal | None = None
         self._last_typed: tuple[str, float] = ("", 0.0)
+        self._repeated: Step | None = None
 
     def __enter__(self) -> Reader:
         return self
@@ -223,12 +225,23 @@ class Reader:
         else:
             terminal = self._terminals[name] = Terminal(self._replace(step.block), self.folder, self._environ)
         self._last, self._last_typed = terminal, (step.block.strip(), began)
+        self._repeated = step if "repeat" in step.marks else None
+
+    def _type_until(self, step: Step, pattern: str) -> Terminal:
+        """Type a command again until it shows something. Returns: the last terminal that it ran in."""
+        deadline = time.monotonic() + SECONDS
+        while self._last is None or (not re.search(pattern, self._last.output) and time.monotonic() < deadline):
+            self._type(step)
+        return self._last
 
     def _look(self, step: Step) -> None:
         name = step.marks.get("terminal")
         terminal = self._terminals[name] if name is not None else self._last
         assert terminal is not None, "nothing was typed yet"
-        terminal.wait_for(make_pattern(self._replace(step.block)), SECONDS)
+        pattern = make_pattern(self._replace(step.block))
+        if self._repeated is not None and name is None:
+            terminal = self._type_until(self._repeated, pattern)
+        terminal.wait_for(pattern, SECONDS)
         if terminal is not self._last or terminal in self._terminals.values():
             typed, began = self._last_typed
             self.timings.append(Timing(typed, step.block.strip().splitlines()[-1], time.monotonic() - began))

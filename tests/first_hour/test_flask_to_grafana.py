@@ -1,4 +1,4 @@
-"""The page *Flask to Grafana in ten minutes*, followed in terminals, in the tests' own environment."""
+"""The page *Flask to Grafana in ten minutes* up to the stack, followed in terminals, in the tests' own environment."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import json
 import sys
 from pathlib import Path
 
-from tools.first_hour import PAGE
-from tools.walkthrough import Ports, Reader, make_environ, make_replaced, read_page
-
-STEPS = read_page(PAGE.read_text(encoding="utf-8"))
+from tools.first_hour import read_first_part
+from tools.walkthrough import Ports, Reader, make_environ, make_replaced
 
 
 def test_every_command_of_the_page_works_and_shows_what_the_page_says(tmp_path: Path) -> None:
     ports = Ports()
     environ = make_environ(Path(sys.executable).parent, ports)
     with Reader(tmp_path, environ, make_replaced(ports)) as reader:
-        reader.follow(STEPS)
+        reader.follow(read_first_part())
     records = [json.loads(line) for line in (tmp_path / "otelog-dev" / "app.log").read_text("utf-8").splitlines()]
     shop = [record for record in records if record["logger"] == "shop"]
     assert [record["message"] for record in shop] == [

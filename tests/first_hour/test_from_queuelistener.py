@@ -31,7 +31,8 @@ def test_every_step_of_the_page_runs_and_shows_what_the_page_says(tmp_path: Path
 
 
 def test_the_code_that_the_page_includes_is_there() -> None:
-    included = re.findall(r"^```{literalinclude} (\S+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    pattern = r"^```{literalinclude} (\S+)\n(.*?)^```"
+    included = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert len(included) == 3
     for path, options in included:
         text = (PAGE.parent / path).read_text(encoding="utf-8")
