@@ -38,5 +38,5 @@ def test_the_code_that_the_page_includes_is_there() -> None:
         text = (PAGE.parent / path).read_text(encoding="utf-8")
         for start in re.findall(r":start-at: (.+)", options):
             assert start in text
-        for other in re.findall(r":diff: (.+)", options):
-            assert (PAGE.parent / other).is_file()
+        for name in re.findall(r":pyobject: (.+)", options):
+            assert f"def {name}(" in text
