@@ -17,7 +17,9 @@ Record = dict[str, Any]
 def follow(name: str, folder: Path) -> Path:
     """Follow an example's README to its end. Returns: the copy that it ran in."""
     copy = folder / name
-    shutil.copytree(EXAMPLES / name, copy, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache", "otelog-dev"))
+    # What somebody who has tried it here has left behind.
+    ignored = shutil.ignore_patterns("__pycache__", ".pytest_cache", "otelog-dev", "logs", "metrics*", "audit.log")
+    shutil.copytree(EXAMPLES / name, copy, ignore=ignored)
     steps = read_page((copy / "README.md").read_text(encoding="utf-8"))
     ports = Ports()
     # The only other place that names a port.
