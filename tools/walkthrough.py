@@ -31,6 +31,8 @@ from tools.terminal import Terminal
 
 SECONDS = 120.0
 """How long a command may take, or what it shows."""
+NOT_CONNECTED = 7
+"""curl's exit code where nobody listens yet: a reader whose server still starts tries again."""
 
 _STEP = re.compile(
     r"(?P<marks>(?:^<!-- [^>]+? -->\n)*)^```(?P<language>\w+)\n(?P<block>.*?)^```$"
@@ -216,16 +218,20 @@ class Reader:
         name = step.marks.get("terminal")
         began = time.monotonic()
         if name is None:
-            with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
-                code = terminal.wait(SECONDS if not self._install else 10 * SECONDS)
+            terminal, code = self._run(step)
+            while code == NOT_CONNECTED and "fails" not in step.marks and time.monotonic() - began < SECONDS:
+                terminal, code = self._run(step)
             self.timings.append(Timing(step.block.strip(), "its end", time.monotonic() - began))
-            assert (code != 0) == ("fails" in step.marks), (
-                f"{step.block.strip()!r} has ended with {code}:\n{terminal.output}"
-            )
+            has_failed = code != 0
+            assert has_failed == ("fails" in step.marks), f"{step.block!r} has ended with {code}:\n{terminal.output}"
         else:
             terminal = self._terminals[name] = Terminal(self._replace(step.block), self.folder, self._environ)
         self._last, self._last_typed = terminal, (step.block.strip(), began)
         self._repeated = step if "repeat" in step.marks else None
+
+    def _run(self, step: Step) -> tuple[Terminal, int]:
+        with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
+            return terminal, terminal.wait(SECONDS if not self._install else 10 * SECONDS)
 
     def _type_until(self, step: Step, pattern: str) -> Terminal:
         """Type a command again until it shows something. Returns: the last terminal that it ran in."""
