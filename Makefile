@@ -33,6 +33,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.drills
 	@$(PY) -m tests.servers
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md
+	@$(PY) tools/first_hour.py
 	@$(PY) tools/run_tests.py --only newest-sdk
 
 clean: ## Remove what was made here; the cache in the user's folder stays

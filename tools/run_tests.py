@@ -26,6 +26,8 @@ OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 PROGRAM_TESTS = (
     "tests/cli",
     "tests/differential",
+    "tests/examples",
+    "tests/first_hour",
     "tests/sinks/test_folder.py",
     "tests/test_benchmarks.py",
     "tests/test_ends.py",
@@ -60,6 +62,8 @@ MAIN_VERSION_ONLY = (
     "tests/cli",
     "tests/differential",
     "tests/doctor",
+    "tests/examples",
+    "tests/first_hour",
     "tests/rules",
     "tests/sinks",
     "tests/test_answer.py",

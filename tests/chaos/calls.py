@@ -191,7 +191,7 @@ class Caller:
         except self._own:
             raise
         except BaseException as error:
-            self.oracle.end(id, *describe(error, short=around is not None))
+            self.oracle.end(id, *describe(error, short=bool(_short)))
         else:
             self.oracle.end(id)
         finally:
@@ -275,6 +275,9 @@ class Caller:
         return self._chance.choice(HOSTILE)
 
 
+_short: list[None] = []
+
+
 def describe(error: BaseException, *, short: bool) -> tuple[str, str]:
     """Return the oracle's mark and words for an exception that a call has raised.
 
@@ -282,7 +285,7 @@ def describe(error: BaseException, *, short: bool) -> tuple[str, str]:
 
     Args:
         error: The exception.
-        short: Whether memory was short during the call.
+        short: Whether memory is short at times in this process: for one thread's call is for all.
     """
     place = error.__traceback__
     names: list[str] = []
@@ -352,6 +355,8 @@ def prepare() -> Callable[[int, int], Any]:
     """
     # Now, since it may not be found later, when descriptors are short.
     import _testcapi
+
+    _short.append(None)
 
     @contextmanager
     def no_memory(first: int, count: int) -> Iterator[None]:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.identities import find_broken_identities
 from tests.chaos.plan import Action, Fork, Plan, Receiver, from_dict
 
 TOP_UP_SECONDS = 12.0
@@ -336,8 +337,6 @@ class Program:
 
     def check_identities(self, stats: Any) -> None:
         """Hold a snapshot against the ledger's identities."""
-        from tests.chaos.reconciliation import find_broken_identities
-
         self.problems += find_broken_identities(plain(stats))[:1]
 
     # The end.

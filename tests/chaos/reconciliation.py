@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tests.chaos.identities import find_broken_identities
 from tests.chaos.oracle import BELOW, Calls
 from tests.chaos.plan import Plan, Receiver
 from tests.chaos.receivers import Arrivals
@@ -13,21 +14,6 @@ from tests.chaos.receivers import Arrivals
 MOST_EXAMPLES = 3
 EXACT = ("file", "console")
 """Receivers that cannot keep a record and lose the answer."""
-
-
-def find_broken_identities(stats: Mapping[str, Any]) -> list[str]:
-    """Return which identities of the ledger a snapshot breaks."""
-    broken = []
-    created = sum(stats["refused"].values()) + stats["queued"] + sum(stats["removed"].values()) + stats["accepted"]
-    if stats["created"] != created:
-        broken.append(f"created {stats['created']} is not refused + queued + removed + accepted, {created}")
-    for name, one in stats["exporters"].items():
-        accepted = one["filtered"] + one["exported"] + sum(one["dropped"].values()) + one["waiting"] + one["in_flight"]
-        if one["accepted"] != accepted:
-            broken.append(f"{name}: accepted {one['accepted']} is not what became of them, {accepted}")
-        if min(one["filtered"], one["exported"], one["waiting"], one["in_flight"], *one["dropped"].values()) < 0:
-            broken.append(f"{name}: a negative figure")
-    return broken
 
 
 def reconcile(

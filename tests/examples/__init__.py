@@ -1,0 +1,1 @@
+"""The examples, each followed as its README says."""
