@@ -50,7 +50,7 @@ LOADS = (
     "tests/sinks/test_line.py",
     "tests/chaos",
 )
-APART = ("tests/servers", "tests/stack")
+APART = ("tests/docs", "tests/servers", "tests/stack")
 # What hardly depends on the Python version, and takes long.
 MAIN_VERSION_ONLY = (
     *APART,
@@ -68,8 +68,6 @@ MAIN_VERSION_ONLY = (
     "tests/test_imports.py",
     "tests/test_loki.py",
     "tests/test_loki_form.py",
-    "tests/test_pages.py",
-    "tests/test_readme.py",
 )
 # Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
 WORKERS = ("--numprocesses=4", "--dist=loadgroup")
@@ -89,7 +87,7 @@ MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 MOST_REPEATED = 3
 """Failed tests of a step that run once more, alone, before the step counts as failed. To go when ten runs have passed
 in a row (`tools/repeat_tests.py`)."""
-STEPS = ("lint", "unit", "programs", "load", "servers", "matrix", "stack")
+STEPS = ("lint", "docs", "unit", "programs", "load", "servers", "matrix", "stack")
 # Run by `make soak`: what the index has today must not decide whether a change of ours is right.
 NEWEST = "newest-sdk"
 # What touches the SDK: run on the oldest release that pyproject.toml allows, and on the newest that the index has.
@@ -211,6 +209,14 @@ def lint(tally: Tally) -> None:
     run_linter(tally, "ruff", "check", "--quiet")
     run_linter(tally, "ruff", "format", "--check")
     run_linter(tally, "mypy")
+
+
+def docs(tally: Tally) -> None:
+    """Build the pages, run what they show, and count what a reader meets."""
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "tests/docs"]
+    run_pytest(tally, "tests of the pages", command)
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-m", "tools.reader"], cwd=ROOT, check=False)
 
 
 def unit(tally: Tally) -> None:
@@ -412,6 +418,8 @@ def main() -> int:
     if "lint" in steps:
         lint(tally)
     interpreters = prepare_matrix(tally) if "matrix" in steps else {}
+    if "docs" in steps:
+        docs(tally)
     if "unit" in steps:
         unit(tally)
     if "programs" in steps:

@@ -12,7 +12,7 @@ import pytest
 
 from tools.run_tests import OTHER_VERSIONS, STEPS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "otelog"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("*.md"))}
 ARCHITECTURE, CONTRIBUTING = PAGES["ARCHITECTURE.md"], PAGES["CONTRIBUTING.md"]
