@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,13 +22,15 @@ import trustme
 
 from otelog._config.file import load
 from otelog._config.resolve import resolve
+from otelog.loki import Entry
 from otelog.testing import OTLPServer
 from tests.docs.shell import check_command, is_variable, list_commands
+from tests.loki_double import LokiDouble
 from tools.reader import Snippet, list_snippets
 
 SNIPPETS = [snippet for snippet in list_snippets() if snippet.state == "tested"]
-HERE = "http://localhost:4318"
-"""The Collector's address in the pages; a server of the test's own takes its place."""
+HERE, LOKI = "http://localhost:4318", "http://localhost:3100"
+"""The addresses of the Collector and of Loki in the pages; servers of the test's own take their places."""
 SECONDS = 60
 
 
@@ -44,13 +48,24 @@ def write_files(snippet: Snippet, folder: Path) -> None:
         (folder / name).write_text(files[name], encoding="utf-8")
 
 
-def run_python(snippet: Snippet, folder: Path, server: OTLPServer) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def loki() -> Iterator[LokiDouble]:
+    """A Loki that holds one record, in the labels and the metadata of the pages."""
+    with LokiDouble() as double:
+        labels, metadata = {"service_name": "checkout"}, {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+        double.entries.append(Entry(time.time_ns() - 10**9, "order 7 is paid", labels, metadata))
+        yield double
+
+
+def run_python(
+    snippet: Snippet, folder: Path, server: OTLPServer, loki: LokiDouble
+) -> subprocess.CompletedProcess[str]:
     """Run a snippet as a script, in an empty folder, with this server as the Collector."""
     base = server.endpoint.removesuffix("/v1/logs")
     write_files(snippet, folder)
     parts = (snippet.notes.get("setup", ""), snippet.text, snippet.notes.get("after", ""))
     script = folder / "snippet.py"
-    script.write_text("\n".join(parts).replace(HERE, base), encoding="utf-8")
+    script.write_text("\n".join(parts).replace(HERE, base).replace(LOKI, loki.url), encoding="utf-8")
     for file in folder.glob("*.y*ml"):
         file.write_text(file.read_text(encoding="utf-8").replace(HERE, base), encoding="utf-8")
     environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": base, "OTEL_METRICS_EXPORTER": "none"}
@@ -61,12 +76,12 @@ def run_python(snippet: Snippet, folder: Path, server: OTLPServer) -> subprocess
 
 
 @pytest.mark.parametrize("snippet", of("python"))
-def test_python_runs_as_it_stands(snippet: Snippet, tmp_path: Path) -> None:
+def test_python_runs_as_it_stands(snippet: Snippet, tmp_path: Path, loki: LokiDouble) -> None:
     if "only parsed" in snippet.notes:
         compile(snippet.text, snippet.name, "exec")
         return
     with OTLPServer() as server:
-        done = run_python(snippet, tmp_path, server)
+        done = run_python(snippet, tmp_path, server, loki)
         bodies = sorted(record.body.string_value for record in server.records)
     assert done.returncode == 0, done.stderr
     assert "otelog: " not in done.stderr
@@ -148,10 +163,10 @@ def test_a_command_line_that_is_wrong_is_found_out(line: str) -> None:
             check_command(words)
 
 
-def test_what_a_snippet_does_not_deliver_is_found_out(tmp_path: Path) -> None:
+def test_what_a_snippet_does_not_deliver_is_found_out(tmp_path: Path, loki: LokiDouble) -> None:
     snippet = Snippet("page.md", 1, "python", "import otelog\notelog.configure()\n", {"arrives": "paid"})
     with pytest.raises(AssertionError):
-        test_python_runs_as_it_stands(snippet, tmp_path)
+        test_python_runs_as_it_stands(snippet, tmp_path, loki)
 
 
 @pytest.mark.parametrize("line", ["OTELOG_LEVLE=INFO", "OTELOG_LEVEL=LOUD", "OTEL_EXPORTER_OTLP_PROTOCOL=smoke"])
