@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.shell import PROJECT
-from tools.reader import find_links, list_pages, read
+from tests.docs.shell import PROJECT, is_variable
+from tools.reader import find_links, list_pages, list_snippet_pages, read
 from tools.run_tests import OTHER_VERSIONS, STEPS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -155,6 +155,12 @@ def list_words() -> frozenset[str]:
 def test_a_name_in_the_architecture_is_in_the_code(name: str) -> None:
     if not name.endswith(".py"):
         assert set(name.split(".")) <= list_words()
+
+
+@pytest.mark.parametrize("page", list_snippet_pages())
+def test_a_variable_that_is_named_is_read(page: str) -> None:
+    named = set(re.findall(r"\bOTEL(?:OG)?_[A-Z_]*[A-Z]\b", read(page)))
+    assert [name for name in sorted(named) if not is_variable(name)] == []
 
 
 # What is listed is all that there is.
