@@ -43,11 +43,11 @@ class FlaskLogging:
             - `access_log`: Whether there are access records.
             - `access_log_name`: Their logger's name.
             - `access_log_excluded`: Paths without an access record; one that ends with ``*`` is a prefix.
-            - `server_access_log`: What becomes of werkzeug's and gunicorn's own lines of the requests that have an access
-              record. "console" leaves them on the server's console and in its files, and exports them not; "silence"
-              drops them; "keep" exports them, too. A request that has no line of its server's on the console has one
-              of otelog's: by the application's own handlers, or on standard error under waitress and gunicorn. The
-              level of the `logging` logger `access_log_name` turns these off.
+            - `server_access_log`: What becomes of werkzeug's and gunicorn's own lines of the requests that have an
+              access record. "console" leaves them on the server's console and in its files, and exports them not;
+              "silence" drops them; "keep" exports them, too. A request that has no line of its server's on the console
+              has one of otelog's: by the application's own handlers, or on standard error under waitress and gunicorn.
+              The level of the `logging` logger `access_log_name` turns these off.
             - `client_address`: "peer" (who is connected), "forwarded" (what the outermost of `trusted_proxies` has put
               into ``X-Forwarded-For``), or "none".
             - `trusted_proxies`: How many proxies of one's own a request passes.
