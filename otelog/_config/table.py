@@ -318,7 +318,12 @@ class SourceOptions(Values):
         environment=("OTEL_RESOURCE_ATTRIBUTES",),
         merged=True,
     )
-    level = Option(LEVEL, 20, "Calls below this level are not records; also set on the root logger.")
+    level = Option(
+        LEVEL,
+        20,
+        "The level of the root logger and of otelog's loggers: calls below it are not records. A logger of `logging` "
+        "with a level of its own keeps it.",
+    )
     exporters = Option(
         EXPORTERS,
         (Entry("otlp"),),

@@ -19,7 +19,7 @@ from tools.waiting import end_process, wait_until
 README = [snippet for snippet in list_snippets() if snippet.page == "README.md"]
 (SHOP,) = (snippet.text for snippet in README if snippet.notes.get("file", "").strip() == "shop.py")
 COMMANDS = [words for snippet in README if snippet.language == "sh" for words in list_commands(snippet.text)]
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 def find(*begin: str) -> list[str]:

@@ -31,7 +31,7 @@ from tools.reader import Snippet, list_snippets
 SNIPPETS = [snippet for snippet in list_snippets() if snippet.state == "tested"]
 HERE, LOKI = "http://localhost:4318", "http://localhost:3100"
 """The addresses of the Collector and of Loki in the pages; servers of the test's own take their places."""
-SECONDS = 60
+SECONDS = 180
 
 
 def of(language: str) -> list[object]:
