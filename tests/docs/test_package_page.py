@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import metadata
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
 
 import pytest
 
-from tests.docs.shell import PROJECT
+from tests.docs.shell import PROJECT, ROOT
 from tools.package_page import make_page
 from tools.reader import read
 
@@ -32,6 +37,21 @@ def test_the_readme_has_no_relative_link_left_and_no_comment(address: str | None
     assert (f"({ADDRESS}/blob/HEAD/docs/how-to/flask.md)" in page) == (address is not None)
 
 
-def test_the_package_has_that_page() -> None:
-    assert metadata("otelog")["Description-Content-Type"] == "text/markdown"
-    assert "readme" in PROJECT["dynamic"]
+def test_a_wheel_that_is_built_from_the_source_distribution_has_that_page(tmp_path: Path) -> None:
+    def build(kind: str, folder: Path) -> Path:
+        command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(tmp_path)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (built,) = tmp_path.glob("*.tar.gz" if kind == "sdist" else "*.whl")
+        return built
+
+    with tarfile.open(build("sdist", ROOT)) as source:
+        source.extractall(tmp_path, filter="data")
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert (folder / "README.md").read_text(encoding="utf-8") == read("README.md")
+    with zipfile.ZipFile(build("wheel", folder)) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
+        metadata = message_from_bytes(wheel.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = make_page(read("README.md"), PROJECT.get("urls", {}).get("Source"))
+    assert metadata.get_payload(decode=True).decode().strip() == page.strip()
