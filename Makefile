@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak lint clean
+.PHONY: help demo test docs bench soak lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,6 +22,10 @@ test: $(VENV)/.test ## Lint, types, all tests, a real Collector, and the other P
 lint: $(VENV)/.test ## Check style and types
 	@$(PY) tools/run_tests.py --only lint
 
+docs: $(VENV)/.test ## Build the pages of docs/ into docs/_build/html; a warning is an error
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
 	@$(VENV)/bin/otelog stack build otelog-collector > $(VENV)/.collector
 	@OTELOG_COLLECTOR="$$(cat $(VENV)/.collector)" $(PY) -m benchmarks $(ARGS)
@@ -37,7 +41,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) tools/run_tests.py --only newest-sdk
 
 clean: ## Remove what was made here; the cache in the user's folder stays
-	@rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf $(VENV) docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.10 or newer that can make a virtual environment; PYTHON=... chooses another.
@@ -57,14 +61,14 @@ $(VENV)/.demo: $(VENV)/.made $(PINS)
 
 $(VENV)/.test: $(VENV)/.made $(PINS)
 	@echo "venv: installing otelog with what the tests need"
-	@$(PIP) --editable '.[all,test,servers,lint]'
+	@$(PIP) --editable '.[all,test,servers,lint,docs]'
 	@# In the environment itself it would be a second distribution for every test; see tests/cli/test_distro.py.
 	@$(PIP) --no-deps --upgrade --target $(VENV)/distro opentelemetry-distro
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.test $(PINS)
 	@echo "venv: installing the peers of the benchmark"
-	@$(PIP) --editable '.[all,test,servers,lint,bench]'
+	@$(PIP) --editable '.[all,test,servers,lint,docs,bench]'
 	@echo "venv: installing picologging (compiles for minutes where there is no wheel)"
 	@$(PIP) --editable '.[picologging]' || echo "venv: picologging does not install here, the benchmark goes without it"
 	@touch $@

@@ -1,4 +1,4 @@
-"""What Celery needs: a process of its prefork pool leaves without telling Python, and would take records along.
+"""What Celery needs: a process of its prefork pool leaves without telling Python, and would take records along::
 
     import otelog, otelog.celery
     otelog.configure(service_name="shop")

@@ -1,4 +1,4 @@
-"""What gunicorn has to call for otelog, in ``gunicorn.conf.py``:
+"""What gunicorn has to call for otelog, in ``gunicorn.conf.py``::
 
     from otelog.gunicorn import child_exit
 

@@ -1,4 +1,4 @@
-"""The third outlet of the ledger: `prometheus_client` metrics for an application's own ``/metrics``.
+"""The third outlet of the ledger: `prometheus_client` metrics for an application's own ``/metrics``::
 
     otelog.configure(service_name="checkout")
     otelog.prometheus.publish()

@@ -13,9 +13,9 @@ __all__ = ["ConfigureOptions"]
 
 
 class ConfigureOptions(TypedDict, total=False):
-    """The keywords of `otelog.configure`; the README's table says what each does. None is "not given"."""
+    """The keywords of `otelog.configure`; docs/reference/options.md says what each does. None is "not given"."""
 
-    # tools/update_readme.py writes them, from the table of options.
+    # tools/update_docs.py writes them, from the table of options.
 
     config_file: str | PathLike[str] | None
     service_name: str | None

@@ -760,7 +760,7 @@ def test_settings_cannot_be_changed() -> None:
         resolve({}, {}).level = 10  # type: ignore[misc]
 
 
-# The README's table.
+# The table of docs/reference/options.md.
 
 
 def test_the_table_has_one_row_an_option_and_all_variables() -> None:

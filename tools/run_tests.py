@@ -53,7 +53,7 @@ LOADS = (
     "tests/sinks/test_line.py",
     "tests/chaos",
 )
-APART = ("tests/servers", "tests/stack")
+APART = ("tests/docs", "tests/servers", "tests/stack")
 # What hardly depends on the Python version: the protocol, files and servers, the command line, the repository itself.
 # What stays is what the interpreter has a part in: calls, frames, values, threads, memory, ends of processes, TLS.
 MAIN_VERSION_ONLY = (
@@ -89,10 +89,8 @@ MAIN_VERSION_ONLY = (
     "tests/test_loki_form.py",
     "tests/test_metrics.py",
     "tests/test_otlp_server.py",
-    "tests/test_pages.py",
     "tests/test_prometheus.py",
     "tests/test_proxy.py",
-    "tests/test_readme.py",
     "tests/test_retry.py",
     "tests/test_truncation.py",
 )
@@ -112,7 +110,7 @@ MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
 MOST_REPEATED = 3
 """Failed tests of a step that run once more, alone, before the step counts as failed. To go when ten runs have passed
 in a row (`tools/repeat_tests.py`)."""
-STEPS = ("lint", "unit", "programs", "load", "servers", "matrix", "stack")
+STEPS = ("lint", "docs", "unit", "programs", "load", "servers", "matrix", "stack")
 # Run by `make soak`: what the index has today must not decide whether a change of ours is right.
 NEWEST = "newest-sdk"
 # What touches the SDK: run on the oldest release that pyproject.toml allows, and on the newest that the index has.
@@ -234,6 +232,17 @@ def lint(tally: Tally) -> None:
     run_linter(tally, "ruff", "check", "--quiet")
     run_linter(tally, "ruff", "format", "--check")
     run_linter(tally, "mypy")
+
+
+def docs(tally: Tally) -> None:
+    """Build the pages, run what they show, and count what a reader meets."""
+    if sys.version_info < (3, 11):
+        say("the pages need Sphinx of today, and that Python 3.11: not tested")
+        return
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "tests/docs"]
+    run_pytest(tally, "tests of the pages", command)
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-m", "tools.reader"], cwd=ROOT, check=False)
 
 
 def unit(tally: Tally) -> None:
@@ -432,6 +441,8 @@ def main() -> int:
     if "lint" in steps:
         lint(tally)
     interpreters = prepare_matrix(tally) if "matrix" in steps else {}
+    if "docs" in steps:
+        docs(tally)
     if "unit" in steps:
         unit(tally)
     if "programs" in steps:

@@ -227,7 +227,7 @@ def track(
     logger: Logger | None = None,
     **fields: object,
 ) -> Operation:
-    """Track a piece of work: one record at its end with `duration` in seconds, `outcome` and, if it failed, the error.
+    """Track a piece of work: one record at its end with `duration` in seconds, `outcome` and, if it failed, the error::
 
         with otelog.track("save_data", table="daily") as operation:
             operation.add(rows=save())

@@ -40,7 +40,7 @@ class Kind(Protocol[T_co]):
         """Return the value as `Settings` holds it, or raise ValueError (or TypeError); `UnusableError` says why."""
 
     def allowed(self, option: Option[Any]) -> str:
-        """Say what is allowed, for messages and the README."""
+        """Say what is allowed, for messages and docs/reference/options.md."""
 
     def hint(self, option: Option[Any]) -> str:
         """Return the annotation of a keyword, as a type checker should see it."""
@@ -57,7 +57,7 @@ class Option(Generic[T]):
     Args:
         kind: how values are read, checked and described.
         default: the value when nothing else gives one, as the settings hold it.
-        doc: one line for the README.
+        doc: one line for docs/reference/options.md.
         environment: variables in order, the first usable one wins; None means `OTELOG_` and the name in capitals.
         resource_key: the option is this attribute of the resource, so `OTEL_RESOURCE_ATTRIBUTES` gives it, too.
         minimum: lowest allowed number.

@@ -1,5 +1,6 @@
 """The table of options. From each row follow the keyword, the environment variables, the key in a file and its schema,
-the check, the attribute of the settings with its type, the README's line and the annotation in `otelog.typing`.
+the check, the attribute of the settings with its type, the line of docs/reference/options.md and the annotation in
+`otelog.typing`.
 
 Source: OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
 """
@@ -317,11 +318,16 @@ class SourceOptions(Values):
         environment=("OTEL_RESOURCE_ATTRIBUTES",),
         merged=True,
     )
-    level = Option(LEVEL, 20, "Calls below this level are not records; also set on the root logger.")
+    level = Option(
+        LEVEL,
+        20,
+        "The level of the root logger and of otelog's loggers: calls below it are not records. A logger of `logging` "
+        "with a level of its own keeps it.",
+    )
     exporters = Option(
         EXPORTERS,
         (Entry("otlp"),),
-        "Where every record goes, each with a thread and a bounded queue of its own if there are several; see above.",
+        "Where every record goes, each with a thread and a bounded queue of its own if there are several.",
         environment=("OTELOG_EXPORTERS", "OTEL_LOGS_EXPORTER"),
     )
 
@@ -536,7 +542,7 @@ OPTIONS: tuple[Option[Any], ...] = tuple(
     )
     for option in options.rows.values()
 )
-"""Every option of `configure()`, in the order of the README's table."""
+"""Every option of `configure()`, in the order of the table in docs/reference/options.md."""
 
 
 def _show_default(option: Option[Any]) -> str:
@@ -563,7 +569,7 @@ def _show_variables(option: Option[Any]) -> str:
 
 
 def markdown_table() -> str:
-    """Render the options of `configure()` for the README: option, environment, default, allowed, what it does."""
+    """Render the options of `configure()`: option, environment, default, allowed, what it does."""
     lines = ["| option | environment | default | allowed | what it does |", "|---|---|---|---|---|"]
     for option in OPTIONS:
         name = "(environment only)" if option.environment_only else f"`{option.name}`"

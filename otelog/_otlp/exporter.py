@@ -40,8 +40,8 @@ class OTLPLogExporter(OwnExporter):
     Under otelog's processor it encodes the queue's records without message objects in between and counts each of them;
     under any other processor it is an ordinary exporter.
 
-    To Loki itself (a path ``/otlp/v1/logs``, over HTTP) records go in the form that it can keep: see the README's "A
-    record in Loki".
+    To Loki itself (a path ``/otlp/v1/logs``, over HTTP) records go in the form that it can keep: see
+    docs/reference/loki-record.md.
 
     Args:
         endpoint: The full URL, ``http://localhost:4318/v1/logs`` by default; by gRPC ``http://localhost:4317``.

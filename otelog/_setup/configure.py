@@ -49,8 +49,8 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
     replaces the pipeline, while the ledger stays.
 
     Args:
-        options: Keyword-only; `otelog.typing.ConfigureOptions` and the README's table have them all. What is not given
-            comes from the environment, then from the default.
+        options: Keyword-only; `otelog.typing.ConfigureOptions` and docs/reference/options.md have them all. What is
+            not given comes from the environment, then from the default.
 
     Raises:
         ConfigurationError: An option is unknown or has a value that is not allowed. A bad value in the environment is

@@ -1,4 +1,4 @@
-"""Flask with otelog: one access record a request, the unhandled exception once, ids, metrics, and a health entry.
+"""Flask with otelog: one access record a request, the unhandled exception once, ids, metrics, and a health entry::
 
     from otelog.flask import FlaskLogging
 

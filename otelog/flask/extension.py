@@ -38,26 +38,27 @@ class FlaskLogging:
         app: The application; None to name it later, with `init_app`.
         options: Keyword-only, the same for every application that this extension is given.
 
-            excluded_urls: Regular expressions with commas between them: URLs that have no span, as in
-                opentelemetry-instrumentation-flask.
-            access_log: Whether there are access records.
-            access_log_name: Their logger's name.
-            access_log_excluded: Paths without an access record; one that ends with ``*`` is a prefix.
-            server_access_log: What becomes of werkzeug's and gunicorn's own lines of the requests that have an access
-                record. "console" leaves them on the server's console and in its files, and exports them not; "silence"
-                drops them; "keep" exports them, too. A request that has no line of its server's on the console has one
-                of otelog's: by the application's own handlers, or on standard error under waitress and gunicorn. The
-                level of the `logging` logger `access_log_name` turns these off.
-            client_address: "peer" (who is connected), "forwarded" (what the outermost of `trusted_proxies` has put
-                into ``X-Forwarded-For``), or "none".
-            trusted_proxies: How many proxies of one's own a request passes.
-            request_id_header: The header that brings a request id, and takes it back; None for no request id.
-            trace_id_header: The header that brings a trace id, and takes the request's back; None for neither.
-            fields: Called with the request; what it returns are fields of every record inside of the request.
-            instrument_threading: Whether threads inherit the request's trace and fields, in the whole process, by
-                opentelemetry-instrumentation-threading.
-            metrics: A path that answers with Prometheus metrics, such as "/metrics"; None for none.
-            health: A path that answers with the pipeline's state, such as "/health"; None for none.
+            - `excluded_urls`: Regular expressions with commas between them: URLs that have no span, as in
+              opentelemetry-instrumentation-flask.
+            - `access_log`: Whether there are access records.
+            - `access_log_name`: Their logger's name.
+            - `access_log_excluded`: Paths without an access record; one that ends with ``*`` is a prefix.
+            - `server_access_log`: What becomes of werkzeug's and gunicorn's own lines of the requests that have an
+              access record. "console" leaves them on the server's console and in its files, and exports them not;
+              "silence" drops them; "keep" exports them, too. A request that has no line of its server's on the console
+              has one of otelog's: by the application's own handlers, or on standard error under waitress and gunicorn.
+              The level of the `logging` logger `access_log_name` turns these off.
+            - `client_address`: "peer" (who is connected), "forwarded" (what the outermost of `trusted_proxies` has put
+              into ``X-Forwarded-For``), or "none".
+            - `trusted_proxies`: How many proxies of one's own a request passes.
+            - `request_id_header`: The header that brings a request id, and takes it back; None for no request id.
+            - `trace_id_header`: The header that brings a trace id, and takes the request's back; None for neither.
+            - `fields`: Called with the request; what it returns are fields of every record inside of the request.
+            - `instrument_threading`: Whether threads inherit the request's trace and fields, in the whole process, by
+              opentelemetry-instrumentation-threading.
+            - `metrics`: A path that answers with Prometheus metrics, such as "/metrics"; None for none. Without
+              prometheus-client, which the extra ``flask`` brings, it answers 503.
+            - `health`: A path that answers with the pipeline's state, such as "/health"; None for none.
 
     Raises:
         ConfigurationError: An option is unknown or has a value that cannot be used.

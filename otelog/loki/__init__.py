@@ -1,4 +1,4 @@
-"""A client for Loki: `LokiClient` asks for entries, counts and labels, and follows what comes in.
+"""A client for Loki: `LokiClient` asks for entries, counts and labels, and follows what comes in::
 
     with LokiClient("http://localhost:3100") as loki:
         for entry in loki.query_range('{service_name="checkout"} |= "paid"', start=start_ns, end=end_ns):

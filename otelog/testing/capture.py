@@ -56,7 +56,7 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
 
     That is what comes through otelog's loggers, through `logging` (as far as it reaches the root logger) and through
     any OpenTelemetry logger. `otelog.configure` may have been called before, may be called in the block, or never. Of
-    nested captures the innermost collects. Afterwards everything is as it was.
+    nested captures the innermost collects. Afterwards everything is as it was::
 
         with capture_logs() as logs:
             charge(order)

@@ -132,7 +132,7 @@ class Request:
 class OTLPServer:
     """A scripted OTLP/HTTP server for logs on loopback, in threads of its own; a context manager.
 
-    Requests are recorded before they are answered, so that a client never has an answer for more than what is here.
+    Requests are recorded before they are answered, so that a client never has an answer for more than what is here::
 
         with OTLPServer() as server:
             server.script = [Reply(status=503), Reply(rejected=1, message="too old")]

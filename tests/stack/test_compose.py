@@ -95,7 +95,7 @@ class Project:
         return done.stdout
 
     def up(self) -> None:
-        """Start everything, and wait until it is healthy; in words of the README."""
+        """Start everything, and wait until it is healthy; in words of docs/how-to/stack.md."""
         done = self.run("up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), "--pull", "never")
         logs = "" if done.returncode == 0 else self.run("logs", "--tail", "15").stdout
         assert done.returncode == 0, f"{done.stderr[-3000:]}\n{self.run('ps', '--all').stdout}\n{logs}"

@@ -52,7 +52,7 @@ def test_a_collector_killed_five_times_has_lost_nothing_that_it_acknowledged(sta
     assert figures.resent > 0, "no request was disturbed: the drill has shown nothing"
     assert figures.lost == 0
     assert figures.exported == figures.created == figures.held
-    # A file has what was written before the kill, and Loki may have the batches on the way twice: README.md says so.
+    # A file has what was written before the kill, and Loki may have batches twice: see docs/explanation/losses.md.
     assert figures.created - 5 * 6_000 < figures.in_file <= figures.created
     assert figures.twice_in_file <= figures.resent
 

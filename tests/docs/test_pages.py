@@ -1,4 +1,4 @@
-"""The pages for those who change otelog: what they link to and name is there, and they stay short."""
+"""What the pages name is there, and what they list is all that there is."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.shell import PROJECT, is_variable
+from tools.reader import find_links, list_pages, list_snippet_pages, read
 from tools.run_tests import OTHER_VERSIONS, STEPS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "otelog"
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("*.md"))}
+PAGES = {page: read(page) for page in list_pages() if "/" not in page or page.startswith("docs/")}
 ARCHITECTURE, CONTRIBUTING = PAGES["ARCHITECTURE.md"], PAGES["CONTRIBUTING.md"]
 FOR_CHANGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
 MOST_BYTES = {"ARCHITECTURE.md": 8_000, "CONTRIBUTING.md": 5_000}
 
 # Attributes, metrics and a file's name that begin as the package's names do.
-NOT_PYTHON = {"otelog.truncated", "otelog.log", "otelog.yaml"}
+NOT_PYTHON = {
+    "otelog.truncated",
+    "otelog.yaml",
+    "otelog.names",
+    "otelog.resource.names",
+    "otelog.exporter",
+    "otelog.severity",
+}
+FOR_US = {"bench", "dashboards", "distro", "docs", "lint", "picologging", "servers", "test"}
+"""Extras that are for who changes otelog."""
 # Whom the pages refer to. The project's own address is in pyproject.toml alone, once there is one.
 OTHER_SITES = ("https://keepachangelog.com/", "https://semver.org/")
 
-_LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 _DOTTED = re.compile(r"(?<![\w./-])otelog(?:\.[A-Za-z_]\w*)+")
 _PATH = re.compile(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.py\b")
@@ -33,30 +43,9 @@ _FOLDER = re.compile(r"(?:[\w-]+/)+")
 _NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\)|=.*)?")
 
 
-def find_links(page: str) -> list[tuple[str, str]]:
-    """Page and target of each link, without those in code."""
-    return [(page, target) for target in _LINK.findall(re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL))]
-
-
-def find_anchors(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub and GitLab make them."""
-    headings = re.findall(r"^#+ (.+?)\s*$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
-
-
-LINKS = [link for page in PAGES for link in find_links(page)]
-
-
-@pytest.mark.parametrize(("page", "target"), [link for link in LINKS if "://" not in link[1]])
-def test_a_relative_link_leads_to_a_file_and_an_anchor_that_are_there(page: str, target: str) -> None:
-    path, _, anchor = target.partition("#")
-    file = ROOT / path if path else ROOT / page
-    assert file.exists()
-    if anchor:
-        assert anchor in find_anchors(file.read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize(("page", "target"), [link for link in LINKS if "://" in link[1]])
+@pytest.mark.parametrize(
+    ("page", "target"), [(page, one) for page in PAGES for one in find_links(PAGES[page]) if "://" in one]
+)
 def test_an_absolute_link_leads_to_somebody_else(page: str, target: str) -> None:
     assert target.startswith(OTHER_SITES), "the project's own address is in pyproject.toml only"
 
@@ -111,6 +100,7 @@ def exists(dotted: str) -> bool:
         # The changelog tells of what was.
         if page != "CHANGELOG.md"
         for name in sorted(set(_DOTTED.findall(text)) - NOT_PYTHON)
+        if not name.startswith("otelog.log")  # metrics; a module of that name there is not
     ],
 )
 def test_a_name_of_otelogs_is_there(page: str, name: str) -> None:
@@ -167,6 +157,12 @@ def test_a_name_in_the_architecture_is_in_the_code(name: str) -> None:
         assert set(name.split(".")) <= list_words()
 
 
+@pytest.mark.parametrize("page", list_snippet_pages())
+def test_a_variable_that_is_named_is_read(page: str) -> None:
+    named = set(re.findall(r"\bOTEL(?:OG)?_[A-Z_]*[A-Z]\b", read(page)))
+    assert [name for name in sorted(named) if not is_variable(name)] == []
+
+
 # What is listed is all that there is.
 
 
@@ -195,6 +191,40 @@ def test_the_reasons_are_those_that_are_counted() -> None:
     assert set(told) == {"REFUSED_REASONS", "REMOVED_REASONS", "DROPPED_REASONS", "BESIDE_COUNTS"}
     for name, reasons in told.items():
         assert reasons == set(getattr(counters, name))
+
+
+def read_rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading of a page of docs/, without its head."""
+    section = PAGES[page].partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    table = section[section.index("\n| ") :].strip().partition("\n\n")[0]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table.splitlines()[2:]]
+
+
+def test_the_reasons_that_users_are_told_are_those_that_are_counted() -> None:
+    counters = importlib.import_module("otelog._ledger.counters")
+    told = [(cells[1], cells[0].strip("`")) for cells in read_rows("docs/reference/ledger.md", "Reasons")]
+    kinds = {"refused": "REFUSED_REASONS", "removed": "REMOVED_REASONS", "dropped": "DROPPED_REASONS"}
+    assert sorted(told) == sorted((kind, one) for kind, name in kinds.items() for one in getattr(counters, name))
+    beside = PAGES["docs/reference/ledger.md"].partition("Beside the identity")[2]
+    assert [name for name in counters.BESIDE_COUNTS if f"| `{name}` |" not in beside] == []
+
+
+def test_every_figure_of_the_ledger_is_listed() -> None:
+    counters = importlib.import_module("otelog._ledger.counters")
+    page = PAGES["docs/reference/ledger.md"]
+    assert [one for one in counters.Stats.__dataclass_fields__ if f"`{one}`" not in page] == []
+
+
+def test_every_extra_is_listed() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \|", PAGES["docs/how-to/install.md"], re.MULTILINE)
+    assert set(rows) == set(PROJECT["optional-dependencies"]) - FOR_US
+    assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize("command", importlib.import_module("otelog.cli.commands").otelog.list_commands(None))
+def test_every_command_is_shown(command: str) -> None:
+    pages = [page for page in PAGES if page.startswith("docs/how-to/") and f"otelog {command}" in PAGES[page]]
+    assert pages
 
 
 def test_every_step_of_the_tests_is_listed() -> None:

@@ -1,0 +1,1 @@
+"""Tests of the pages: README.md, docs/, and those for who changes otelog."""
