@@ -55,6 +55,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "stack"
         self.go_on = folder / "go-on"
+        self.started: list[subprocess.Popen[str]] = []
         self.calls = folder / "calls"
         (folder / "bin").mkdir()
         (folder / "server").write_text(SERVER.format(python=sys.executable))
@@ -81,7 +82,9 @@ class Place:
         # Programs are the machine's, not one folder's.
         folder = [] if command == "build" else ["--data-dir", str(self.folder)]
         words = [sys.executable, "-m", "otelog.cli", "stack", command, *folder, *rest]
-        return subprocess.Popen(words, env=self.environ, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(words, env=self.environ, stdout=pipe, stderr=pipe, text=True)
+        self.started.append(process)
+        return process
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """The exit code, and all that was printed."""
@@ -110,6 +113,11 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     one = Place(tmp_path)
     yield one
+    # Of a test that has failed in the middle nothing stays.
+    one.go_on.touch()
+    for process in one.started:
+        process.terminate()
+        process.communicate(timeout=60)
     one.run("down", "--volumes")
 
 
