@@ -29,7 +29,7 @@ from types import TracebackType
 from tools.loopback import find_free_ports
 from tools.terminal import Terminal
 
-SECONDS = 120.0
+SECONDS = 300.0
 """How long a command may take, or what it shows."""
 NOT_CONNECTED = 7
 """curl's exit code where nobody listens yet: a reader whose server still starts tries again."""
@@ -231,7 +231,7 @@ class Reader:
 
     def _run(self, step: Step) -> tuple[Terminal, int]:
         with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
-            return terminal, terminal.wait(SECONDS if not self._install else 10 * SECONDS)
+            return terminal, terminal.wait(SECONDS if not self._install else 5 * SECONDS)
 
     def _type_until(self, step: Step, pattern: str) -> Terminal:
         """Type a command again until it shows something. Returns: the last terminal that it ran in."""
