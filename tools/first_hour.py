@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ PYTHONS = ("3.10", "3.13")
 PUBLISHED = "pip install 'otelog["
 
 COLUMNS = (
-    "date | system | Python | pip | commands | environment and pip | `otelog dev` listens | Flask answers"
+    "date | system | load | Python | pip | commands | environment and pip | `otelog dev` listens | Flask answers"
     " | first record | in all"
 )
 _HEAD = f"""# From a bare environment to the first record
@@ -45,10 +46,10 @@ _HEAD = f"""# From a bare environment to the first record
 Written by `make soak` (`python tools/first_hour.py`), which follows the page *Flask to Grafana in ten minutes* as a
 new user: an environment by `python3 -m venv`, its own pip, and two terminals. *Commands* are those up to the first
 record of the application in `otelog dev`; reading and typing are not in the seconds. The whole page has worked, or
-there is no row. What pip had fetched before may come from its cache.
+there is no row. *Load*: how many processes wanted the cores. What pip had fetched before may come from its cache.
 
 | {COLUMNS} |
-|---|---|---|---|{"--:|" * 6}
+|---|---|--:|---|---|{"--:|" * 6}
 """
 
 
@@ -77,6 +78,7 @@ class FirstHour:
         cells = [
             datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             f"{facts['system']}, {facts['cores']} cores",
+            f"{os.getloadavg()[0]:.1f}",
             self.python,
             self.pip,
             str(self.commands),

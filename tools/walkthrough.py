@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from types import TracebackType
 from tools.loopback import find_free_ports
 from tools.terminal import Terminal
 
-SECONDS = 120.0
+SECONDS = 300.0
 """How long a command may take, or what it shows."""
+INSTALL_SECONDS = 3600.0
 NOT_CONNECTED = 7
 """curl's exit code where nobody listens yet: a reader whose server still starts tries again."""
 
@@ -189,7 +191,7 @@ class Reader:
         for step in steps:
             try:
                 self._follow_one(step)
-            except (AssertionError, TimeoutError) as error:
+            except (AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
                 raise AssertionError(f"line {step.line}: {error}") from error
 
     def _follow_one(self, step: Step) -> None:
@@ -231,7 +233,7 @@ class Reader:
 
     def _run(self, step: Step) -> tuple[Terminal, int]:
         with Terminal(self._replace(step.block), self.folder, self._environ) as terminal:
-            return terminal, terminal.wait(SECONDS if not self._install else 10 * SECONDS)
+            return terminal, terminal.wait(SECONDS if not self._install else INSTALL_SECONDS)
 
     def _type_until(self, step: Step, pattern: str) -> Terminal:
         """Type a command again until it shows something. Returns: the last terminal that it ran in."""

@@ -15,7 +15,7 @@ def configure(address: str) -> None:
         endpoint=f"http://{address}",
         max_queue_size=QUEUE_RECORDS,
         handle_sigterm=True,
-        shutdown_timeout=2.0,
+        shutdown_timeout=10.0,
     )
 
 

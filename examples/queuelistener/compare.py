@@ -80,7 +80,7 @@ def run(program: str, address: str, way: str) -> int:
         [sys.executable, str(FOLDER / program), address, way],
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, "OTEL_METRICS_EXPORTER": "none"},
     )

@@ -83,7 +83,7 @@ def test_gunicorn_with_workers(tmp_path: Path) -> None:
 def test_what_the_queue_listener_loses_in_silence_is_counted(tmp_path: Path) -> None:
     folder = follow("queuelistener", tmp_path)
     done = subprocess.run(
-        [sys.executable, "compare.py"], cwd=folder, capture_output=True, encoding="utf-8", timeout=120, check=True
+        [sys.executable, "compare.py"], cwd=folder, capture_output=True, encoding="utf-8", timeout=300, check=True
     )
     rows: dict[tuple[str, str], list[int]] = {}
     for line in done.stdout.splitlines()[1:]:
