@@ -26,6 +26,7 @@ OTHER_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 PROGRAM_TESTS = (
     "tests/cli",
     "tests/differential",
+    "tests/setup",
     "tests/sinks/test_folder.py",
     "tests/test_benchmarks.py",
     "tests/test_ends.py",
@@ -58,6 +59,7 @@ MAIN_VERSION_ONLY = (
     "tests/cli",
     "tests/differential",
     "tests/doctor",
+    "tests/setup",
     "tests/sinks/test_console.py",
     "tests/sinks/test_line.py",
     "tests/test_benchmarks.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,9 @@ from otelog.cli.show.filters import Filters, Record, filter_options, to_moment
 from otelog.cli.show.interruption import Interruption
 from otelog.cli.show.readable import describe, safe, to_json
 from otelog.exceptions import ConfigurationError
-from otelog.loki import LokiClient, LokiError
+
+if TYPE_CHECKING:
+    from otelog.loki import LokiClient
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks at the files, and how long Ctrl-C may take."""
@@ -56,7 +59,7 @@ def tail(
                     _follow_loki(client, logql, filters, interruption, as_json=as_json)
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from error
-        except (LokiError, LogFileError) as error:
+        except LogFileError as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -65,11 +68,16 @@ def _follow_loki(
 ) -> None:
     if logql is not None and is_metric(logql):
         raise click.UsageError("only a query that gives lines can be followed")
+    from otelog.loki import LokiError
+
     text = build_query(logql, filters)
     start = None if filters.since is None else to_ns(filters.since)
-    with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
-        while not interruption.asked:
-            _print([to_record(entry) for entry in live.poll(POLL_INTERVAL)], as_json=as_json)
+    try:
+        with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
+            while not interruption.asked:
+                _print([to_record(entry) for entry in live.poll(POLL_INTERVAL)], as_json=as_json)
+    except LokiError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _follow_files(

@@ -11,19 +11,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from otelog.cli.group import Group
 from otelog.cli.show.interruption import Stopping
 from otelog.cli.show.readable import safe
 from otelog.cli.stack.building import Workshop
 from otelog.cli.stack.compose import ComposeStack, find_engine
-from otelog.cli.stack.display import Display
 from otelog.cli.stack.files import StackError, find_files
-from otelog.cli.stack.native import NativeStack, answers, choose_free_ports, read_end, remove_data
 from otelog.cli.stack.programs import PROGRAMS
 from otelog.cli.stack.servers import Server, describe_servers
 from otelog.cli.stack.settings import (
@@ -38,6 +35,9 @@ from otelog.cli.stack.settings import (
     write_state,
 )
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 FOLLOW_SECONDS = 0.2
 
 _NAMES = ("collector", "loki", "prometheus", "alertmanager")
@@ -51,7 +51,7 @@ _folder_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def stack() -> None:
     """Run the back end on this machine: Collector, Loki, Prometheus and Alertmanager, with Grafana where Docker is.
 
@@ -134,6 +134,10 @@ def up(
 
     A second `up` changes nothing; one with other options starts anew what they concern. Options hold until `down`.
     """
+    from rich.console import Console
+
+    from otelog.cli.stack.native import choose_free_ports
+
     if bool(tls_certificate) != bool(tls_key) or (tls_client_ca and not tls_certificate):
         raise click.UsageError("TLS needs --tls-certificate and --tls-key; --tls-client-ca goes with them")
     given: dict[str, Any] = {
@@ -195,6 +199,9 @@ def _choose_mode(mode: Literal["docker", "native"] | None, before: State | None)
 
 
 def _up_natively(found: _Stack, console: Console, stopping: Stopping) -> bool:
+    from otelog.cli.stack.display import Display
+    from otelog.cli.stack.native import NativeStack
+
     servers = found.servers
     with Display(console) as display:
         workshop = Workshop(found.files, os.environ, display.show_build)
@@ -209,6 +216,11 @@ def _up_natively(found: _Stack, console: Console, stopping: Stopping) -> bool:
 @click.option("--volumes", is_flag=True, help="Remove the data, too: all logs and metrics that were kept.")
 def down(*, folder: Path, volumes: bool) -> None:
     """End what was started; the data stay unless --volumes is given."""
+    from rich.console import Console
+
+    from otelog.cli.stack.display import Display
+    from otelog.cli.stack.native import NativeStack, remove_data
+
     with _clear_errors():
         state = read_state(folder) if folder.is_dir() else None
         if state is None:
@@ -233,6 +245,8 @@ def down(*, folder: Path, volumes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(*, folder: Path, as_json: bool) -> None:
     """Show what runs and where it answers; the exit code is 1 if something does not."""
+    from rich.console import Console
+
     with _clear_errors():
         found = _read(folder)
         rows = _find_rows(found)
@@ -251,6 +265,8 @@ def status(*, folder: Path, as_json: bool) -> None:
 @click.argument("names", nargs=-1)
 def logs(*, folder: Path, follow: bool, lines: int, names: tuple[str, ...]) -> None:
     """Print what the servers write of themselves (not your logs: those are for `otelog query`)."""
+    from otelog.cli.stack.native import NativeStack
+
     with _clear_errors():
         found = _read(folder)
         if found.state.mode == "docker":
@@ -268,6 +284,10 @@ def logs(*, folder: Path, follow: bool, lines: int, names: tuple[str, ...]) -> N
 @click.option("--check", is_flag=True, help="Let each server's own program check it (builds promtool and amtool).")
 def config(*, folder: Path, check: bool) -> None:
     """Show with which programs, files and settings the servers run, or would run."""
+    from rich.console import Console
+
+    from otelog.cli.stack.display import Display
+
     with _clear_errors():
         state = (read_state(folder) if folder.is_dir() else None) or State("native", Settings())
         found = _Stack(find_files(), folder, state)
@@ -313,6 +333,10 @@ def _check(found: _Stack, workshop: Workshop) -> None:
 @click.argument("names", nargs=-1, type=click.Choice(sorted(PROGRAMS)))
 def build(names: tuple[str, ...]) -> None:
     """Build programs ahead of time, all of the servers' unless NAMES are given, and print where they are."""
+    from rich.console import Console
+
+    from otelog.cli.stack.display import Display
+
     with _clear_errors(), Stopping(), Display(Console(stderr=True)) as display:
         workshop = Workshop(find_files(), os.environ, display.show_build)
         servers = ("otelog-collector", "loki", "prometheus", "alertmanager")
@@ -322,6 +346,8 @@ def build(names: tuple[str, ...]) -> None:
 
 
 def _find_rows(found: _Stack) -> list[dict[str, Any]]:
+    from otelog.cli.stack.native import NativeStack, answers
+
     servers = found.servers
     native = NativeStack(found.folder, found.state, lambda name, text: None)
     states = found.compose.find_states() if found.state.mode == "docker" else {}
@@ -363,6 +389,8 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
 
 
 def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for heading in ("server", "state", "address", "what for"):
         table.add_column(heading, overflow="fold")
@@ -381,6 +409,8 @@ def _print_hints(found: _Stack) -> None:
 
 
 def _print_output(outputs: dict[str, Path], lines: int, *, follow: bool) -> None:
+    from otelog.cli.stack.native import read_end
+
     width = max(map(len, outputs))
     places = {}
     for name, path in outputs.items():
