@@ -11,7 +11,7 @@ from otelog._runtime.shown_text import hide_secrets
 from otelog._runtime.urls import UnusableError, parse_endpoint
 
 
-class Url(click.ParamType):
+class Url(click.ParamType):  # type: ignore[type-arg]
     """The URL of a server: http:// or https://, without a user."""
 
     name = "url"
