@@ -59,7 +59,7 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
         _, sources = explain({"config_file": environ["OTELOG_CONFIG_FILE"]} if config is not None else {}, environ)
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
     if sources["handle_sigterm"] == "default":
         # What is stopped from outside would take its last records along. Servers that handle it themselves still do.
         environ["OTELOG_HANDLE_SIGTERM"] = "true"

@@ -15,6 +15,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 
 from otelog.cli.commands import otelog
 from otelog.cli.search.log_files import find_files, read_otlp
+from otelog.cli.search.search import Search
+from otelog.cli.show.filters import Filters
 from otelog.cli.show.lines import render_lines
 from otelog.sinks._line import LINE_KEYS
 
@@ -306,10 +308,8 @@ def test_every_kind_of_question_says_that_nothing_matched(words: tuple[object, .
 
 
 def test_what_duckdb_searched_is_counted_too(file: Path) -> None:
-    searches = [
-        Search([file], Filters(service="nobody"), duckdb_from_bytes=duckdb_from_bytes)
-        for duckdb_from_bytes in (0, None)
-    ]
+    nobody = Filters(service="nobody")
+    searches = [Search([file], nobody, duckdb_from_bytes=least) for least in (0, None)]
     assert [list(search.records()) for search in searches] == [[], []]
     assert [search.count_looked_at() for search in searches] == [len(RECORDS)] * 2
 

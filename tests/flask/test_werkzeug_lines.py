@@ -85,8 +85,10 @@ def test_under_flask_run_with_its_debugger(tmp_path: Path) -> None:
     [port] = find_free_ports(1)
     with OTLPServer() as server, (tmp_path / "errors").open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "otelog.cli", "run", "--endpoint", server.endpoint, "--"]
-            + [sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "--port", str(port)],
+            [
+                *(sys.executable, "-m", "otelog.cli", "run", "--endpoint", server.endpoint, "--"),
+                *(sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "--port", str(port)),
+            ],
             cwd=tmp_path,
             env={**os.environ, "WERKZEUG_DEBUG_PIN": PIN, "OTEL_METRICS_EXPORTER": "none"},
             stdout=subprocess.DEVNULL,
