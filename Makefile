@@ -39,6 +39,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md
 	@$(PY) tools/first_hour.py
 	@$(PY) tools/run_tests.py --only newest-sdk
+	@OTELOG_INSTALLATIONS=all $(PY) -m pytest -q tests/setup
 
 clean: ## Remove what was made here; the cache in the user's folder stays
 	@rm -rf $(VENV) docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
@@ -55,8 +56,8 @@ $(VENV)/.made:
 	echo "No Python 3.10 or newer with the venv module was found (on Debian: apt install python3-venv)." >&2; exit 1
 
 $(VENV)/.demo: $(VENV)/.made $(PINS)
-	@echo "venv: installing otelog with what the demo needs"
-	@$(PIP) --editable '.[demo]'
+	@echo "venv: installing otelog with its commands"
+	@$(PIP) --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made $(PINS)

@@ -6,6 +6,7 @@ chosen, otelog is a guest: its configurator and its distro do what the other's w
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from functools import partial
@@ -17,6 +18,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config.resolve import choose_configurator, read_chosen_setup, wants_log_correlation
 from otelog._patches.django_settings import after_setup
+from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog._private.opentelemetry import find_sdk_configurator
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler, keep_last_resort, shield_loggers
@@ -61,6 +63,14 @@ class OtelogConfigurator:
                 return
         keep_last_resort()
         configure()
+        # Before that it is not known what the application does with it.
+        atexit.register(_tell_of_loguru)
+
+
+def _tell_of_loguru() -> None:
+    """Say that loguru's records have reached nobody: they are in no ledger."""
+    if hands_on() is False:
+        warn("loguru", f"loguru's records do not reach otelog: {LOGURU_LINE} brings them")
 
 
 def _find_configurator() -> Any:

@@ -184,8 +184,11 @@ class _Check:
 def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError:
-        raise UnusableFileError(f"a configuration file needs {name}: pip install 'otelog[config]'") from None
+    except ImportError as error:
+        package = {"yaml": "PyYAML"}.get(name, name)
+        raise UnusableFileError(
+            f"a configuration file needs {package}: python -m pip install 'otelog[config]'"
+        ) from error
 
 
 def _read(path: str) -> str:

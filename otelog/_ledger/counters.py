@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import repeat
 from operator import length_hint
@@ -62,7 +62,25 @@ class AtomicCounter:
         return _MANY - length_hint(self._left)
 
 
-@dataclass(frozen=True, slots=True)
+def _show(stats: object, always: str) -> str:
+    """Returns the figures that are not zero, as they would be given to the class."""
+    shown = []
+    for name in (one.name for one in fields(stats)):  # type: ignore[arg-type]
+        value = getattr(stats, name)
+        if isinstance(value, Mapping):
+            value = {key: item for key, item in value.items() if item}
+        if value or name == always:
+            shown.append(f"{name}={value!r}")
+    return f"{type(stats).__name__}({', '.join(shown)})"
+
+
+def _take_apart(stats: object) -> tuple[type, tuple[object, ...]]:
+    """Returns what to make an equal one of: a view of a dict cannot be pickled."""
+    values = (getattr(stats, one.name) for one in fields(stats))  # type: ignore[arg-type]
+    return type(stats), tuple(dict(value) if isinstance(value, Mapping) else value for value in values)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ExporterStats:
     """What became of the records that were passed to one exporter.
 
@@ -81,8 +99,14 @@ class ExporterStats:
     outcome_unknown: int
     truncated: int
 
+    def __repr__(self) -> str:
+        return _show(self, "accepted")
 
-@dataclass(frozen=True, slots=True)
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return _take_apart(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """One consistent moment of the counters; all numbers are records.
 
@@ -116,6 +140,12 @@ class Stats:
         """Records that were lost, whatever the reason: refused, removed because a callback raised, or dropped."""
         removed = sum(self.removed[reason] for reason in REMOVED_LOSSES)
         return sum(self.refused.values()) + removed + sum(self.dropped.values())
+
+    def __repr__(self) -> str:
+        return _show(self, "created")
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return _take_apart(self)
 
 
 class ExporterCounts:

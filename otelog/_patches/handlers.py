@@ -33,7 +33,7 @@ from otelog._capture.handler import (
     way_of,
 )
 from otelog._capture.once import find_handled
-from otelog._patches import access_lines
+from otelog._patches import access_lines, werkzeug_lines
 from otelog._patches import last_resort as last_resort_module
 from otelog._private.standard import logging_lock
 from otelog._runtime.diagnostics import warn
@@ -130,6 +130,7 @@ class Attachment:
         self._passing.clear()
         last_resort_module.restore()
         access_lines.uninstall()
+        werkzeug_lines.uninstall()
 
     def check(self) -> None:
         """Look at every logger: who empties a list of handlers in place is not seen. Idempotent."""
@@ -287,6 +288,7 @@ def _look_after_libraries() -> None:
                 here._have_kind_pass(kind)
     last_resort_module.spare()
     access_lines.install()
+    werkzeug_lines.install()
 
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> None:
@@ -352,6 +354,7 @@ def _set_attribute(self: logging.Logger, name: str, value: Any) -> None:
     else:
         # The list of a new logger, too: a library that was loaded meanwhile is about to log for the first time.
         _look_after_libraries()
+        werkzeug_lines.install(self)
         here.tend(self)
         here.tend(logging.root)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from otelog.cli.extras import EXIT_MISSING, advise, find_missing
+
 __all__ = ["main"]
 
 
@@ -11,13 +13,15 @@ def main() -> None:
     """Run the `otelog` command with the arguments of this process.
 
     Raises:
-        SystemExit: Always; its code is the command's. Without the extra `cli` its message says what to install.
+        SystemExit: Always; its code is the command's. Without click it is 2, and standard error says what to install.
     """
     try:
         from otelog.cli.commands import otelog
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         # Only click is imported so early; anything else that is missing is a broken installation and must show.
-        if (error.name or "").partition(".")[0] != "click":
+        missing = find_missing(error)
+        if missing != "click":
             raise
-        sys.exit(f"otelog: the command line needs {error.name}: python -m pip install 'otelog[cli]'")
+        print(f"Error: {advise(next(iter(sys.argv[1:]), None), missing)}", file=sys.stderr)
+        sys.exit(EXIT_MISSING)
     otelog(prog_name="otelog")

@@ -10,30 +10,32 @@ import click
 
 from otelog import __version__
 from otelog._runtime.shown_text import hide_secrets
-
-# name: (module, attribute, extra that holds what the module imports)
-_COMMANDS = {
-    "audit": ("otelog.cli.audit.command", "audit", "cli"),
-    "config": ("otelog.cli.config", "config", "cli"),
-    "demo": ("otelog.cli.demo.command", "demo", "demo"),
-    "dev": ("otelog.cli.dev.command", "dev", "cli"),
-    "doctor": ("otelog.cli.doctor.command", "doctor", "run"),
-    "query": ("otelog.cli.search.query", "query", "cli"),
-    "run": ("otelog.cli.run", "run", "run"),
-    "stack": ("otelog.cli.stack.commands", "stack", "stack"),
-    "tail": ("otelog.cli.search.tail", "tail", "cli"),
-}
+from otelog.cli.extras import COMMANDS, advise, find_missing
+from otelog.cli.group import Group, MissingExtraError
 
 
-class LazyGroup(click.Group):
-    """Import a subcommand only when it runs, so that `otelog --version` stays quick and extras stay apart."""
+class LazyGroup(Group):
+    """Import a subcommand only when it is asked for, and what it needs only when it runs: help needs no extra."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help."""
-        return sorted(_COMMANDS)
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        command = getattr(importlib.import_module(place.module), place.attribute)
+        assert isinstance(command, click.Command)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it refuses is said without secrets or what steers a terminal."""
+        """Run the command; what it refuses is said without secrets or what steers a terminal.
+
+        Raises:
+            click.ClickException: As the command says, or since it needs a distribution that is not there.
+        """
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -42,22 +44,11 @@ class LazyGroup(click.Group):
             # A server's answer, a file's name or a URL may be in it. Only the first constructor sets it.
             vars(error)["message"] = safe_lines(hide_secrets(error.message))
             raise
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command, or say in a ClickException what to install for it."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute, extra = _COMMANDS[cmd_name]
-        try:
-            command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] == "otelog":
+        except ImportError as error:
+            missing = find_missing(error)
+            if missing is None:
                 raise
-            raise click.ClickException(
-                f"`otelog {cmd_name}` needs {error.name}: python -m pip install 'otelog[{extra}]'"
-            ) from error
-        assert isinstance(command, click.Command)
-        return command
+            raise MissingExtraError(advise(ctx.invoked_subcommand, missing)) from error
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

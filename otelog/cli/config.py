@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from otelog._config.file import json_schema, load
 from otelog._config.kinds import LEVEL, Entry
@@ -18,11 +15,12 @@ from otelog._config.proxy import hide_credentials
 from otelog._config.resolve import explain
 from otelog._config.table import EXPORTERS, OPTIONS, Option
 from otelog._runtime.shown_text import hide_secrets
+from otelog.cli.group import Group
 from otelog.cli.show.readable import safe, safe_lines
 from otelog.exceptions import ConfigurationError
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Check a configuration file, and see what is in force."""
 
@@ -36,8 +34,7 @@ def check(file: str) -> None:
         load(file)
         explain({"config_file": file}, {})
     except ConfigurationError as error:
-        click.echo(safe_lines(str(error)), err=True)
-        sys.exit(1)
+        _refuse(error)
     click.echo(f"{file} is correct")
 
 
@@ -49,8 +46,7 @@ def show(file: str | None, as_json: bool) -> None:
     try:
         settings, sources = explain({"config_file": file})
     except ConfigurationError as error:
-        click.echo(safe_lines(str(error)), err=True)
-        sys.exit(1)
+        _refuse(error)
     rows = [(option.name, _show(option, getattr(settings, option.name)), sources[option.name]) for option in OPTIONS]
     if as_json:
         click.echo(json.dumps({name: {"value": value, "source": source} for name, value, source in rows}, indent=2))
@@ -64,6 +60,14 @@ def show(file: str | None, as_json: bool) -> None:
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _refuse(error: ConfigurationError) -> NoReturn:
+    if isinstance(error.__cause__, ImportError):
+        # Nothing was looked at: the group says what to install.
+        raise error.__cause__
+    click.echo(safe_lines(str(error)), err=True)
+    sys.exit(1)
 
 
 def _show(option: Option[Any], value: object) -> str:
@@ -99,14 +103,17 @@ def _show_entry(entry: Entry) -> str:
 
 
 def _print_table(rows: list[tuple[str, str, str]]) -> None:
-    console = Console()
     rows = [(name, safe(value), safe(source)) for name, value, source in rows]
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for name, value, source in rows:
             click.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {source}")
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table: Any = Table("option", "value", "comes from", header_style="bold")
     for name, value, source in rows:
         table.add_row(name, Text(value), Text(source), style="dim" if source == "default" else None)
-    console.print(table)
+    Console().print(table)

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from opentelemetry.instrumentation import auto_instrumentation
 
 from otelog._config.resolve import explain
+from otelog.cli.parameters import COLLECTOR_URL
 from otelog.exceptions import ConfigurationError
 
 _OWN_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("LOGS", "METRICS", "TRACES"))
@@ -46,7 +46,9 @@ What is not an option here is said by the environment or the configuration file.
 # What stands behind the command's name is the command's.
 @click.command(help=_HELP, context_settings={"allow_interspersed_args": False})
 @click.option("--service-name", metavar="NAME", help="The service that the records belong to (OTEL_SERVICE_NAME).")
-@click.option("--endpoint", metavar="URL", help="Base URL of the Collector (OTEL_EXPORTER_OTLP_ENDPOINT).")
+@click.option(
+    "--endpoint", type=COLLECTOR_URL, metavar="URL", help="Base URL of the Collector (OTEL_EXPORTER_OTLP_ENDPOINT)."
+)
 @click.option("--config", type=click.Path(dir_okay=False), help="A configuration file (OTELOG_CONFIG_FILE).")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(service_name: str | None, endpoint: str | None, config: str | None, command: tuple[str, ...]) -> None:
@@ -57,7 +59,7 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
         _, sources = explain({"config_file": environ["OTELOG_CONFIG_FILE"]} if config is not None else {}, environ)
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
     if sources["handle_sigterm"] == "default":
         # What is stopped from outside would take its last records along. Servers that handle it themselves still do.
         environ["OTELOG_HANDLE_SIGTERM"] = "true"
@@ -88,6 +90,8 @@ def _make_environment(
         environ["OTELOG_CONFIG_FILE"] = os.path.abspath(config)
     environ["OTEL_PYTHON_DISTRO"] = environ["OTEL_PYTHON_CONFIGURATOR"] = "otelog"
     # There is a sitecustomize in it, which Python imports as it starts: children, too, have it from the environment.
+    from opentelemetry.instrumentation import auto_instrumentation
+
     folder = str(Path(auto_instrumentation.__file__).parent)
     others = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != folder]
     working_folder = _find_working_folder()

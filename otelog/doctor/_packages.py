@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
-from otelog.doctor._findings import Area, Finding, list_names, make_area
+from otelog._private.loguru import LOGURU_LINE, hands_on
+from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
 
 _INSTRUMENTATION = "opentelemetry-instrumentation-flask"
 
@@ -20,12 +21,16 @@ class Packages:
         flask_instrumentation: The version of its instrumentation, or None.
         distros: Names of the entry points that `opentelemetry-instrument` may begin with.
         configurators: Names of those that it may set the SDK up with.
+        loguru: loguru's version, or None.
+        loguru_hands_on: Whether it hands its records to anybody but a stream or a file; None where it is not loaded.
     """
 
     flask: str | None
     flask_instrumentation: str | None
     distros: tuple[str, ...]
     configurators: tuple[str, ...]
+    loguru: str | None = None
+    loguru_hands_on: bool | None = None
 
 
 def look_at_packages() -> Packages:
@@ -35,6 +40,8 @@ def look_at_packages() -> Packages:
         flask_instrumentation=_find_version(_INSTRUMENTATION),
         distros=_list_entry_points("opentelemetry_distro"),
         configurators=_list_entry_points("opentelemetry_configurator"),
+        loguru=_find_version("loguru"),
+        loguru_hands_on=hands_on(),
     )
 
 
@@ -50,6 +57,7 @@ def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
         facts.append(f"flask {installed.flask} has its instrumentation ({installed.flask_instrumentation})")
     findings = [
         *_check_flask(installed, variables),
+        *_check_loguru(installed),
         *_check_choice("distro", installed.distros, "OTEL_PYTHON_DISTRO", variables),
         *_check_choice("configurator", installed.configurators, "OTEL_PYTHON_CONFIGURATOR", variables),
     ]
@@ -74,6 +82,18 @@ def _check_flask(installed: Packages, variables: Mapping[str, str]) -> Iterator[
             f"is {turned_off!r}: Flask is not instrumented, and records inside a request have no trace id",
             "take flask out of it",
         )
+
+
+def _check_loguru(installed: Packages) -> Iterator[Finding]:
+    if installed.loguru is None or installed.loguru_hands_on:
+        return
+    if installed.loguru_hands_on is None:
+        severity: Severity = "note"
+        what = "is installed: its records reach otelog only if it hands them on"
+    else:
+        severity = "warning"
+        what = "is loaded, and hands its records to nobody: they do not reach otelog"
+    yield Finding(severity, "packages.loguru_not_captured", "loguru", what, LOGURU_LINE)
 
 
 def _check_choice(kind: str, names: tuple[str, ...], variable: str, variables: Mapping[str, str]) -> Iterator[Finding]:

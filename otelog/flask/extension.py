@@ -11,7 +11,7 @@ from otelog._setup.configure import configure
 from otelog._setup.state import is_configured
 from otelog.exceptions import ConfigurationError
 from otelog.flask.health import health_app, watch_exports
-from otelog.flask.metrics_view import metrics_app, publish_ledger
+from otelog.flask.metrics_view import MISSING_PACKAGE, metrics_app, publish_ledger, unavailable_app
 from otelog.flask.middleware import RequestMiddleware
 from otelog.flask.options import FlaskSettings, resolve
 from otelog.flask.server_lines import drop_doubled_exceptions, keep_back_request_lines
@@ -75,8 +75,7 @@ class FlaskLogging:
         """Set an application up, before its first request. Again with the same options it does nothing.
 
         Raises:
-            ConfigurationError: The application has been set up with other options, or a library is missing that an
-                option needs.
+            ConfigurationError: The application has been set up with other options.
         """
         settings = self._settings
         before = app.extensions.get(EXTENSION_NAME)
@@ -122,9 +121,12 @@ def _make_entries(settings: FlaskSettings) -> dict[str, WSGIApplication]:
     if settings.metrics is not None:
         try:
             publish_ledger()
-        except ImportError as error:
-            raise ConfigurationError("metrics needs prometheus_client: pip install 'otelog[prometheus]'") from error
-        entries[settings.metrics] = metrics_app
+        except ImportError:
+            # An application serves its requests without metrics, too.
+            warn("flask:metrics", f"{settings.metrics} answers 503: {MISSING_PACKAGE}")
+            entries[settings.metrics] = unavailable_app
+        else:
+            entries[settings.metrics] = metrics_app
     if settings.health is not None:
         watch_exports()
         entries[settings.health] = health_app

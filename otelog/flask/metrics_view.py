@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+MISSING_PACKAGE = "metrics need prometheus-client: python -m pip install 'otelog[prometheus]'"
+
 
 def metrics_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a scrape; a WSGI application, which a Flask view may return, too.
@@ -26,6 +28,16 @@ def metrics_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     answer: Iterable[bytes] = make_wsgi_app(registry)(environ, start_response)
     return answer
+
+
+def unavailable_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a scrape where prometheus-client is missing; a WSGI application."""
+    body = f"{MISSING_PACKAGE}\n".encode()
+    start_response(
+        "503 Service Unavailable",
+        [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
+    )
+    return [body]
 
 
 def publish_ledger() -> None:

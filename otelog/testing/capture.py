@@ -31,9 +31,12 @@ __all__ = ["CapturedLogs", "capture_logs"]
 CAPTURE_SECONDS = 30.0
 """How long a capture may take to hand over what was logged."""
 
+MOST_SHOWN = 20
+"""Records in the text of a capture, which a failed assertion shows."""
+
 
 class CapturedLogs:
-    """What `capture_logs` has collected.
+    """What `capture_logs` has collected: a collection of records, which is false while there are none.
 
     Thread safety: may be read by any thread.
     """
@@ -49,6 +52,21 @@ class CapturedLogs:
             raise TimeoutError(f"the captured records were not delivered within {CAPTURE_SECONDS:g} s")
         return list(self._exporter.get_finished_logs())
 
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[ReadableLogRecord]:
+        return iter(self.records)
+
+    def __getitem__(self, index: int) -> ReadableLogRecord:
+        return self.records[index]
+
+    def __repr__(self) -> str:
+        records = self.records
+        shown = [f"{one.log_record.severity_text or '-'} {one.log_record.body!r}" for one in records[:MOST_SHOWN]]
+        more = [f"and {len(records) - MOST_SHOWN} more"] if len(records) > MOST_SHOWN else []
+        return f"<CapturedLogs of {len(records)}: {', '.join(shown + more) or 'nothing was logged'}>"
+
 
 @contextmanager
 def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
@@ -60,7 +78,7 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
 
         with capture_logs() as logs:
             charge(order)
-        assert [record.log_record.body for record in logs.records] == ["charged 12.50"]
+        assert [record.log_record.body for record in logs] == ["charged 12.50"]
 
     Args:
         level: The least level that is collected of otelog's loggers and of `logging`; by default that of

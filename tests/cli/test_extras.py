@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from otelog.cli.commands import _COMMANDS
+from otelog.cli.extras import COMMANDS
 
 PARTS = {
     ("otelog", ""),
@@ -27,7 +27,7 @@ PARTS = {
     ("otelog.sinks.files", ""),
     ("otelog._otlp.connection", ""),
     ("otelog._setup.metric_sender", "metrics"),
-    *((module, extra) for module, _, extra in _COMMANDS.values()),
+    *((module, extra) for module, _, extra in COMMANDS.values()),
 }
 
 
@@ -65,7 +65,7 @@ def modules_of(distribution: str) -> frozenset[str]:
 
 @pytest.mark.parametrize(("module", "extra"), sorted(PARTS))
 def test_a_part_needs_nothing_but_its_extra(module: str, extra: str) -> None:
-    there = promised(extra)
+    there = frozenset().union(*map(promised, extra.split(",")))
     installed = {canonicalize_name(one.metadata["Name"]) for one in metadata.distributions()}
     hidden = set().union(*map(modules_of, installed - there)).difference(*map(modules_of, there & installed))
     code = f"""

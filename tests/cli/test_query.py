@@ -15,6 +15,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 
 from otelog.cli.commands import otelog
 from otelog.cli.search.log_files import find_files, read_otlp
+from otelog.cli.search.search import Search
+from otelog.cli.show.filters import Filters
 from otelog.cli.show.lines import render_lines
 from otelog.sinks._line import LINE_KEYS
 
@@ -281,3 +283,36 @@ def test_an_empty_folder_and_a_damaged_file_are_told(tmp_path: Path) -> None:
     pytest.importorskip("zstandard")
     (tmp_path / "x.log.gz").rename(tmp_path / "x.log.zst")
     assert "cannot be read" in run(tmp_path, code=1)
+
+
+def ask(*words: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(otelog, ["query", *map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_where_nothing_matches_standard_error_says_what_was_looked_at(file: Path) -> None:
+    code, output, errors = ask(file, "--service", "nobody", "--level", "ERROR", "--where", "a=b")
+    assert (code, output) == (0, "")
+    asked = "--where a=b, --level error (17), --service nobody"
+    assert errors == f"nothing matched of {len(RECORDS)} records in {file}, asked: {asked}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [((), ""), (("--json",), ""), (("--last", 3), ""), (("--group-by", "level"), ""), (("--count",), "0\n")],
+)
+def test_every_kind_of_question_says_that_nothing_matched(words: tuple[object, ...], output: str, file: Path) -> None:
+    code, shown, errors = ask(file, "--service", "nobody", *words)
+    assert (code, shown) == (0, output)
+    assert errors.startswith("nothing matched of ")
+
+
+def test_what_duckdb_searched_is_counted_too(file: Path) -> None:
+    nobody = Filters(service="nobody")
+    searches = [Search([file], nobody, duckdb_from_bytes=least) for least in (0, None)]
+    assert [list(search.records()) for search in searches] == [[], []]
+    assert [search.count_looked_at() for search in searches] == [len(RECORDS)] * 2
+
+
+def test_where_something_matches_standard_error_is_silent(file: Path) -> None:
+    assert ask(file)[2] == ""

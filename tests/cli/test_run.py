@@ -269,7 +269,7 @@ def test_a_mistake_in_the_configuration_file_ends_it_before_the_command_runs(
 ) -> None:
     write(tmp_path, "otelog.yaml", "servce_name: shop\n")
     done = run(server, tmp_path, "--config", "otelog.yaml", "--", "python", "-c", "print('ran')")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "otelog.yaml:1" in done.stderr
     assert "Traceback" not in done.stderr
 

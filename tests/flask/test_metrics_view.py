@@ -56,12 +56,19 @@ def test_the_applications_own_metrics_are_on_it(app: flask.Flask) -> None:
         prometheus_client.REGISTRY.unregister(counter)
 
 
-def test_without_the_library_the_option_is_refused(app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_application_runs_and_the_page_says_what_to_install(
+    app: flask.Flask, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.delitem(sys.modules, "otelog.prometheus", raising=False)
     monkeypatch.delattr(otelog, "prometheus", raising=False)
-    with pytest.raises(otelog.ConfigurationError, match=r"otelog\[prometheus\]"):
-        FlaskLogging(app, metrics="/metrics")
+    app.add_url_rule("/", view_func=lambda: "fine")
+    FlaskLogging(app, metrics="/metrics")
+    pip_line = "python -m pip install 'otelog[prometheus]'"
+    assert capfd.readouterr().err.count(pip_line) == 1
+    answer = app.test_client().get("/metrics")
+    assert (answer.status_code, answer.text) == (503, f"metrics need prometheus-client: {pip_line}\n")
+    assert app.test_client().get("/").text == "fine"
 
 
 WORKER = """

@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from otelog._runtime.shown_text import hide_secrets
 from otelog.audit.checks import Hop, Verdict, find_worst, list_unseen, narrow, reconcile
-from otelog.audit.reading import Reader, Reading, Sources
-from otelog.cli.audit.screen import list_services, show_audit, to_json
+from otelog.cli.parameters import Number
 from otelog.cli.show.filters import to_moment
 from otelog.cli.show.readable import safe
 from otelog.cli.show.readable import to_json as dump_json
@@ -28,6 +25,8 @@ from otelog.cli.stack.settings import DEFAULT_FOLDER, PORTS, State, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from otelog.audit.reading import Reader, Reading, Sources
 
 POLL_INTERVAL = 1.0
 """Seconds between two looks while something is on the way."""
@@ -78,7 +77,7 @@ class AuditError(click.ClickException):
 @click.option("--service", help="Only this service; with its namespace before it, if it has one (shop/checkout).")
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=10.0,
     show_default=True,
     help="Seconds for what is on the way to arrive.",
@@ -109,6 +108,8 @@ def audit(
     Every source is optional: what does not answer is said, and its hops are not seen. A process sends its ledger every
     minute and at its end, so after the last records of a running one give --wait 70.
     """
+    from otelog.audit.reading import Reader
+
     try:
         state = read_state(data_dir)
     except StackError as error:
@@ -181,6 +182,8 @@ def find_sources(
         folder: The Collector's folder, or that of its files.
         otlp_ports: Where the Collector listens.
     """
+    from otelog.audit.reading import Sources
+
     ports = PORTS if state is None else state.settings.ports
     host = environ.get("OTELOG_COLLECTOR_METRICS_HOST", "localhost")
     port = environ.get("OTELOG_COLLECTOR_METRICS_PORT", str(ports["collector-metrics"]))
@@ -243,6 +246,10 @@ def settle(
 def _show(
     reading: Reading, hops: list[Hop], sources: Sources, service: str | None, code: int, *, as_json: bool
 ) -> None:
+    from rich.console import Console
+
+    from otelog.cli.audit.screen import list_services, show_audit, to_json
+
     services = list_services(reading.books, service)
     if as_json:
         shown = {name: _address(sources, name) for name in _NAMES}
@@ -274,6 +281,8 @@ def _count(reading: Reading) -> int:
 
 
 def _add_notes(reading: Reading, sources: Sources, since: datetime | None) -> None:
+    from otelog.cli.audit.screen import list_services
+
     if reading.books.applications is not None:
         silent = [name for name, one in list_services(reading.books).items() if one["created"] is None]
         if silent:
@@ -292,6 +301,9 @@ def _add_notes(reading: Reading, sources: Sources, since: datetime | None) -> No
 
 @contextmanager
 def _progress(size_bytes: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     if size_bytes < PROGRESS_BYTES or not console.is_terminal:
         yield lambda _: None
@@ -332,6 +344,6 @@ def _find_ai_loggers(environ: Mapping[str, str]) -> str | None:
 
 
 def _address(sources: Sources, name: str) -> str | None:
-    assert name in {field.name for field in fields(Sources)}
+    assert name in {field.name for field in fields(sources)}
     value = getattr(sources, name)
     return None if value is None else hide_secrets(str(value))

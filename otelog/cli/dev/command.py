@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, Group
-from rich.live import Live
-from rich.padding import Padding
-from rich.text import Text
 
 from otelog.cli.demo.children import leave_with_parent
 from otelog.cli.dev.journal import MAX_FILE_BYTES, Journal
-from otelog.cli.dev.receiver import Receiver
 from otelog.cli.show.filters import filter_options, sort_by_time
 from otelog.cli.show.interruption import Interruption
 from otelog.cli.show.printer import Form, Printer, form_options
-from otelog.cli.show.screen import KEPT_RECORDS, MAX_ROWS, show_ledgers, show_records, show_services, show_trace
 from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.live import Live
 
+    from otelog.cli.dev.receiver import Receiver
     from otelog.cli.show.filters import Filters, Record
 
 SCREEN_INTERVAL = 0.25
@@ -100,6 +96,11 @@ def dev(
     The records of one request are written in the order of their times. Requests are written as they come: so records
     of two senders, or of two batches, may be some seconds apart from their neighbours in time.
     """
+    from rich.console import Console
+    from rich.live import Live
+
+    from otelog.cli.dev.receiver import Receiver
+
     try:
         journal = Journal(folder, max_bytes=max_bytes, ai_loggers=ai_loggers)
     except OSError as error:
@@ -171,6 +172,8 @@ def _watch(
     *,
     with_traces: bool,
 ) -> None:
+    from otelog.cli.show.screen import KEPT_RECORDS
+
     latest: deque[Record] = deque(maxlen=KEPT_RECORDS)
     said, said_records = time.monotonic(), 0
     while not interruption.asked:
@@ -187,6 +190,12 @@ def _watch(
 def _show(
     receiver: Receiver, stats: dict[str, Any], latest: Iterable[Record], console: Console, *, with_traces: bool
 ) -> RenderableType:
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from otelog.cli.show.screen import MAX_ROWS, show_ledgers, show_records, show_services, show_trace
+
     refused = f"   {stats['refused_requests']:,} requests refused" if stats["refused_requests"] else ""
     services, ledgers = stats["services"][-MAX_SHOWN:], stats["ledgers"][-MAX_SHOWN:]
     hidden = len(stats["services"]) - len(services)

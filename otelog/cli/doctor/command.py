@@ -10,13 +10,12 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from otelog._config.resolve import resolve
 from otelog._setup.configure import shutdown
 from otelog._setup.state import settings_in_force
 from otelog.cli.doctor.application import check_target, load_application, set_up
-from otelog.cli.doctor.screen import show_report
+from otelog.cli.parameters import COLLECTOR_URL, Number
 from otelog.cli.show.readable import to_json
 from otelog.doctor import Area, Finding, Report
 from otelog.doctor._examination import examine_application, examine_endpoints, examine_process, examine_settings
@@ -34,12 +33,17 @@ SHUTDOWN_SECONDS = 2.0
 @click.command()
 @click.argument("app", required=False)
 @click.option("--config", "config_file", type=click.Path(dir_okay=False), help="A configuration file.")
-@click.option("--endpoint", metavar="URL", help="The Collector, instead of what the environment or the file says.")
+@click.option(
+    "--endpoint",
+    type=COLLECTOR_URL,
+    metavar="URL",
+    help="The Collector, instead of what the environment or the file says.",
+)
 @click.option("--request", metavar="PATH", help="Ask APP for this path, and look at the records inside.")
 @click.option("--canary/--no-canary", default=True, show_default=True, help="Send one record to the endpoint.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=5.0,
     show_default=True,
     help="Seconds for the endpoint's answer.",
@@ -68,6 +72,10 @@ def doctor(
 
     Exits with 0 if there is no error, 1 if there is one, 2 if it was asked the wrong way.
     """
+    from rich.console import Console
+
+    from otelog.cli.doctor.screen import show_report
+
     if app is not None:
         check_target(app)
     elif request is not None:

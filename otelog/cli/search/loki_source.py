@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
 
 from otelog.cli.search.loki_filters import is_logql
 from otelog.exceptions import ConfigurationError
-from otelog.loki import LokiClient
 from otelog.sinks._settings import STREAMS
+
+if TYPE_CHECKING:
+    from otelog.loki import LokiClient
 
 DEFAULT_URL = "http://localhost:3100"
 PROBE_TIMEOUT = 2.0
@@ -99,6 +101,14 @@ def choose(
     streams = context.get_parameter_source("streams") is ParameterSource.COMMANDLINE
     if not asked and (files or streams):
         return Source(None, None, files)
+    where = ", ".join(map(str, files)) if files else f"the files in {folder}"
+    try:
+        from otelog.loki import LokiClient
+    except ImportError as error:
+        if asked and not files:
+            raise
+        click.echo(f"Loki is not looked for: {error}; this is from {where}", err=True)
+        return Source(None, None, files)
     headers = _read_token(loki_token_file)
     try:
         client = LokiClient(loki, headers=headers)
@@ -110,7 +120,6 @@ def choose(
     except ConfigurationError as error:
         raise click.BadParameter(str(error), param_hint="--loki") from error
     client.close()
-    where = ", ".join(map(str, files)) if files else f"the files in {folder}"
     click.echo(f"no Loki answers at {loki}; this is from {where}", err=True)
     return Source(None, None, files)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from otelog._runtime.shown_text import hide_secrets
 from otelog.cli.search.log_files import LogFileError, find_files
 from otelog.cli.search.loki_filters import build_query, find_labels, is_metric, to_ns
 from otelog.cli.search.loki_records import to_record
@@ -17,7 +20,9 @@ from otelog.cli.search.search import Search, count_by
 from otelog.cli.show.filters import Filters, Record, filter_options
 from otelog.cli.show.printer import Form, Printer, form_options
 from otelog.cli.show.readable import safe, to_json
-from otelog.loki import LokiClient, LokiError, Sample
+
+if TYPE_CHECKING:
+    from otelog.loki import LokiClient, Sample
 
 DEFAULT_FOLDER = Path("otelog-dev")
 LOKI_SECONDS = 3600
@@ -62,6 +67,8 @@ def query(
     """
     client, logql, files = choose(context, words, loki=loki, loki_token_file=loki_token_file, folder=DEFAULT_FOLDER)
     if client is not None:
+        from otelog.loki import LokiError
+
         with client:
             try:
                 _ask_loki(client, logql, filters, last=last, count=count, group_by=group_by, form=form)
@@ -69,16 +76,19 @@ def query(
                 raise click.ClickException(str(error)) from error
         return
     try:
-        search = Search(find_files(files or [DEFAULT_FOLDER], streams), filters)
+        paths = find_files(files or [DEFAULT_FOLDER], streams)
+        search = Search(paths, filters)
         if group_by or count:
             counts = (
                 search.group(group_by) if last is None else count_by(deque(search.records(), maxlen=last), group_by)
             )
-            _print_counts(counts, group_by, as_json=form.as_json)
+            matched = _print_counts(counts, group_by, as_json=form.as_json)
         else:
-            _print_records(search.records() if last is None else deque(search.records(), maxlen=last), form)
+            matched = _print_records(search.records() if last is None else deque(search.records(), maxlen=last), form)
     except LogFileError as error:
         raise click.ClickException(str(error)) from error
+    if not matched:
+        _say_nothing(f"of {search.count_looked_at():,} records in {_name(paths)}", filters)
     if search.unreadable:
         click.echo(f"{search.unreadable:,} lines are no records", err=True)
 
@@ -96,7 +106,8 @@ def _ask_loki(
     if logql is not None and is_metric(logql):
         if filters or last is not None or count or group_by:
             raise click.UsageError("a metric query has its time and filters in itself; --json alone goes with it")
-        _print_samples(client.query_instant(logql), as_json=form.as_json)
+        if not _print_samples(client.query_instant(logql), as_json=form.as_json):
+            _say_nothing(f"in Loki at {client.url} by {logql}", filters)
         return
     text = build_query(logql, filters)
     end = time.time_ns() if filters.until is None else to_ns(filters.until)
@@ -104,7 +115,8 @@ def _ask_loki(
     names = find_labels(group_by)
     if (count or group_by) and last is None and names is not None:
         counts = client.count_by(text, names, start=start, end=end)
-        _print_counts(counts, group_by, as_json=form.as_json)
+        if not _print_counts(counts, group_by, as_json=form.as_json):
+            _say_nothing_of_loki(client, text, start, end)
         return
     if last is None:
         found: Iterable[Record] = map(to_record, client.query_range(text, start=start, end=end, direction="forward"))
@@ -112,31 +124,69 @@ def _ask_loki(
         latest = list(client.query_range(text, start=start, end=end, limit=last))
         found = map(to_record, reversed(latest))
     if count or group_by:
-        _print_counts(count_by(found, group_by), group_by, as_json=form.as_json)
+        matched = _print_counts(count_by(found, group_by), group_by, as_json=form.as_json)
     else:
-        _print_records(found, form)
+        matched = _print_records(found, form)
+    if not matched:
+        _say_nothing_of_loki(client, text, start, end)
 
 
-def _print_records(records: Iterable[Record], form: Form) -> None:
+def _print_records(records: Iterable[Record], form: Form) -> int:
+    number = 0
+
+    def count() -> Iterator[Record]:
+        nonlocal number
+        for record in records:
+            number += 1
+            yield record
+
     printer = Printer(form, live=False)
-    printer.print(records)
+    printer.print(count())
     printer.end()
+    return number
 
 
-def _print_counts(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> None:
-    if fields:
-        _print_groups(counts, fields, as_json=as_json)
-    else:
+def _print_counts(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> int:
+    if not fields:
         click.echo(sum(counts.values()))
+    elif counts:
+        _print_groups(counts, fields, as_json=as_json)
+    return sum(counts.values())
 
 
-def _print_samples(samples: Iterable[Sample], *, as_json: bool) -> None:
-    for sample in sorted(samples, key=lambda one: (-one.value, sorted(one.labels.items()))):
+def _say_nothing(where: str, filters: Filters) -> None:
+    """Say on standard error that nothing matched, so that standard output stays empty."""
+    asked = [f"--{name.replace('_', '-')} {value}" for name, value in filters.asked()]
+    click.echo(
+        safe(hide_secrets(f"nothing matched {where}") + (f", asked: {', '.join(asked)}" if asked else "")), err=True
+    )
+
+
+def _say_nothing_of_loki(client: LokiClient, text: str, start: int, end: int) -> None:
+    since, until = (datetime.fromtimestamp(one // 1_000_000_000).astimezone() for one in (start, end))
+    click.echo(
+        safe(
+            f"nothing matched in Loki at {hide_secrets(client.url)} by {text}, "
+            f"from {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S %z}"
+        ),
+        err=True,
+    )
+
+
+def _name(paths: list[Path]) -> str:
+    """Returns the files' names, or the first of many."""
+    return f"{paths[0]}" if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1].name}"
+
+
+def _print_samples(samples: Iterable[Sample], *, as_json: bool) -> int:
+    ordered = sorted(samples, key=lambda one: (-one.value, sorted(one.labels.items())))
+    for sample in ordered:
         if as_json:
             click.echo(to_json({**sample.labels, "value": sample.value}))
         else:
             labels = " ".join(f"{safe(name)}={safe(value)}" for name, value in sorted(sample.labels.items()))
             click.echo(f"{sample.value:>12,.12g}  {labels}".rstrip())
+    return len(ordered)
 
 
 def _print_groups(counts: Counter[tuple[str, ...]], fields: tuple[str, ...], *, as_json: bool) -> None:

@@ -51,6 +51,8 @@ class Search:
     ) -> None:
         self.unreadable = 0
         """Lines so far that are no record: torn, or something else."""
+        self._read_records = 0
+        self._by_duckdb: list[Path] = []
         self._paths = paths
         self._filters = filters
         self._duckdb_from_bytes = duckdb_from_bytes
@@ -58,6 +60,10 @@ class Search:
     def records(self) -> Iterator[Record]:
         """Returns the records that match, in the order of the files; those of several processes by their times."""
         return read_beside(self._paths, self._find_all)
+
+    def count_looked_at(self) -> int:
+        """Returns how many records the answer was looked for in, all of them if it has been read to its end."""
+        return self._read_records + sum(map(_count_lines, map(_where_now, self._by_duckdb)))
 
     def count(self) -> int:
         """Returns how many records match."""
@@ -81,7 +87,7 @@ class Search:
                 yield at, record
 
     def _find(self, path: Path, duck: Duck | None) -> Iterator[Record]:
-        from_before, given = self.unreadable, 0
+        from_before, read_before, given = self.unreadable, self._read_records, 0
         if duck is not None and self._is_for_duckdb(path) and not self._match_many(path):
             from otelog.cli.search.duck import DuckError
 
@@ -92,10 +98,12 @@ class Search:
                             if certain or self._filters.matches(record):
                                 given += 1
                                 yield record
+                self._read_records = read_before
+                self._by_duckdb.append(path)
                 return
             except (DuckError, OSError, LogFileError):
                 # Reading finds the same records again, in the same order.
-                self.unreadable = from_before
+                self.unreadable, self._read_records = from_before, read_before
         for record in self._read(path):
             if self._filters.matches(record):
                 given -= 1
@@ -111,8 +119,11 @@ class Search:
         except (DuckError, OSError, LogFileError):
             return False
         counts.update(certain)
+        read_before = self._read_records
         records = (record for line in lines for record in self._take(line.encode()))
         counts.update(count_by((record for record in records if self._filters.matches(record)), fields))
+        self._read_records = read_before
+        self._by_duckdb.append(path)
         return True
 
     def _read(self, path: Path) -> Iterator[Record]:
@@ -139,6 +150,7 @@ class Search:
         if records is None:
             self.unreadable += 1
             return []
+        self._read_records += len(records)
         return records
 
     def _make_duck(self, fields: Values) -> Duck | None:
@@ -182,6 +194,14 @@ def _where_now(path: Path) -> Path:
     """Returns the packed file that a rotated one has become since it was found."""
     packed = [path.with_name(path.name + suffix) for suffix in (".gz", ".zst")]
     return path if path.exists() else next((one for one in packed if one.exists()), path)
+
+
+def _count_lines(path: Path) -> int:
+    try:
+        with open_file(path) as file:
+            return sum(1 for line in file if line.strip())
+    except READ_ERRORS:
+        return 0
 
 
 def _size_of(path: Path) -> int:

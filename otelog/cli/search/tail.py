@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +20,9 @@ from otelog.cli.show.interruption import Interruption
 from otelog.cli.show.printer import Form, Printer, form_options
 from otelog.cli.show.readable import safe
 from otelog.exceptions import ConfigurationError
-from otelog.loki import LokiClient, LokiError
+
+if TYPE_CHECKING:
+    from otelog.loki import LokiClient
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks at the files, and how long Ctrl-C may take."""
@@ -59,7 +62,7 @@ def tail(
                     _follow_loki(client, logql, filters, interruption, printer)
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from error
-        except (LokiError, LogFileError) as error:
+        except LogFileError as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -68,13 +71,18 @@ def _follow_loki(
 ) -> None:
     if logql is not None and is_metric(logql):
         raise click.UsageError("only a query that gives lines can be followed")
+    from otelog.loki import LokiError
+
     text = build_query(logql, filters)
     start = None if filters.since is None else to_ns(filters.since)
-    with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
-        while not interruption.asked:
-            # In the order of their times, as far as they came together: streams come one after the other.
-            found = sorted(live.poll(POLL_INTERVAL), key=attrgetter("timestamp_ns"))
-            printer.print(map(to_record, found))
+    try:
+        with client.tail(text, start=start, on_notice=lambda notice: click.echo(safe(notice), err=True)) as live:
+            while not interruption.asked:
+                # In the order of their times, as far as they came together: streams come one after the other.
+                found = sorted(live.poll(POLL_INTERVAL), key=attrgetter("timestamp_ns"))
+                printer.print(map(to_record, found))
+    except LokiError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _follow_files(

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number
+from otelog._record.severity import SEVERITY_RANGES, level_number, severity_number, severity_range
 from otelog.exceptions import ConfigurationError
 
 Record = dict[str, Any]
@@ -55,6 +55,18 @@ class Filters:
 
     def __bool__(self) -> bool:
         return self != Filters()
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Returns what is asked, by the options' names."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        pairs = [("where", f"{field}={value}") for field, value in values.pop("where")]
+        level = values.pop("level")
+        if level is not None:
+            pairs.append(("level", f"{severity_range(level)} ({level})"))
+        for name, value in values.items():
+            if value is not None:
+                pairs.append((name, f"{value:%Y-%m-%dT%H:%M:%S%z}" if isinstance(value, datetime) else str(value)))
+        return pairs
 
     def matches(self, record: Record) -> bool:
         """Returns whether the record is meant. Never raises."""
@@ -116,11 +128,11 @@ def filter_options(*, times: bool) -> Callable[[Callable[..., None]], Callable[.
 
 def to_moment(value: str) -> datetime:
     """Read an age or an ISO 8601 time; without an offset it is this machine's."""
-    if match := _DURATION.fullmatch(value.strip()):
-        return datetime.now(timezone.utc) - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     try:
+        if match := _DURATION.fullmatch(value.strip()):
+            return datetime.now(timezone.utc) - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
         return datetime.fromisoformat(value.strip().replace("Z", "+00:00")).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{value!r} is no time: give an age (90s, 10m, 2h, 1d, 1w) or ISO 8601 (2026-11-24T20:00)"
         ) from None

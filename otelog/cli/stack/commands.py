@@ -11,21 +11,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from otelog.cli.group import Group
 from otelog.cli.show.interruption import Stopping
 from otelog.cli.show.readable import safe
 from otelog.cli.stack.building import Workshop, find_cache
 from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
-from otelog.cli.stack.display import Display, follow_progress
 from otelog.cli.stack.files import StackError, find_files
-from otelog.cli.stack.health import find_notes
-from otelog.cli.stack.native import NativeStack, answers, read_end, remove_data
-from otelog.cli.stack.ports import choose_free_ports, find_port_problems
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
 from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
 from otelog.cli.stack.progress import Progress, ProgressFile, find_progress
@@ -44,6 +39,11 @@ from otelog.cli.stack.settings import (
     write_state,
 )
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from otelog.cli.stack.display import Display
+
 FOLLOW_SECONDS = 0.2
 
 _folder_option = click.option(
@@ -56,7 +56,7 @@ _folder_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def stack() -> None:
     """Run the back end on this machine: Collector, Loki, Prometheus and Alertmanager, with Grafana where Docker is.
 
@@ -156,6 +156,10 @@ def up(
     Options, ports, disks and the folder are checked before anything is built or started. A second `up` changes nothing;
     one with other options starts anew what they concern. Options hold until `down`, but for --without.
     """
+    from rich.console import Console
+
+    from otelog.cli.stack.ports import choose_free_ports
+
     if bool(tls_certificate) != bool(tls_key) or (tls_client_ca and not tls_certificate):
         raise click.UsageError("TLS needs --tls-certificate and --tls-key; --tls-client-ca goes with them")
     files_given = {"token_file": token_file, "certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca}
@@ -227,6 +231,8 @@ def _refuse(problems: list[str]) -> None:
 
 
 def _up_with_docker(found: _Stack, before: State | None, problems: list[str]) -> None:
+    from otelog.cli.stack.ports import find_port_problems
+
     settings = found.state.settings
     problems += find_docker_problems(found.files, settings)
     if before is None:
@@ -240,6 +246,9 @@ def _up_with_docker(found: _Stack, before: State | None, problems: list[str]) ->
 def _up_natively(
     found: _Stack, before: State | None, problems: list[str], console: Console, stopping: Stopping
 ) -> bool:
+    from otelog.cli.stack.native import NativeStack
+    from otelog.cli.stack.ports import find_port_problems
+
     settings = found.state.settings
     with _open_workshop(found.files, console) as (workshop, progress, display):
         native = NativeStack(found.folder, found.state, progress.report_step, stopping.hold)
@@ -259,6 +268,8 @@ def _up_natively(
 
 @contextlib.contextmanager
 def _open_workshop(files: Path, console: Console) -> Iterator[tuple[Workshop, ProgressFile, Display]]:
+    from otelog.cli.stack.display import Display
+
     with Display(console) as display, ProgressFile(find_cache(os.environ), display.show) as progress:
         yield Workshop(files, os.environ, progress.report), progress, display
 
@@ -268,6 +279,11 @@ def _open_workshop(files: Path, console: Console) -> Iterator[tuple[Workshop, Pr
 @click.option("--volumes", is_flag=True, help="Remove the data, too: all logs and metrics that were kept.")
 def down(*, folder: Path, volumes: bool) -> None:
     """End what was started; the data stay unless --volumes is given."""
+    from rich.console import Console
+
+    from otelog.cli.stack.display import Display
+    from otelog.cli.stack.native import NativeStack, remove_data
+
     with _clear_errors():
         state = read_state(folder) if folder.is_dir() else None
         if state is None:
@@ -293,6 +309,11 @@ def down(*, folder: Path, volumes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(*, folder: Path, follow: bool, as_json: bool) -> None:
     """Show what runs and where it answers, and what is being built; the exit code is 1 if something does not answer."""
+    from rich.console import Console
+
+    from otelog.cli.stack.display import follow_progress
+    from otelog.cli.stack.health import find_notes
+
     cache = find_cache(os.environ)
     with _clear_errors():
         if follow:
@@ -322,6 +343,8 @@ def status(*, folder: Path, follow: bool, as_json: bool) -> None:
 
 
 def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]) -> None:
+    from rich.console import Console
+
     if rows:
         _print_rows(rows, Console())
     if settings.without:
@@ -340,6 +363,8 @@ def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Pr
 @click.argument("names", nargs=-1)
 def logs(*, folder: Path, follow: bool, lines: int, names: tuple[str, ...]) -> None:
     """Print what the servers write of themselves (not your logs: those are for `otelog query`)."""
+    from otelog.cli.stack.native import NativeStack
+
     with _clear_errors():
         found = _read(folder)
         if found.state.mode == "docker":
@@ -357,6 +382,8 @@ def logs(*, folder: Path, follow: bool, lines: int, names: tuple[str, ...]) -> N
 @click.option("--check", is_flag=True, help="Let each server's own program check it (builds promtool and amtool).")
 def config(*, folder: Path, check: bool) -> None:
     """Show with which programs, files and settings the servers run, or would run."""
+    from rich.console import Console
+
     with _clear_errors():
         state = (read_state(folder) if folder.is_dir() else None) or State("native", Settings())
         found = _Stack(find_files(), folder, state)
@@ -402,6 +429,8 @@ def _check(found: _Stack, workshop: Workshop) -> None:
 @click.argument("names", nargs=-1, type=click.Choice(sorted(PROGRAMS)))
 def build(names: tuple[str, ...]) -> None:
     """Build programs ahead of time, all of the servers' unless NAMES are given, and print where they are."""
+    from rich.console import Console
+
     wanted = names or tuple(PROGRAM_OF.values())
     with (
         _clear_errors(),
@@ -417,6 +446,8 @@ def build(names: tuple[str, ...]) -> None:
 
 
 def _find_rows(found: _Stack) -> list[dict[str, Any]]:
+    from otelog.cli.stack.native import NativeStack, answers
+
     servers = found.servers
     native = NativeStack(found.folder, found.state, lambda name, text: None)
     states = found.compose.find_states() if found.state.mode == "docker" else {}
@@ -459,6 +490,8 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
 
 
 def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for heading in ("server", "state", "address", "what for"):
         table.add_column(heading, overflow="fold")
@@ -477,6 +510,8 @@ def _print_hints(found: _Stack) -> None:
 
 
 def _print_output(outputs: dict[str, Path], lines: int, *, follow: bool) -> None:
+    from otelog.cli.stack.native import read_end
+
     width = max(map(len, outputs))
     places = {}
     for name, path in outputs.items():

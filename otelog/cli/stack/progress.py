@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from otelog.cli.stack.programs import PROGRAMS
 
 CORES = 2
@@ -174,6 +172,8 @@ class ProgressFile:
         show: Callable[[str, str, int, int, Progress], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        import psutil
+
         self._clock = clock
         self._show = show
         self._remembered = Durations(cache).read()
@@ -238,6 +238,8 @@ class ProgressFile:
 
 def find_progress(cache: Path) -> list[Progress]:
     """Returns what processes of now build or start, the oldest first. Never raises."""
+    import psutil
+
     found = []
     with contextlib.suppress(OSError):
         for path in (cache / "progress").glob("*.json"):
