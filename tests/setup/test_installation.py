@@ -15,15 +15,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tools.run_tests import ROOT, find_other_pythons
 
+tomllib = pytest.importorskip("tomllib")
+
 PAGES = ("README.md", "docs/**/*.md")
 # What a checkout alone needs is installed with constraints.txt, by the Makefile.
-OF_THE_CHECKOUT = {"test", "dashboards", "servers", "distro", "lint", "bench", "picologging"}
+OF_THE_CHECKOUT = {"docs", "test", "dashboards", "servers", "distro", "lint", "bench", "picologging"}
 EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -37,22 +38,24 @@ def find_cases() -> list[tuple[str, str]]:
     if os.environ.get("OTELOG_INSTALLATIONS") == "all":
         asked = {"", *EXTRAS, "flask,metrics", "cli,run", "dev,all", *find_documented()} - OF_THE_CHECKOUT
         return [(version, extras) for version in ("3.10", "3.11", "3.12", "3.13") for extras in sorted(asked)]
-    return [("3.10", "flask,metrics"), ("3.11", "flask,metrics"), ("3.11", "dev")]
+    return [("3.11", "flask,metrics"), ("3.10", "dev")]
 
 
 @cache
-def find_python(version: str) -> Path:
+def find_python(version: str) -> Path | None:
     if version == "{}.{}".format(*sys.version_info):
         return Path(sys.base_prefix) / "bin" / f"python{version}"
-    return find_other_pythons()[version]
+    return find_other_pythons().get(version)
 
 
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for version in {version for version, _ in find_cases()}:
-        made[version] = tmp_path_factory.mktemp("venv") / version
-        subprocess.run([find_python(version), "-m", "venv", made[version]], check=True)
+        python = find_python(version)
+        if python is not None:
+            made[version] = tmp_path_factory.mktemp("venv") / version
+            subprocess.run([python, "-m", "venv", made[version]], check=True)
     return made
 
 
@@ -70,6 +73,8 @@ def find_needs(extras: str) -> set[str]:
 
 @pytest.mark.parametrize(("version", "extras"), find_cases())
 def test_it_resolves(version: str, extras: str, environments: dict[str, Path], tmp_path: Path) -> None:
+    if version not in environments:
+        pytest.skip(f"Python {version} is not here")
     target = f"{ROOT}[{extras}]" if extras else str(ROOT)
     report = tmp_path / "report.json"
     # The constraints of a developer's own machine would decide what is looked at here.

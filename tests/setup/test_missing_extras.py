@@ -67,11 +67,11 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "query (Loki)": (["--loki", "http://127.0.0.1:1", '{{app="shop"}}'], {"urllib3"}),
     "run": (["--", "true"], {"opentelemetry.instrumentation"}),
     "stack build": (["no-such-program"], set()),
-    "stack config": (["--data-dir", "{folder}/stack"], {"rich"}),
+    "stack config": (["--data-dir", "{folder}/stack"], {"psutil", "rich"}),
     "stack down": (["--data-dir", "{folder}/none"], {"psutil", "rich", "urllib3"}),
     "stack logs": (["--data-dir", "{folder}/stack"], {"psutil", "urllib3"}),
     "stack status": (["--data-dir", "{folder}/stack"], {"psutil", "rich", "urllib3"}),
-    "stack up": (["--tls-certificate", "{folder}/file"], {"psutil", "rich", "urllib3"}),
+    "stack up": (["--tls-certificate", "{folder}/file"], {"psutil", "rich"}),
     "tail": (["{folder}/logs/none.log"], set()),
     "tail (Loki)": (["--loki", "http://127.0.0.1:1", '{{app="shop"}}'], {"urllib3", "websockets"}),
 }
