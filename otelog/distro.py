@@ -6,7 +6,6 @@ chosen, otelog is a guest: its configurator and its distro do what the other's w
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 from functools import partial
@@ -20,6 +19,7 @@ from otelog._config.resolve import choose_configurator, read_chosen_setup, wants
 from otelog._patches.django_settings import after_setup
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog._private.opentelemetry import find_sdk_configurator
+from otelog._private.standard import call_before_atexit
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler, keep_last_resort, shield_loggers
 
@@ -63,8 +63,8 @@ class OtelogConfigurator:
                 return
         keep_last_resort()
         configure()
-        # Before that it is not known what the application does with it.
-        atexit.register(_tell_of_loguru)
+        # Before that it is not known what the application does with it, and after loguru's own end not what it did.
+        call_before_atexit(_tell_of_loguru)
 
 
 def _tell_of_loguru() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import threading
@@ -16,6 +17,7 @@ __all__ = [
     "NAMES",
     "SOURCE_FILE",
     "THREADS",
+    "call_before_atexit",
     "has_short_way",
     "is_owned",
     "logging_lock",
@@ -29,6 +31,7 @@ NAMES: tuple[tuple[str, str], ...] = (
     *([("logging", "_is_internal_frame")] if sys.version_info >= (3, 11) else []),
     ("logging", "_lock"),
     ("threading", "_active"),
+    ("threading", "_register_atexit"),
 )
 """Modules, and the names in them that are read here or in `otelog._patches.log_calls`."""
 
@@ -53,6 +56,9 @@ IS_INTERNAL_FRAME: Any = getattr(logging, "_is_internal_frame", None)
 THREADS: Mapping[int, threading.Thread] = getattr(threading, "_active", {})
 """The threads that are alive; `threading`'s own dict, which changes."""
 
+
+call_before_atexit: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+"""Have something called at the process's end, before what `atexit` calls; `concurrent.futures` ends in this way."""
 
 is_owned: Callable[[Any], bool] = methodcaller("_is_owned")
 """Returns whether the calling thread has an RLock; `threading.Condition` asks in this way."""
