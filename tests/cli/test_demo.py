@@ -249,7 +249,7 @@ def test_with_a_dead_endpoint_the_losses_are_told(tmp_path: Path, demos: list[De
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--endpoint", "localhost:4318"], "--endpoint must be a URL"),
+        (["--endpoint", "localhost:4318"], "is no URL"),
         (["--seconds", "-1"], "--seconds"),
         (["--rate", "0"], "--rate"),
     ],
