@@ -338,8 +338,9 @@ def test_without_the_extra_the_error_says_what_to_install(
     write: Any, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     path = write({"level": "INFO"})
+    package = {"yaml": "PyYAML"}.get(library, library)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigurationError, match=rf"needs {library}: pip install 'otelog\[config\]'"):
+    with pytest.raises(ConfigurationError, match=rf"needs {package}: python -m pip install 'otelog\[config\]'"):
         load(path)
 
 

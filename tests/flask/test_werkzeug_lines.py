@@ -90,16 +90,21 @@ def test_under_flask_run_with_its_debugger(tmp_path: Path) -> None:
                 *(sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "--port", str(port)),
             ],
             cwd=tmp_path,
-            env={**os.environ, "WERKZEUG_DEBUG_PIN": PIN, "OTEL_METRICS_EXPORTER": "none"},
+            env={
+                **os.environ,
+                "WERKZEUG_DEBUG_PIN": PIN,
+                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_BLRP_SCHEDULE_DELAY": "100",
+            },
             stdout=subprocess.DEVNULL,
             stderr=file,
             start_new_session=True,
         )
         try:
             wait_until(lambda: answers(port), 3 * SECONDS, what="the application's answer")
+            wait_until(lambda: any("404" in text for text in texts_of(server)), SECONDS, what="the last record")
             # The reloader has a process of its own, and the debugger is in the other.
             os.killpg(process.pid, signal.SIGTERM)
-            wait_until(lambda: any("404" in text for text in texts_of(server)), SECONDS, what="the last record")
         finally:
             end_process(process, SECONDS)
         texts = texts_of(server)
