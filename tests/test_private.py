@@ -104,6 +104,8 @@ def test_a_private_name_that_upstream_renames_is_not_missed(module: str, name: s
 
 @pytest.mark.parametrize(("module", "name"), [*NAMES, *flask_instrumentation.NAMES, *standard.NAMES])
 def test_the_private_names_are_those_of_the_installed_release(module: str, name: str) -> None:
+    if module.startswith("opentelemetry.instrumentation."):
+        pytest.importorskip(module)
     assert hasattr(importlib.import_module(module), name), "say in otelog/_private what this release calls it"
 
 
