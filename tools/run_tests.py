@@ -197,7 +197,7 @@ def _run_once(command: list[str], environ: dict[str, str], apart: bool) -> tuple
     with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
         report = Path(folder) / "report.xml"
         done = subprocess.run(
-            [*command, "--quiet", f"--junitxml={report}", f"--basetemp={folder}/tmp"],
+            [*command, "--quiet", "--durations=8", f"--junitxml={report}", f"--basetemp={folder}/tmp"],
             cwd=ROOT,
             env={**os.environ, **environ},
             stdout=subprocess.PIPE if apart else None,
@@ -397,8 +397,8 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
 def run_on(tally: Tally, version: str, interpreter: Path) -> None:
     """Run on another Python what depends on it."""
     name = f"unit tests on Python {version}"
-    # One process each: there are three of them. Apart from this one, so that a test that kills it is named.
-    command = [str(interpreter), "-m", "pytest", "--numprocesses=1", "--dist=loadgroup"]
+    # They mostly wait.
+    command = [str(interpreter), "-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
     run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
 
 
