@@ -234,6 +234,8 @@ def find_words(lines: list[str]) -> str:
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_the_end_of_a_short_script_with_nobody_listening_says_so(protocol: str) -> None:
+    if protocol == "grpc":
+        pytest.importorskip("grpc")
     _, lines = run(f"otelog.configure(protocol={protocol!r})\nlog.info('y')", REFUSED)
     said = find_words(lines)
     assert "Last error: http://127.0.0.1:9" in said
