@@ -60,15 +60,15 @@ def _twice() -> None:
 def _slot() -> None:
     from otelog._capture.queue import RecordQueue
 
-    take = RecordQueue.take
+    look = RecordQueue.look
     leaked: list[Any] = []
 
     def changed(self: Any, most: int) -> Any:
         if not leaked and self.slots:
             leaked.append(self.slots.pop())
-        return take(self, most)
+        return look(self, most)
 
-    RecordQueue.take = changed  # type: ignore[method-assign]
+    RecordQueue.look = changed  # type: ignore[method-assign]
 
 
 def _raise() -> None:
