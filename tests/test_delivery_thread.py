@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import NoReturn
@@ -88,3 +90,28 @@ def test_a_thread_that_ends_at_the_end_is_not_replaced() -> None:
     work.errors.append(SystemExit())
     finish(thread, work)
     assert len(work.threads) == 1
+
+
+DIES_AS_IT_BEGINS = """
+import threading, _thread
+from otelog._private import standard
+from otelog._runtime.threads import start_thread
+
+standard.START_PATIENCE = 0.2
+start = threading._start_new_thread if hasattr(threading, "_start_new_thread") else None
+if start is None:
+    joinable = threading._start_joinable_thread
+    threading._start_joinable_thread = lambda function, **others: joinable(lambda: None, **others)
+else:
+    threading._start_new_thread = lambda function, arguments: start(lambda: None, ())
+print(start_thread(lambda: None, "otelog-tests"))
+"""
+
+
+def test_a_thread_that_dies_before_it_has_begun_does_not_hold_up_whoever_starts_it() -> None:
+    """As where there is no memory for its first step: Python's own `start` waits for it for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_AS_IT_BEGINS], capture_output=True, encoding="utf-8", timeout=30, check=False
+    )
+    assert done.stdout == "None\n", done.stderr
+    assert "the thread otelog-tests cannot be started" in done.stderr

@@ -74,8 +74,8 @@ class DeliveryThread:
         self.thread = thread
 
     def is_missing(self) -> bool:
-        """Returns whether none could be started."""
-        return self.thread is None
+        """Returns whether there is none: none could be started, or it has died as it began."""
+        return not self.is_alive()
 
     def is_alive(self) -> bool:
         """Returns whether it runs."""
@@ -97,8 +97,13 @@ class DeliveryThread:
     def _run(self) -> None:
         me = get_ident()
         try:
-            while not self._is_done(me):
-                pass
+            while True:
+                try:
+                    if self._is_done(me):
+                        break
+                except MemoryError:
+                    # There was none even for the call.
+                    continue
         finally:
             own_threads.discard(me)
 

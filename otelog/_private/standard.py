@@ -16,7 +16,9 @@ __all__ = [
     "LEVEL_NAMES",
     "NAMES",
     "SOURCE_FILE",
+    "START_PATIENCE",
     "THREADS",
+    "bound_start",
     "call_before_atexit",
     "has_short_way",
     "is_owned",
@@ -62,6 +64,23 @@ call_before_atexit: Callable[[Callable[[], None]], object] = getattr(threading, 
 
 is_owned: Callable[[Any], bool] = methodcaller("_is_owned")
 """Returns whether the calling thread has an RLock; `threading.Condition` asks in this way."""
+
+
+START_PATIENCE = 5.0
+"""Seconds that a thread may take to begin."""
+
+
+class _Begun(threading.Event):
+    """What `Thread.start` waits for, without a bound: a thread that dies of a lack of memory before never says so."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(START_PATIENCE if timeout is None else timeout)
+
+
+def bound_start(thread: threading.Thread) -> None:
+    """Have `start` return in any case; where the thread has not begun then, its `ident` is None."""
+    if type(getattr(thread, "_started", None)) is threading.Event:
+        thread._started = _Begun()  # type: ignore[attr-defined]
 
 
 def has_short_way() -> bool:

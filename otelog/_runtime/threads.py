@@ -17,7 +17,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
 
-from otelog._private.standard import thread_of
+from otelog._private.standard import bound_start, thread_of
 from otelog._runtime.diagnostics import warn
 
 __all__ = [
@@ -117,7 +117,9 @@ def make_thread(target: Callable[[], None], name: str) -> Thread:
                 # Since then it has another id, and Python misses it under that one as it ends: this puts it there.
                 threading.current_thread()
 
-    return threading.Thread(target=run, name=name, daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    bound_start(thread)
+    return thread
 
 
 def start_thread(
@@ -144,6 +146,8 @@ def start_thread(
         if keep is not None:
             keep(thread)
         thread.start()
+        if isinstance(thread, threading.Thread) and thread.ident is None:
+            raise MemoryError("it has not begun")
     except (RuntimeError, MemoryError) as error:
         # At the interpreter's end none can be started, which is no news.
         if "shutdown" not in str(error) and not sys.is_finalizing():
