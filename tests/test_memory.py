@@ -95,6 +95,6 @@ print(json.dumps(broken))
 @pytest.mark.parametrize("kind", ["otlp", "file", "several", "drop_oldest"])
 def test_whichever_allocation_of_a_delivery_fails_every_record_is_counted_once(kind: str, tmp_path: object) -> None:
     with OTLPServer() as server:
-        command = [sys.executable, "-c", PROGRAM, server.endpoint, str(tmp_path), kind, "700"]
+        command = [sys.executable, "-c", PROGRAM, server.endpoint, str(tmp_path), kind, "450"]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr[-2000:]
