@@ -139,6 +139,32 @@ def test_records_arrive_with_headers_and_who_sent_them() -> None:
         assert metadata["user-agent"].startswith("otelog/")
 
 
+SHORT_SCRIPT = """
+import sys, otelog
+otelog.configure(endpoint=sys.argv[1], protocol="grpc")
+log = otelog.get_logger("short")
+if sys.argv[2] == "after a flush":
+    log.info("before")
+    assert otelog.flush(10)
+log.info("at the end")
+"""
+
+
+@pytest.mark.parametrize("way", ["at once", "after a flush"])
+def test_what_a_short_script_logs_arrives_at_its_end(way: str) -> None:
+    """Python 3.12 starts no thread then."""
+    with GrpcServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", SHORT_SCRIPT, server.endpoint, way],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert server.bodies[-1:] == ["at the end"]
+
+
 def test_a_user_agent_among_the_headers_is_the_one_that_is_told() -> None:
     with GrpcServer() as server, pipeline(server.endpoint, headers={"User-Agent": "shop/1"}):
         assert send("sent")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from otelog._otlp.exchange import (
 )
 from otelog._otlp.http import make_context
 from otelog._private.grpc import find_calls, is_connected
+from otelog._runtime.end_time import END
 from otelog._runtime.fork_gate import ForkGate
 from otelog._runtime.late_import import load_module
 from otelog._runtime.threads import is_patched, sleep
@@ -60,6 +62,9 @@ UNTOLD_PAUSE = 0.05
 """Seconds in which the library's thread surely ends, for releases of it in which that cannot be seen."""
 
 _LOOK_AGAIN = 0.001
+
+# That Python refuses new threads before it calls `atexit`, and the library starts one for a call that can be left.
+_ENDS_WITHOUT_THREADS = sys.version_info[:2] == (3, 12)
 
 # What grpcio reads when it is imported. Else each attempt to connect may write lines to standard error.
 _LIBRARY_ENVIRONMENT = {"GRPC_VERBOSITY": "NONE"}
@@ -210,7 +215,7 @@ class GrpcTransport(Exchanges):
                     self._channel = self._open_channel()
                 method = self._channel.unary_unary(self._method)
                 how: dict[str, Any] = {"metadata": self._metadata, "compression": self._compression}
-                if is_patched():
+                if is_patched() or (_ENDS_WITHOUT_THREADS and END.is_running()):
                     self._call = _BlockingCall(lambda: method.with_call(body, timeout=max(0.0, exchange_left()), **how))
                 else:
                     # Not `exchange_left`: whoever waits may leave before that, and another one come.
@@ -430,7 +435,7 @@ class _BlockingCall:
     """A call that is made when its end is waited for, in that very thread, and that nothing can cut short.
 
     The library's other way takes threads and locks of the standard library's. Where gevent has replaced them, a process
-    that was forked waits for ever, for a greenlet that its parent had.
+    that was forked waits for ever, for a greenlet that its parent had. At the end of Python 3.12 none can be started.
     """
 
     def __init__(self, make: Callable[[], tuple[bytes, Any]]) -> None:

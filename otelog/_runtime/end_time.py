@@ -49,6 +49,10 @@ class EndTime:
         self._ending = False
         self._stopped = time.monotonic()
 
+    def is_running(self) -> bool:
+        """Returns whether somebody waits for deliveries now, because the process or the logging ends."""
+        return self._depth > 0
+
     def left(self) -> float:
         """Returns the seconds that are left."""
         running = time.monotonic() - self._began if self._depth else 0.0
