@@ -397,8 +397,9 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
 def run_on(tally: Tally, version: str, interpreter: Path) -> None:
     """Run on another Python what depends on it."""
     name = f"unit tests on Python {version}"
-    # They mostly wait.
-    command = [str(interpreter), "-m", "pytest", "--numprocesses=2", "--dist=loadgroup"]
+    # One process each, apart from this one, so that a test that kills it is named. With two, beside the real servers,
+    # they want more than there is.
+    command = [str(interpreter), "-m", "pytest", "--numprocesses=1", "--dist=loadgroup"]
     run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
 
 
