@@ -58,9 +58,11 @@ class OwnExporter(LogRecordExporter, BatchExporter):
                 )
             ledger = self._ledger
             ledger.begin_move()
-            ledger.accept(len(batch))
-            ledger.enter(self.default_name, len(batch))
-            ledger.end_move()
+            try:
+                ledger.accept(len(batch))
+                ledger.enter(self.default_name, len(batch))
+            finally:
+                ledger.end_move()
             tallies: list[BatchTally] = []
             batch_export.deliver(rows, ledger, self._stop, tallies.append)
             batch_export.finish()

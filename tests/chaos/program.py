@@ -140,7 +140,7 @@ class Program:
         while not self.ending.is_set():
             try:
                 caller.make("facade")
-                # An event would need a lock, for which there may be no memory.
+                # Its pace; it waits for nothing. (An event would need a lock, for which there may be no memory.)
                 time.sleep(0.0005)
             except MemoryError:
                 continue
