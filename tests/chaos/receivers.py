@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
 from otelog.testing import OTLPServer, Reply
@@ -25,6 +26,7 @@ from tools.loopback import find_free_ports
 
 INSTANCE = "service.instance.id"
 POLL = 0.005
+MOST_SHOWN = 8192
 
 
 @dataclass
@@ -40,6 +42,8 @@ class Arrivals:
     fired: Counter[str] = field(default_factory=Counter)
     torn: list[str] = field(default_factory=list)
     """Lines of a file that cannot be read."""
+    corrupt: list[str] = field(default_factory=list)
+    """Requests that cannot be read."""
 
     def add(self, id: str | None, *, answered: bool, instance: str | None = None) -> None:
         """Count one record."""
@@ -68,8 +72,13 @@ def find_id(text: str) -> str | None:
     return found[1] if found else None
 
 
-def _add_request(arrivals: Arrivals, request: ExportLogsServiceRequest, rejected: int, *, answered: bool) -> None:
+def _add_request(arrivals: Arrivals, body: bytes, rejected: int, *, answered: bool) -> None:
     records = []
+    try:
+        request = ExportLogsServiceRequest.FromString(body)
+    except DecodeError as error:
+        arrivals.corrupt.append(f"{error}: {len(body)} bytes, {body[:MOST_SHOWN].hex()}")
+        return
     for resource in request.resource_logs:
         instance = next((one.value.string_value for one in resource.resource.attributes if one.key == INSTANCE), None)
         records += [(record, instance) for scope in resource.scope_logs for record in scope.log_records]
@@ -130,7 +139,7 @@ class _HttpReceiver:
         for request in self._server.requests:
             if 200 <= request.reply.status < 300:
                 answered = request.reply.fault in (None, "endless_body")
-                _add_request(arrivals, request.decode(), request.reply.rejected, answered=answered)
+                _add_request(arrivals, request.body, request.reply.rejected, answered=answered)
         return arrivals
 
 
@@ -247,7 +256,7 @@ class _GrpcReceiver:
         self._pool.shutdown()
         arrivals = Arrivals(fired=self._fired)
         for body, rejected, told in self._kept:
-            _add_request(arrivals, ExportLogsServiceRequest.FromString(body), rejected, answered=told)
+            _add_request(arrivals, body, rejected, answered=told)
         return arrivals
 
 

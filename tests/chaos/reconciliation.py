@@ -54,6 +54,7 @@ def reconcile(
             # Each may have been in the middle of a line.
             torn = []
         problems += [f"{name}: a line that cannot be read: {line}" for line in torn[:MOST_EXAMPLES]]
+        problems += [f"{name}: a request that cannot be read: {one}" for one in kept.corrupt[:MOST_EXAMPLES]]
         problems += [f"{name}: {problem}" for problem in _hold_receiver(name, kept, calls, plan)]
     problems += find_unfired(plan, reports, arrivals)
     return problems

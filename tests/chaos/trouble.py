@@ -9,6 +9,7 @@ import random
 import resource
 import signal
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,14 @@ LEAKING = [
 ]
 """Up to Python 3.12 an exception in one of these leaves `logging`'s lock taken for ever, with or without otelog."""
 AGAIN = 1e-4
+
+CALLED_BY_WEAKREF = [
+    code
+    for kind in (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+    for code in kind.__init__.__code__.co_consts
+    if isinstance(code, CodeType)
+]
+"""Python itself lets no exception out of what is called when an object goes, as it does with `__del__`."""
 
 OTHERS = "others"
 ERRORS: dict[str, type[BaseException]] = {"exception": OwnError, "base": OwnStop, "keyboard": KeyboardInterrupt}
@@ -122,7 +131,7 @@ class Signals:
         self.lost: Counter[str] = Counter()
         """Where the program was when an exception was raised that nobody has seen."""
         self.others = 0
-        """Those that the standard library or the SDK has caught, or Python in a finalizer."""
+        """Those that the standard library or the SDK has caught, or Python in a finalizer or the like."""
         self._way = way
         self._armed = False
         self._by_timer = source == "timer"
@@ -203,7 +212,7 @@ def _describe(frame: FrameType | None, error: type[BaseException]) -> str:
     modules = []
     place = frame
     while place is not None:
-        if place.f_code.co_name == "__del__":
+        if place.f_code.co_name == "__del__" or place.f_code in CALLED_BY_WEAKREF:
             return OTHERS
         modules.append(f"{place.f_globals.get('__name__')}:{place.f_code.co_name}:{place.f_lineno}")
         place = place.f_back
