@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 import sys
+import threading
 import traceback
 import types
 import weakref
@@ -548,7 +549,28 @@ def test_a_capture_tells_about_how_large_it_is() -> None:
     assert capture_stack(sys._getframe()).size_bytes > 0
 
 
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Run where the stack begins with `threading`: below a test may stand code that was given to `python -c`."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
 def test_a_stack_reads_as_logging_prints_it() -> None:
+    in_a_thread(_compare_with_logging)
+
+
+def _compare_with_logging() -> None:
     logger = logging.Logger("tests.stack")
     seen: list[tuple[str | None, str]] = []
     frame = sys._getframe()
@@ -564,6 +586,10 @@ def test_a_stack_reads_as_logging_prints_it() -> None:
 
 
 def test_a_recursing_stack_reads_as_python_prints_it() -> None:
+    in_a_thread(_compare_with_traceback)
+
+
+def _compare_with_traceback() -> None:
     def dig(depth: int) -> tuple[str, str]:
         if depth:
             return dig(depth - 1)

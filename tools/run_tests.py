@@ -146,13 +146,16 @@ class Tally:
     unsteady: list[str] = field(default_factory=list)
     """Tests that failed among the others, and passed alone: each is a fault, of the test or of otelog."""
 
-    def add(self, name: str, passed: int, failed: int, seconds: float, which: Sequence[str] = ()) -> None:
-        """Count one step and say how it went."""
+    def add(
+        self, name: str, passed: int, failed: int, seconds: float, which: Sequence[str] = (), processor: float = 0.0
+    ) -> None:
+        """Count one step and say how it went; `processor` is the time that it had one, in seconds."""
         self.passed += passed
         self.failed += failed
         if failed:
             self.failures += [f"{name}: {one}" for one in which] or [name]
-        say(f"{name}: {passed} passed, {failed} failed in {seconds:.0f} s")
+        at_work = f", at work for {processor:.0f} s" if processor else ""
+        say(f"{name}: {passed} passed, {failed} failed in {seconds:.0f} s{at_work}")
 
 
 def say(message: str) -> None:
@@ -180,36 +183,38 @@ def run_pytest(tally: Tally, name: str, command: list[str], *, apart: bool = Fal
     """
     say(f"{name} ...")
     started = time.monotonic()
-    passed, failed, which = _run_once(command, environ, apart)
+    passed, failed, which, processor = _run_once(command, environ, apart)
     # None is named by a run that has crashed.
     if 0 < len(which) <= MOST_REPEATED:
         say(f"{name}: these failed, and run once more, alone: {' '.join(which)}")
         python = command[: command.index("pytest") + 1]
-        passed_now, failed, still = _run_once([*python, *which], environ, apart)
+        passed_now, failed, still, _ = _run_once([*python, *which], environ, apart)
         passed += passed_now
         tally.unsteady += [one for one in which if one not in still] if not failed else []
         which = still
-    tally.add(name, passed, failed, time.monotonic() - started, which)
+    tally.add(name, passed, failed, time.monotonic() - started, which, processor)
 
 
-def _run_once(command: list[str], environ: dict[str, str], apart: bool) -> tuple[int, int, list[str]]:
-    """Returns how many tests passed and failed, and which failed."""
+def _run_once(command: list[str], environ: dict[str, str], apart: bool) -> tuple[int, int, list[str], float]:
+    """Returns how many tests passed and failed, which failed, and the seconds of processor time that they took."""
     with tempfile.TemporaryDirectory(prefix="otelog-tests-") as folder:
         report = Path(folder) / "report.xml"
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*command, "--quiet", "--durations=8", f"--junitxml={report}", f"--basetemp={folder}/tmp"],
             cwd=ROOT,
             env={**os.environ, **environ},
             stdout=subprocess.PIPE if apart else None,
             stderr=subprocess.STDOUT if apart else None,
-            check=False,
         )
+        output = process.stdout.read() if process.stdout is not None else b""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         passed, failed, which = read_report(report)
-    if done.stdout:
-        sys.stdout.buffer.write(done.stdout)
+    if output:
+        sys.stdout.buffer.write(output)
         sys.stdout.flush()
     # A crash or an empty run leaves no failed test behind; it must not look like success.
-    return passed, failed or int(done.returncode != 0), which
+    return passed, failed or int(process.returncode != 0), which, usage.ru_utime + usage.ru_stime
 
 
 def read_report(report: Path) -> tuple[int, int, list[str]]:

@@ -26,15 +26,18 @@ def stack(tmp_path: Path, environ: Mapping[str, str]) -> Iterator[RunningStack]:
     one.run("down", "--volumes", check=False)
 
 
-def test_two_minutes_without_loki_lose_nothing_and_are_seen(stack: RunningStack) -> None:
-    figures, seen_by_prometheus, meanwhile = loki_down.run(stack, seconds=120, rate=1000)
-    assert figures.created > 120 * 900
+def test_a_while_without_loki_loses_nothing_and_is_seen(stack: RunningStack) -> None:
+    # Two minutes of twice as much, in `make soak`.
+    seconds = 30
+    figures, seen_by_prometheus, meanwhile = loki_down.run(stack, seconds=seconds, rate=1000)
+    assert figures.created > seconds * 900
     assert (figures.exported, figures.lost, figures.resent) == (figures.created, 0, 0)
     assert figures.held == figures.created
     assert (figures.in_file, figures.twice_in_file) == (figures.created, 0), "the files do not wait for Loki"
-    assert sum(meanwhile["app"].values()) > 110 * 900
-    assert figures.most_queued > 100 * 900
-    assert seen_by_prometheus > 100 * 900
+    # A file's batch, the last scrape, and the look before the end come a little later than the records.
+    assert sum(meanwhile["app"].values()) > (seconds - 10) * 900
+    assert figures.most_queued > (seconds - 10) * 900
+    assert seen_by_prometheus > (seconds - 10) * 900
 
 
 @pytest.mark.parametrize("environ", [loki_refuses.LIMITS])
