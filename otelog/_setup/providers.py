@@ -55,9 +55,9 @@ def make_resource(settings: Settings, options: dict[str, Any]) -> Resource:
 def _find_instance_id() -> str:
     """Returns the id that is this process's as long as it lives, whichever way it is found out."""
     pid = os.getpid()
-    if CONFIGURED.instance is None or CONFIGURED.instance[0] != pid:
-        CONFIGURED.instance = pid, _ask_sdk_for_id() or str(uuid.uuid4())
-    return CONFIGURED.instance[1]
+    known = CONFIGURED.instances.get(pid)
+    # Exporters ask in their own threads: what the first of them has found is everybody's.
+    return known or CONFIGURED.instances.setdefault(pid, _ask_sdk_for_id() or str(uuid.uuid4()))
 
 
 def _ask_sdk_for_id() -> str | None:
@@ -83,23 +83,24 @@ def _create_resource(settings: Settings) -> Resource:
 
 
 class ResourceOfProcess:
-    """Returns the resource; in a forked child with a new ``service.instance.id``, once for each process."""
+    """Returns the resource; in a forked child with a new ``service.instance.id``, the same for each of its threads."""
 
     def __init__(self, resource: Resource) -> None:
-        self._resource = resource
-        self._pid = os.getpid()
+        self._known = os.getpid(), resource
 
     def __call__(self) -> Resource:
-        if os.getpid() != self._pid:
-            self._pid = os.getpid()
+        pid, resource = self._known
+        if pid != os.getpid():
             # The SDK renews the id of its own providers in the child; then both say the same.
             instance: Any = None
             if CONFIGURED.hooked is not None:
                 instance = CONFIGURED.hooked.resource.attributes.get(_INSTANCE_ID)
-            if instance is None or instance == self._resource.attributes[_INSTANCE_ID]:
+            if instance is None or instance == resource.attributes[_INSTANCE_ID]:
                 instance = _find_instance_id()
-            self._resource = self._resource.merge(Resource({_INSTANCE_ID: instance}))
-        return self._resource
+            resource = resource.merge(Resource({_INSTANCE_ID: instance}))
+            # In one step: another exporter's thread may ask meanwhile, and keeps what it is given.
+            self._known = os.getpid(), resource
+        return resource
 
 
 class _ProviderInChild:

@@ -40,8 +40,10 @@ class Configured:
     """Added to the first pipeline, and handed on from each to the next."""
     console_handlers: tuple[logging.Handler, ...] = ()
     """Taken off the root logger."""
-    instance: tuple[int, str] | None = None
-    """The id of a process that the SDK gives none, with the process's number."""
+
+    def __init__(self) -> None:
+        self.instances: dict[int, str] = {}
+        """The id of a process, by the process's number; a forked child has its parent's, too."""
 
 
 CONFIGURED: Configured = keep(globals(), "CONFIGURED", Configured)
