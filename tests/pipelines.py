@@ -67,7 +67,7 @@ def running(processor: BatchLogRecordProcessor) -> Iterator[BatchLogRecordProces
 
 
 def make_logger(processor: BatchLogRecordProcessor, name: str = "tests") -> Logger:
-    return Logger(name, processor.gate)
+    return Logger(name, processor.pipeline)
 
 
 def check_identity(stats: Stats) -> None:

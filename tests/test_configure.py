@@ -66,12 +66,12 @@ def run(script: str, **environment: str) -> str:
 
 def test_the_same_options_again_change_nothing(server: OTLPServer) -> None:
     handlers, threads = list(logging.getLogger().handlers), set(threading.enumerate())
-    port = log._gate.port
+    port = log._pipeline.port
     for _ in range(3):
         otelog.configure(endpoint=server.endpoint, service_name="test", thread_attributes=False)
     assert logging.getLogger().handlers == handlers
     assert set(threading.enumerate()) == threads
-    assert log._gate.port is port
+    assert log._pipeline.port is port
     assert len(our_handlers()) == 1
 
 
@@ -413,21 +413,21 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
     ids=str,
 )
 def test_a_bad_keyword_is_an_error_and_changes_nothing(server: OTLPServer, options: dict[str, Any]) -> None:
-    port = log._gate.port
+    port = log._pipeline.port
     with pytest.raises(otelog.ConfigurationError) as caught:
         otelog.configure(**{"endpoint": server.endpoint, **options})
     assert next(iter(options)) in str(caught.value)
     assert isinstance(caught.value, ValueError)
-    assert log._gate.port is port
+    assert log._pipeline.port is port
     log.info("still there")
     assert bodies(flush_records(server)) == ["still there"]
 
 
 def test_a_file_that_is_missing_is_an_error_and_changes_nothing(server: OTLPServer) -> None:
-    port = log._gate.port
+    port = log._pipeline.port
     with pytest.raises(otelog.ConfigurationError):
         otelog.configure(endpoint="https://127.0.0.1:1", certificate_file="/no/such/file.pem")
-    assert log._gate.port is port
+    assert log._pipeline.port is port
 
 
 def test_a_bad_environment_is_told_and_the_default_taken(
@@ -475,10 +475,10 @@ def test_what_is_logged_in_the_block_is_collected_with_everything_in_it(server: 
 
 def test_nothing_of_it_is_exported_and_afterwards_all_is_as_before(server: OTLPServer) -> None:
     root = logging.getLogger()
-    before = (root.level, list(root.handlers), log._gate.port, set(threading.enumerate()))
+    before = (root.level, list(root.handlers), log._pipeline.port, set(threading.enumerate()))
     with capture_logs() as logs:
         say_all()
-    assert (root.level, list(root.handlers), log._gate.port, set(threading.enumerate())) == before
+    assert (root.level, list(root.handlers), log._pipeline.port, set(threading.enumerate())) == before
     assert otelog.stats().created == 0
     say_all()
     assert sorted(bodies(flush_records(server))) == ALL
@@ -516,12 +516,12 @@ def test_a_level_that_does_not_exist_is_an_error() -> None:
 
 
 def test_an_error_in_the_block_passes_and_cleans_up(server: OTLPServer) -> None:
-    port = log._gate.port
+    port = log._pipeline.port
     with pytest.raises(KeyError), capture_logs() as logs:
         log.info("x")
         raise KeyError
     assert captured_bodies(logs.records) == ["x"]
-    assert log._gate.port is port
+    assert log._pipeline.port is port
 
 
 def test_many_records_of_many_threads_are_all_there_in_order(server: OTLPServer) -> None:

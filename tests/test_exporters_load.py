@@ -12,7 +12,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 
 import otelog
 from tests.arrivals import configured
-from tests.test_handoff import check_books
+from tests.test_exporter_queue import check_books
 from tools.waiting import wait_until
 
 RECORDS = 50_000 if os.environ.get("OTELOG_TESTS_BRIEF") else 1_000_000

@@ -149,7 +149,7 @@ def make_logger(side: Side) -> Logger:
 
 
 def make_handler(side: Side) -> LoggingHandler:
-    return LoggingHandler(processor=SimpleNamespace(gate=ActivePipeline(side.port)))  # type: ignore[arg-type]
+    return LoggingHandler(processor=SimpleNamespace(pipeline=ActivePipeline(side.port)))  # type: ignore[arg-type]
 
 
 def make_standard_logger(side: Side) -> logging.Logger:

@@ -52,7 +52,7 @@ def test_a_worker_that_is_killed_while_it_waits_is_replaced_and_nothing_is_lost(
             thread = processor._worker._thread.thread
             raise_in_thread(thread, SystemExit)
             # It is in a wait of C code: the exception comes when that ends.
-            processor.gate.port.wake()
+            processor.pipeline.port.wake()
             wait_until(lambda thread=thread: processor._worker._thread.thread is not thread)
             for number in range(10):
                 logger.info("m%d", number)
@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_at_random_moments_keeps_the_books_exact():
     with running(BatchLogRecordProcessor(exporter, 5, 20, None, 200)) as processor:
         stats = kill_at_random_moments(processor)
         assert stats.worker_restarts == 8
-        assert processor.gate.port.queue.held() == 0
+        assert processor.pipeline.port.queue.held() == 0
 
 
 # Who is killed between making a socket and keeping it, leaves it to the garbage collector.
@@ -96,4 +96,4 @@ def test_a_worker_with_our_own_exporter_that_is_killed_at_random_moments_tells_n
         with running(BatchLogRecordProcessor(exporter, 5, 20, None, 200)) as processor:
             stats = kill_at_random_moments(processor)
             assert stats.exported <= len(server.records) <= stats.exported + sum(stats.dropped.values()) + stats.resent
-            assert processor.gate.port.queue.held() == 0
+            assert processor.pipeline.port.queue.held() == 0

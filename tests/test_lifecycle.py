@@ -245,7 +245,7 @@ def test_a_fork_in_the_middle_of_a_shutdown_leaves_a_child_that_ends_at_once(tmp
     log.info("parent:0")
     thread = threading.Thread(target=otelog.shutdown, args=(20.0,))
     thread.start()
-    while not log._gate.port.queue.closed:
+    while not log._pipeline.port.queue.closed:
         time.sleep(0.001)
     start = time.monotonic()
     if os.fork() == 0:

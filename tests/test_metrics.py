@@ -116,7 +116,7 @@ class Opened:
     def __init__(self, exporter: LogRecordExporter, metrics: Metrics, **options: Any) -> None:
         options = {"schedule_delay_millis": 60_000, **options}
         self.processor = BatchLogRecordProcessor(exporter, meter_provider=metrics.provider, **options)
-        self.facade = Logger("tests", self.processor.gate)
+        self.facade = Logger("tests", self.processor.pipeline)
         provider = LoggerProvider(shutdown_on_exit=False)
         provider.add_log_record_processor(self.processor)
         self.sdk = provider.get_logger("tests")
@@ -326,7 +326,7 @@ def test_a_meter_provider_that_raises_costs_no_record() -> None:
 
     exporter = InMemoryLogRecordExporter()
     processor = BatchLogRecordProcessor(exporter, meter_provider=Broken())
-    Logger("tests", processor.gate).info("x")
+    Logger("tests", processor.pipeline).info("x")
     assert processor.shutdown()
     assert len(exporter.get_finished_logs()) == processor.stats().exported == 1
 
@@ -342,7 +342,7 @@ def test_every_record_is_counted_as_created_once(
     options: dict[str, Any] = {"meter_provider": metrics.provider} if counts_itself else {}
     provider = LoggerProvider(shutdown_on_exit=False, **options)
     provider.add_log_record_processor(processor)
-    facade, sdk = Logger("tests", processor.gate), provider.get_logger("tests")
+    facade, sdk = Logger("tests", processor.pipeline), provider.get_logger("tests")
     for _ in range(3):
         facade.info("x")
     for _ in range(4):
@@ -642,7 +642,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from otelog._capture.facade import Logger
 reader = InMemoryMetricReader()
 processor = otelog.BatchLogRecordProcessor(InMemoryLogRecordExporter(), meter_provider=MeterProvider([reader]))
-log = Logger("x", processor.gate)
+log = Logger("x", processor.pipeline)
 def log_and_tell(count):
     for _ in range(count):
         log.info("y")

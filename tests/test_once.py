@@ -788,7 +788,7 @@ logging.getLogger().addHandler(logging.StreamHandler(io.StringIO()))
 (handler,) = [one for one in logging.getLogger().handlers if isinstance(one, otelog.LoggingHandler)]
 logging.getLogger("shop").warning("x")
 assert not handler.watches
-assert not handler.gate.once._young
+assert not handler.pipeline.once._young
 """
     with OTLPServer() as server:
         done = subprocess.run(

@@ -32,7 +32,7 @@ class OwnLogger(Logger):
     """A subclass with an attribute of its own, and a constructor that takes nothing."""
 
     def __init__(self) -> None:
-        super().__init__("own", otelog.get_logger()._gate)
+        super().__init__("own", otelog.get_logger()._pipeline)
         self.extra = "kept"
 
 

@@ -133,7 +133,7 @@ def test_logging_from_a_signal_handler_ten_thousand_times(way):
         assert stats.created == handled + calls
         assert stats.exported == exporter.count
         assert stats.exported + sum(stats.refused.values()) == handled + calls
-        assert processor.gate.port.queue.held() == 0
+        assert processor.pipeline.port.queue.held() == 0
 
 
 @pytest.mark.parametrize("action", ["force_flush", "shutdown"])

@@ -77,7 +77,7 @@ class Failing(InMemoryLogRecordExporter, BatchExporter):
 with no_threads() as starved:
     assert starved
     processor = BatchLogRecordProcessor(Failing(), 600_000)
-    log = Logger("short", processor.gate)
+    log = Logger("short", processor.pipeline)
     log.info("lost")
     assert not processor.force_flush(1_000)
     log.info("kept")

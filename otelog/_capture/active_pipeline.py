@@ -1,4 +1,4 @@
-"""The one gate of the process, which the facade's loggers and the installed handler hold."""
+"""The pipeline of the process, which the facade's loggers and the installed handler hold."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def _do_nothing() -> None:
     """There is no worker to wake."""
 
 
-class ProcessGate(ActivePipeline):
-    """A gate whose port may be covered by another for a while, even if it is set meanwhile.
+class ProcessPipeline(ActivePipeline):
+    """The pipeline of the process: its port may be covered by another for a while, even if it is set meanwhile.
 
-    To look at `port` is as quick as with any gate; only to set it costs a call.
+    To look at `port` is as quick as with any other; only to set it costs a call.
     """
 
     __slots__ = ("_covers", "configured")
@@ -141,7 +141,7 @@ class ProcessGate(ActivePipeline):
         super().__setattr__("port", self._covers[-1] if self._covers else self.configured)
 
 
-ACTIVE_PIPELINE: ProcessGate = keep(globals(), "ACTIVE_PIPELINE", lambda: ProcessGate(UnconfiguredPort()))
+ACTIVE_PIPELINE: ProcessPipeline = keep(globals(), "ACTIVE_PIPELINE", lambda: ProcessPipeline(UnconfiguredPort()))
 """Its port is the configured pipeline's, once there is one."""
 
 TAKEN_BY: ContextVar[object] = keep(globals(), "TAKEN_BY", lambda: ContextVar("otelog-taken-by", default=None))
@@ -149,8 +149,8 @@ TAKEN_BY: ContextVar[object] = keep(globals(), "TAKEN_BY", lambda: ContextVar("o
 
 
 class LeadsToPipeline(Protocol):
-    """Something that is reached through a gate: a processor of otelog's."""
+    """Something that has a pipeline: a processor of otelog's."""
 
     @property
-    def gate(self) -> ActivePipeline:
-        """The gate."""
+    def pipeline(self) -> ActivePipeline:
+        """The pipeline."""

@@ -51,7 +51,7 @@ def _level_method(index: int) -> Callable[..., None]:  # noqa: C901  it is `log`
         *args: Any,
         **fields: Any,
     ) -> None:
-        port = self._gate.port
+        port = self._pipeline.port
         if port.level > level:
             return
         source = self._sources[index]
@@ -176,11 +176,11 @@ class Logger:
     own, which stays where it is.
     """
 
-    __slots__ = ("_bound", "_gate", "_sources", "name")
+    __slots__ = ("_bound", "_pipeline", "_sources", "name")
 
-    def __init__(self, name: str, gate: ActivePipeline, bound: BoundFields | None = None) -> None:
+    def __init__(self, name: str, pipeline: ActivePipeline, bound: BoundFields | None = None) -> None:
         self.name = name
-        self._gate = gate
+        self._pipeline = pipeline
         self._bound = bound
         self._sources = [Source(name, severity_number(level), text) for level, text in _LEVELS]
 
@@ -208,7 +208,7 @@ class Logger:
         """
         try:
             number = _number_of(level)
-            if self._gate.port.level > number:
+            if self._pipeline.port.level > number:
                 return
             self._log_slowly(self._source_of(number), _find_caller(2), msg, args, fields)
         except MemoryError as error:
@@ -216,13 +216,13 @@ class Logger:
 
     def exception(self, msg: object, /, *args: object, **fields: Any) -> None:
         """Log at ERROR with the exception being handled. See `log` for the arguments."""
-        if self._gate.port.level > 40:
+        if self._pipeline.port.level > 40:
             return
         try:
             fields.setdefault("exc_info", True)
             self._log_slowly(self._sources[3], _find_caller(2), msg, args, fields)
         except MemoryError as error:
-            self._gate.port.refuse_for_memory(self._sources[3], error)
+            self._pipeline.port.refuse_for_memory(self._sources[3], error)
 
     def event(self, name: str, /, msg: object = None, *args: object, level: int | str = 20, **fields: object) -> None:
         """Log an OpenTelemetry event: a record whose ``event_name`` is set.
@@ -238,7 +238,7 @@ class Logger:
         """
         try:
             number = _number_of(level)
-            if self._gate.port.level > number:
+            if self._pipeline.port.level > number:
                 return
             self._log_slowly(self._source_of(number), _find_caller(2), msg, args, fields, event_name=safe_str(name))
         except MemoryError as error:
@@ -246,14 +246,14 @@ class Logger:
 
     def is_enabled_for(self, level: int | str) -> bool:
         """Returns whether a call at this level would make a record."""
-        return self._gate.port.level <= _number_of(level)
+        return self._pipeline.port.level <= _number_of(level)
 
     isEnabledFor = is_enabled_for  # noqa: N815  (the standard library's spelling)
 
     def bind(self, **fields: object) -> Logger:
         """Returns a logger of the same name whose every record has these fields too; a call's own fields win."""
-        added = BoundFields(fields, self._gate.port.limits)
-        return Logger(self.name, self._gate, added if self._bound is None else self._bound.merged_with(added))
+        added = BoundFields(fields, self._pipeline.port.limits)
+        return Logger(self.name, self._pipeline, added if self._bound is None else self._bound.merged_with(added))
 
     def __copy__(self) -> Self:
         return self
@@ -305,11 +305,11 @@ class Logger:
                 event_name=event_name,
             )
         except MemoryError as error:
-            self._gate.port.refuse_for_memory(source, error)
+            self._pipeline.port.refuse_for_memory(source, error)
 
     def refuse_for_memory(self, error: MemoryError) -> None:
         """Count a record as refused for which there was no memory, before its level was known; INFO stands for it."""
-        self._gate.port.refuse_for_memory(self._sources[1], error)
+        self._pipeline.port.refuse_for_memory(self._sources[1], error)
 
     def log_at(
         self,
@@ -324,12 +324,12 @@ class Logger:
         event_name: str | None = None,
     ) -> None:
         """Log for another place than the caller's: an instruction of a code object. See `log` for the rest."""
-        if self._gate.port.level <= level:
+        if self._pipeline.port.level <= level:
             source = self._source_of(level)
             try:
                 self._capture(source, code, offset, msg, args, fields, error=error, stack=None, event_name=event_name)
             except MemoryError as shortage:
-                self._gate.port.refuse_for_memory(source, shortage)
+                self._pipeline.port.refuse_for_memory(source, shortage)
 
     def _capture(
         self,
@@ -349,7 +349,7 @@ class Logger:
             return
         if self._bound is not None:
             fields = {**self._bound.fields, **fields}
-        self._gate.port.capture(
+        self._pipeline.port.capture(
             time_ns(),
             source,
             msg,

@@ -77,7 +77,7 @@ _UNKNOWN = Source("", 0, "")
 
 _attributes_of: Callable[[logging.Handler], dict[str, Any]] = logging.Filterer.__dict__["__dict__"].__get__
 _CALL_HANDLERS = logging.Logger.callHandlers.__code__
-_OWN_STATE = frozenset({"lock", "gate", "since", "watches", "_processor", "_sites", "_closed"})
+_OWN_STATE = frozenset({"lock", "pipeline", "since", "watches", "_processor", "_sites", "_closed"})
 
 
 class LoggingHandler(logging.Handler):
@@ -102,7 +102,7 @@ class LoggingHandler(logging.Handler):
     def __init__(self, level: int | str = logging.NOTSET, *, processor: LeadsToPipeline | None = None) -> None:
         self.looked_into = False
         super().__init__(level)
-        self.gate: ActivePipeline = ACTIVE_PIPELINE if processor is None else processor.gate
+        self.pipeline: ActivePipeline = ACTIVE_PIPELINE if processor is None else processor.pipeline
         # Also kept alive by this: a processor whose users have all let go of it ends.
         self._processor = processor
         self.since = time.time()
@@ -110,7 +110,7 @@ class LoggingHandler(logging.Handler):
         self.watches = False
         """Whether records are looked up that may have come before; set by `Once`."""
         self._sites: dict[tuple[Any, ...], Source] = {}
-        self.gate.once.join(self)
+        self.pipeline.once.join(self)
 
     def __copy__(self) -> Self:
         return self.__deepcopy__(None)
@@ -121,7 +121,7 @@ class LoggingHandler(logging.Handler):
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        # Not what is this process's own: the lock, the gate, and what was made once for all records of a place.
+        # Not what is this process's own: the lock, the pipeline, and what was made once for all records of a place.
         state = {key: value for key, value in self.__dict__.items() if key not in _OWN_STATE}
         return {**state, "filters": list(self.filters)}
 
@@ -209,7 +209,7 @@ class LoggingHandler(logging.Handler):
                 raise
             self._take_broken(record, error)
             return True
-        port = self.gate.port
+        port = self.pipeline.port
         try:
             thread = thread or me
             if size >= SMALL_BYTES:
@@ -241,17 +241,17 @@ class LoggingHandler(logging.Handler):
 
     def _had_already(self, record: logging.LogRecord) -> bool:
         """Returns whether the record has come by another way, or is about to; if not, it counts as come."""
-        once = self.gate.once
+        once = self.pipeline.once
         if sys._getframe(2).f_code is _CALL_HANDLERS:
             return once.is_watching and once.comes_again(record)
-        return comes_otherwise(self.gate, record, sys._getframe(2), self)
+        return comes_otherwise(self.pipeline, record, sys._getframe(2), self)
 
     def _look_around(self, record: logging.LogRecord) -> None:
         # Once for each place that logs: does anything on the way of its records hand them on?
         logger = find_logger(record.name)
-        if logger is not None and not self.watches and may_come_twice(logger, self.gate):
-            self.gate.once.watch()
-            self.gate.once.remember(record)
+        if logger is not None and not self.watches and may_come_twice(logger, self.pipeline):
+            self.pipeline.once.watch()
+            self.pipeline.once.remember(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
@@ -276,7 +276,7 @@ class LoggingHandler(logging.Handler):
 
     def flush(self) -> None:
         """Have the worker export what is there; wait for nothing."""
-        self.gate.port.nudge()
+        self.pipeline.port.nudge()
 
     def _make_source(self, key: tuple[Any, ...]) -> Source:
         name, levelno, levelname, pathname, lineno, function = key
@@ -306,7 +306,7 @@ class LoggingHandler(logging.Handler):
             fields = {"exception.stacktrace": record.exc_text, **(fields or {})}
         if ids is not None and _are_of(current_span_context(None)[0], ids):
             ids = None
-        self.gate.port.capture(
+        self.pipeline.port.capture(
             _find_time(record.created),
             source,
             message,
@@ -340,7 +340,7 @@ class LoggingHandler(logging.Handler):
 
     def _take_broken(self, record: logging.LogRecord, error: BaseException) -> None:
         # A record without the standard fields, or with values of other types in them.
-        port = self.gate.port
+        port = self.pipeline.port
         try:
             try:
                 values = dict(record.__dict__)
@@ -368,25 +368,25 @@ def _find_time(created: Any) -> int:
 
 
 def comes_otherwise(
-    gate: ActivePipeline, record: logging.LogRecord, frame: FrameType | None, handler: LoggingHandler | None = None
+    pipeline: ActivePipeline, record: logging.LogRecord, frame: FrameType | None, handler: LoggingHandler | None = None
 ) -> bool:
     """Returns whether a record that its logger does not bring directly has come, or is about to.
 
     If not, it counts as come.
 
     Args:
-        gate: Where it has come to.
+        pipeline: Where it has come to.
         record: The record, which may be a copy of what has come.
         frame: Whoever brings it.
         handler: The handler that it is brought to, if that is ours.
     """
-    once = gate.once
+    once = pipeline.once
     if once.knows(record):
         return True
     handled = find_handled(frame, record)
     is_own = _is_of_this_process(record)
     # If not on top of its own call, then later or in another thread.
-    if handled is None and is_own is not False and is_taken_on_its_way(gate, record, handler):
+    if handled is None and is_own is not False and is_taken_on_its_way(pipeline, record, handler):
         if record.thread != get_ident() and is_being_handled_elsewhere(record):
             # The call itself is coming, with its trace.
             return True
@@ -399,15 +399,17 @@ def comes_otherwise(
     return False
 
 
-def is_taken_on_its_way(gate: ActivePipeline, record: logging.LogRecord, itself: LoggingHandler | None = None) -> bool:
-    """Returns whether a handler that leads to this gate, and takes the record, is where its logger brings it.
+def is_taken_on_its_way(
+    pipeline: ActivePipeline, record: logging.LogRecord, itself: LoggingHandler | None = None
+) -> bool:
+    """Returns whether a handler that leads to this pipeline, and takes the record, is where its logger brings it.
 
     What another handler's filters say is not known; `itself` has asked its own.
     """
     logger = find_logger(record.name)
     return logger is not None and any(
         isinstance(handler, LoggingHandler)
-        and handler.gate is gate
+        and handler.pipeline is pipeline
         and record.levelno >= handler.level
         and record.created >= handler.since
         and (handler is itself or not handler.filters)
@@ -416,15 +418,15 @@ def is_taken_on_its_way(gate: ActivePipeline, record: logging.LogRecord, itself:
     )
 
 
-def may_come_twice(logger: logging.Logger, gate: ActivePipeline) -> bool:
-    """Returns whether there is more than one way from this logger to the gate, or may be."""
+def may_come_twice(logger: logging.Logger, pipeline: ActivePipeline) -> bool:
+    """Returns whether there is more than one way from this logger to the pipeline, or may be."""
     handlers = [handler for one in way_of(logger) for handler in one.handlers]
-    return any(map(may_hand_on, handlers)) or sum(leads_to(handler, gate) for handler in handlers) > 1
+    return any(map(may_hand_on, handlers)) or sum(leads_to(handler, pipeline) for handler in handlers) > 1
 
 
-def leads_to(handler: logging.Handler, gate: ActivePipeline) -> bool:
-    """Returns whether this is a handler of ours, to this gate."""
-    return is_otelogs(handler) and getattr(handler, "gate", None) is gate
+def leads_to(handler: logging.Handler, pipeline: ActivePipeline) -> bool:
+    """Returns whether this is a handler of ours, to this pipeline."""
+    return is_otelogs(handler) and getattr(handler, "pipeline", None) is pipeline
 
 
 def _is_of_this_process(record: logging.LogRecord) -> bool | None:
@@ -525,9 +527,9 @@ def way_of(logger: logging.Logger) -> Iterator[logging.Logger]:
         here = here.parent if here.propagate else None
 
 
-def has_handler(logger: logging.Logger, gate: ActivePipeline) -> bool:
-    """Returns whether a handler that leads to this gate is on this very logger."""
-    return any(leads_to(handler, gate) for handler in logger.handlers)
+def has_handler(logger: logging.Logger, pipeline: ActivePipeline) -> bool:
+    """Returns whether a handler that leads to this pipeline is on this very logger."""
+    return any(leads_to(handler, pipeline) for handler in logger.handlers)
 
 
 def is_otelogs(handler: logging.Handler) -> bool:

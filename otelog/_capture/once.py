@@ -23,7 +23,7 @@ _BRINGING = ("handle", "flush", "_monitor")
 
 
 class Once:
-    """What has come to one gate.
+    """What has come to one pipeline.
 
     Thread safety: all methods; any signal handler or ``__del__``.
     """
@@ -40,7 +40,7 @@ class Once:
         """All records that were made since then, and have come, are known; seconds since 1970."""
 
     def join(self, handler: Any) -> None:
-        """Note a handler that leads to the gate. Where there are several, all are set to `watches`."""
+        """Note a handler that leads to the pipeline. Where there are several, all are set to `watches`."""
         alive = [one for one in self._handlers if one() not in (None, handler)]
         self._handlers = [*alive, ref(handler)]
         if alive:

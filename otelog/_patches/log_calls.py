@@ -163,7 +163,7 @@ def take(  # noqa: C901
             or (found.looked_into and found.has_own_handle())
         ):
             return False
-        port = found.gate.port
+        port = found.pipeline.port
         if type(port) is not Port:
             return False
         # As `measure` does, whose call would cost more than what it finds out.

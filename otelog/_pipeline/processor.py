@@ -90,20 +90,20 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         self._open(worker, ActivePipeline(worker.port))
 
     @classmethod
-    def of_worker(cls, worker: Worker, gate: ActivePipeline) -> BatchLogRecordProcessor:
+    def of_worker(cls, worker: Worker, pipeline: ActivePipeline) -> BatchLogRecordProcessor:
         """Returns a processor over a pipeline that was made with all of `otelog.configure`'s options."""
         processor = cls.__new__(cls)
-        gate.port = worker.port
-        processor._open(worker, gate)
+        pipeline.port = worker.port
+        processor._open(worker, pipeline)
         return processor
 
     passes_over = False
     """Whether another copy of otelog, imported since, has the records of the process's LoggerProvider."""
 
-    def _open(self, worker: Worker, gate: ActivePipeline) -> None:
+    def _open(self, worker: Worker, pipeline: ActivePipeline) -> None:
         self._worker = worker
         self._rows = RowMaker()
-        self.gate = gate
+        self.pipeline = pipeline
         """What loggers and handlers of this pipeline hold on to."""
         # Held by nobody but its users: when they let go of it, the worker delivers what is left, and ends.
         self._finalizer = weakref.finalize(self, Worker.let_go, worker)
@@ -117,12 +117,12 @@ class BatchLogRecordProcessor(LogRecordProcessor):
             if is_interruption(error):
                 raise
             # It is neither in nor counted.
-            self.gate.port.ledger.refuse_full[0]()
+            self.pipeline.port.ledger.refuse_full[0]()
 
     def _take(self, log_record: ReadWriteLogRecord) -> None:
         if self.passes_over or TAKEN_BY.get() is self or (get_ident() in own_threads and caused_by_ourselves()):
             return
-        port = self.gate.port
+        port = self.pipeline.port
         port.ledger.created_by_sdk.add()
         try:
             row, size_bytes = self._rows.make(log_record)
@@ -185,7 +185,7 @@ class BatchLogRecordProcessor(LogRecordProcessor):
         worker.observers, old.observers = old.observers, ()
         old.port.successor = worker.port
         self._worker = worker
-        self.gate.port = worker.port
+        self.pipeline.port = worker.port
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, Worker.let_go, worker)
         self._finalizer.atexit = False

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from logging.handlers import QueueListener
 
 from otelog.doctor._findings import Area, Finding, list_names, make_area
-from otelog.doctor._ways import Step, Way, find_gates, find_way, is_foreign, is_own, is_passed_over, list_loggers
+from otelog.doctor._ways import Step, Way, find_pipelines, find_way, is_foreign, is_own, is_passed_over, list_loggers
 
 
 def check_handlers(root: logging.Logger, *, listeners: Sequence[QueueListener] = ()) -> Area:
@@ -29,9 +29,9 @@ def _find_doubled(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterat
     for way in ways:
         own = any(is_own(step.handler) for step in way.steps)
         steps = [step for step in way.steps if not (own and is_passed_over(step.handler))]
-        gates = [(step, gate) for step in steps for gate in find_gates(step.handler, listeners)]
-        counts = Counter(id(gate) for _, gate in gates)
-        steps = [step for step, gate in gates if counts[id(gate)] > 1]
+        pipelines = [(step, pipeline) for step in steps for pipeline in find_pipelines(step.handler, listeners)]
+        counts = Counter(id(pipeline) for _, pipeline in pipelines)
+        steps = [step for step, pipeline in pipelines if counts[id(pipeline)] > 1]
         if steps:
             key = tuple((id(step.handler), id(step.owner)) for step in steps)
             groups.setdefault(key, (steps, []))[1].append(_name(way.logger))
@@ -78,7 +78,7 @@ def _find_foreign(ways: list[Way], listeners: Sequence[QueueListener]) -> Iterat
                     f"{_describe(handler)} leads to otelog, too: each record is taken once, at the cost of both",
                     "take it off",
                 )
-            elif not find_gates(handler, listeners):
+            elif not find_pipelines(handler, listeners):
                 yield Finding(
                     "warning",
                     "handlers.elsewhere",

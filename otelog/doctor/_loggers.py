@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from logging.handlers import QueueHandler, QueueListener
 
 from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
-from otelog.doctor._ways import Way, find_gates, find_way, list_loggers
+from otelog.doctor._ways import Way, find_pipelines, find_way, list_loggers
 
 _ROOT = "root"
 # They say what goes wrong while records are exported, which must not be exported.
@@ -70,7 +70,7 @@ def _group(ways: list[Way], logger_of: str) -> list[tuple[logging.Logger, list[s
 
 
 def _reaches(way: Way, listeners: Sequence[QueueListener]) -> bool:
-    return any(find_gates(step.handler, listeners) for step in way.steps)
+    return any(find_pipelines(step.handler, listeners) for step in way.steps)
 
 
 def _is_silenced(way: Way) -> bool:
@@ -142,7 +142,7 @@ def _find_queued(reaching: list[Way], listeners: Sequence[QueueListener]) -> Ite
     queued = [
         way
         for way in reaching
-        if not any(find_gates(step.handler, ()) for step in way.steps)
+        if not any(find_pipelines(step.handler, ()) for step in way.steps)
         and any(isinstance(step.handler, QueueHandler) for step in way.steps)
     ]
     for end, names in _group(queued, "end"):
@@ -192,7 +192,7 @@ def _find_high_levels(reaching: list[Way], root: logging.Logger, level: int) -> 
 def _find_high_handlers(reaching: list[Way]) -> Iterator[Finding]:
     groups: dict[int, tuple[logging.Handler, list[str]]] = {}
     for way in reaching:
-        leading = [step.handler for step in way.steps if find_gates(step.handler, ())]
+        leading = [step.handler for step in way.steps if find_pipelines(step.handler, ())]
         least = way.logger.getEffectiveLevel()
         if leading and all(handler.level > least for handler in leading):
             groups.setdefault(id(leading[0]), (leading[0], []))[1].append(_name(way.logger))
@@ -214,7 +214,7 @@ def _find_filters(reaching: list[Way]) -> Iterator[Finding]:
         if way.logger.filters and not way.logger.name.startswith(_OF_THE_WAY_ITSELF):
             yield _filtered("logger.filter", _name(way.logger), way.logger.filters)
         for step in way.steps:
-            if step.handler.filters and find_gates(step.handler, ()) and id(step.handler) not in seen:
+            if step.handler.filters and find_pipelines(step.handler, ()) and id(step.handler) not in seen:
                 seen.add(id(step.handler))
                 yield _filtered("handler.filter", type(step.handler).__name__, step.handler.filters)
 

@@ -89,27 +89,32 @@ def is_passed_over(handler: logging.Handler) -> bool:
     provider = getattr(handler, "_logger_provider", None)
     return (
         is_foreign(handler)
-        and any(processor.gate is ACTIVE_PIPELINE for processor in _find_processors(provider))
+        and any(processor.pipeline is ACTIVE_PIPELINE for processor in _find_processors(provider))
         and any(
             getattr(kind.__dict__.get("emit"), "__module__", "").startswith("otelog.") for kind in type(handler).__mro__
         )
     )
 
 
-def find_gates(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[ActivePipeline]:
-    """Returns the gates of otelog's pipelines that a handler hands its records to, one for each time that it does.
+def find_pipelines(handler: logging.Handler, listeners: Sequence[QueueListener]) -> list[ActivePipeline]:
+    """Returns the pipelines of otelog that a handler hands its records to, one for each time that it does.
 
     Args:
         handler: Any; otelog's own, another OpenTelemetry handler, or one with a queue.
         listeners: Those that may serve such a queue.
     """
     if isinstance(handler, LoggingHandler):
-        return [handler.gate]
+        return [handler.pipeline]
     if is_foreign(handler):
-        return [processor.gate for processor in _find_processors(getattr(handler, "_logger_provider", None))]
+        return [processor.pipeline for processor in _find_processors(getattr(handler, "_logger_provider", None))]
     if isinstance(handler, QueueHandler):
         behind = [one for listener in listeners if listener.queue is handler.queue for one in listener.handlers]
-        return [gate for one in behind if not isinstance(one, QueueHandler) for gate in find_gates(one, listeners)]
+        return [
+            pipeline
+            for one in behind
+            if not isinstance(one, QueueHandler)
+            for pipeline in find_pipelines(one, listeners)
+        ]
     return []
 
 

@@ -66,7 +66,7 @@ def reaches_pipeline(logger: logging.Logger, level: int) -> bool:
 def is_bridge(handler: logging.Handler) -> bool:
     """Returns whether a handler leads to the pipeline: ours, or the SDK's."""
     if isinstance(handler, LoggingHandler):
-        return handler.gate is ACTIVE_PIPELINE
+        return handler.pipeline is ACTIVE_PIPELINE
     return is_foreign(handler)
 
 

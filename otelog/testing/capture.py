@@ -110,7 +110,7 @@ def capture_logs(level: int | str | None = None) -> Iterator[CapturedLogs]:
     logs = CapturedLogs(exporter, lambda: worker.queue.closed or worker.flush(CAPTURE_SECONDS))
     ACTIVE_PIPELINE.cover(worker.port)
     try:
-        with _standard_library_reaches_gate(least), _opentelemetry_reaches_gate():
+        with _standard_library_reaches_gate(least), _opentelemetry_reaches_pipeline():
             yield logs
     finally:
         ACTIVE_PIPELINE.uncover(worker.port)
@@ -127,7 +127,7 @@ def _standard_library_reaches_gate(level: int) -> Iterator[None]:
     if root.level > level:
         root.setLevel(level)
     level_inside = root.level
-    if not any(isinstance(known, LoggingHandler) and known.gate is ACTIVE_PIPELINE for known in root.handlers):
+    if not any(isinstance(known, LoggingHandler) and known.pipeline is ACTIVE_PIPELINE for known in root.handlers):
         root.addHandler(handler)
     try:
         yield
@@ -141,8 +141,8 @@ def _standard_library_reaches_gate(level: int) -> Iterator[None]:
 
 
 @contextmanager
-def _opentelemetry_reaches_gate() -> Iterator[None]:
-    """Without `configure`, lead the loggers of the SDK's provider to the gate; where there is none, put a stand-in."""
+def _opentelemetry_reaches_pipeline() -> Iterator[None]:
+    """Without `configure`, lead the SDK's loggers to the pipeline; where there is no provider, put a stand-in."""
     provider = _logs.get_logger_provider()
     if is_configured() or isinstance(provider, _StandInProvider):
         yield
@@ -168,7 +168,7 @@ def _opentelemetry_reaches_gate() -> Iterator[None]:
 
 
 class _ToGate(LogRecordProcessor):
-    """Takes records of the SDK's loggers to the gate, unless a processor of `configure` does."""
+    """Takes records of the SDK's loggers to the pipeline, unless a processor of `configure` does."""
 
     def __init__(self) -> None:
         self._rows = RowMaker()

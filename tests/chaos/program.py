@@ -383,7 +383,7 @@ class Program:
 
         queues = {"main": ACTIVE_PIPELINE.configured.queue}
         if self.processor is not None:
-            queues["second"] = self.processor.gate.port.queue
+            queues["second"] = self.processor.pipeline.port.queue
         deadline = time.monotonic() + SETTLE_SECONDS
         for name, queue in queues.items():
             while (leaked := queue.held() - queue.count()[0]) and time.monotonic() < deadline:

@@ -367,7 +367,7 @@ def test_a_folder_that_cannot_be_written_is_told_at_once_and_recovers(
 
 TAKE_PERMISSION_AWAY = """
 processor = BatchLogRecordProcessor(FileLogExporter(folder="in", compression="none"), 10)
-log = Logger("child", processor.gate)
+log = Logger("child", processor.pipeline)
 log.info("one")
 assert processor.force_flush(10_000)
 os.rename("in", "away")

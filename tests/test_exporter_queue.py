@@ -173,7 +173,7 @@ def test_without_any_exporter_records_are_taken_and_go_nowhere():
 # Bounds.
 
 
-def test_a_part_of_the_hand_off_is_for_errors():
+def test_a_part_of_the_exporter_queue_is_for_errors():
     hanging = ExporterForTests()
     options = {"reserve_for_errors": 0.2, "max_queue_size": 100, "max_export_batch_size": 10}
     with dispatcher(named("hanging", hanging, max_queue_size=10), ExporterForTests(), **options) as processor:
@@ -437,7 +437,7 @@ def test_a_lane_that_crashes_loses_that_batch_and_its_exporter_goes_on(error, ca
     assert "the exporter 'crashing' was stopped by" in capfd.readouterr().err
 
 
-def test_whoever_waits_for_a_hand_off_whose_thread_is_gone_does_its_work():
+def test_whoever_waits_for_an_exporter_queue_whose_thread_is_gone_does_its_work():
     """As at the interpreter's end, when no thread can be had."""
     one, other = ExporterForTests(), ExporterForTests()
     with dispatcher(named("one", one), named("other", other), schedule_delay_millis=1_000_000) as processor:
