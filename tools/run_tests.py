@@ -133,7 +133,7 @@ NEWEST_SDK = ("opentelemetry-proto", "opentelemetry-instrumentation-logging")
 # What OpenTelemetry's releases pin themselves, each in its own way.
 TIED_TO_SDK = ("opentelemetry-", "protobuf==", "googleapis-common-protos==", "wrapt==")
 # What the tests against the real servers run: they, and the programs that check their configurations.
-PROGRAMS = ("otelog-collector", "loki", "prometheus", "promtool", "alertmanager", "amtool", "docker-compose")
+PROGRAMS = ("otelog-collector", "loki", "prometheus", "promtool", "alertmanager", "amtool", "jaeger", "docker-compose")
 
 
 @dataclass
@@ -435,7 +435,7 @@ def main() -> int:
     parser.add_argument("--only", choices=(*STEPS, NEWEST), action="append", help="run this step only; may be repeated")
     steps = parser.parse_args().only or STEPS
     tally = Tally()
-    # The first build takes 12 minutes on two cores: it runs beside all else, and only where nothing else wants a core,
+    # The first build takes 16 minutes on two cores: it runs beside all else, and only where nothing else wants a core,
     # since tests have deadlines.
     builder = None
     if "stack" in steps:

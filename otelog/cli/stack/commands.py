@@ -22,12 +22,14 @@ from otelog.cli.stack.building import Workshop, find_cache
 from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
 from otelog.cli.stack.files import StackError, find_files
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
-from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
+from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS, USUAL_PROGRAMS
 from otelog.cli.stack.progress import Progress, ProgressFile, find_progress
 from otelog.cli.stack.servers import Server, describe_servers
 from otelog.cli.stack.settings import (
     DEFAULT_FOLDER,
+    MAY_BE_ADDED,
     MAY_BE_LEFT_OUT,
+    NATIVE_ONLY,
     PORTS,
     PORTS_OF,
     Settings,
@@ -110,6 +112,13 @@ def _parse_ports(_: click.Context, __: click.Parameter, values: tuple[str, ...])
     return ports
 
 
+def _parse_added(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    names = {name.strip() for value in values for name in value.split(",")}
+    if unknown := sorted(names - set(MAY_BE_ADDED)):
+        raise click.BadParameter(f"{', '.join(unknown)}: what may be added is {', '.join(MAY_BE_ADDED)}")
+    return tuple(name for name in MAY_BE_ADDED if name in names)
+
+
 def _parse_left_out(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     names = {name.strip() for value in values for name in value.split(",")}
     if unknown := sorted(names - set(MAY_BE_LEFT_OUT)):
@@ -132,6 +141,14 @@ def _parse_left_out(_: click.Context, __: click.Parameter, values: tuple[str, ..
     metavar="NAME,...",
     callback=_parse_left_out,
     help="Leave out prometheus (and with it the Alertmanager) or alertmanager for now; an `up` without it adds them.",
+)
+@click.option(
+    "--with",
+    "added",
+    multiple=True,
+    metavar="NAME,...",
+    callback=_parse_added,
+    help="Add jaeger, which keeps traces: four minutes more of build, once. With Docker it is there anyway.",
 )
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="The bearer token of senders.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False), help="TLS for senders: certificate.")
@@ -175,6 +192,9 @@ def up(
         settings = replace(settings, ports={**base, **ports}, **given)
         problems += find_option_problems(settings, given)
         chosen = _choose_mode(mode, before, problems)
+        if chosen == "docker":
+            # Nothing has to be built for it.
+            settings = replace(settings, added=MAY_BE_ADDED)
         state = State(chosen, settings, before.servers if before is not None else {})
         console = Console()
         found = _Stack(files, folder, state)
@@ -236,7 +256,7 @@ def _up_with_docker(found: _Stack, before: State | None, problems: list[str]) ->
     settings = found.state.settings
     problems += find_docker_problems(found.files, settings)
     if before is None:
-        problems += find_port_problems({name: port for name, port in settings.ports.items() if name != "loki-grpc"})
+        problems += find_port_problems({name: port for name, port in settings.ports.items() if name not in NATIVE_ONLY})
     _refuse(problems)
     # What cannot be is not remembered: `down` would have to live with it.
     write_state(found.folder, found.state)
@@ -252,7 +272,7 @@ def _up_natively(
     settings = found.state.settings
     with _open_workshop(found.files, console) as (workshop, progress, display):
         native = NativeStack(found.folder, found.state, progress.report_step, stopping.hold)
-        names = [name for name in PROGRAM_OF if name not in settings.without]
+        names = settings.names
         to_build = [program for name in names if not workshop.find(program := PROGRAM_OF[name])]
         wanted = {port: settings.ports[port] for name in names for port in PORTS_OF[name]}
         own = [] if before is None else native.list_ports(before.settings)
@@ -428,10 +448,10 @@ def _check(found: _Stack, workshop: Workshop) -> None:
 @stack.command()
 @click.argument("names", nargs=-1, type=click.Choice(sorted(PROGRAMS)))
 def build(names: tuple[str, ...]) -> None:
-    """Build programs ahead of time, all of the servers' unless NAMES are given, and print where they are."""
+    """Build programs ahead of time, all of the servers' but Jaeger's unless NAMES are given; print where they are."""
     from rich.console import Console
 
-    wanted = names or tuple(PROGRAM_OF.values())
+    wanted = names or USUAL_PROGRAMS
     with (
         _clear_errors(),
         Stopping(),
