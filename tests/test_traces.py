@@ -155,3 +155,51 @@ def test_a_forked_child_sends_its_own_spans(server: MetricsServer) -> None:
     done = run(server.endpoint, code)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(name for _, name, _ in spans(server)) == ["after", "child", "parent"]
+
+
+def test_without_the_exporter_records_are_delivered_and_one_line_says_what_is_missing(server: MetricsServer) -> None:
+    hidden = "import sys; sys.modules['opentelemetry.exporter.otlp.proto.common.trace_encoder'] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden + PROGRAM + THREE, server.endpoint],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OTEL_TRACES_EXPORTER": "otlp"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1 and "pip install 'otelog[metrics]' brings the exporter" in done.stderr
+    assert (len(records(server)), spans(server)) == (3, [])
+
+
+KEPT = {"otelog-traces": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "environ", "sent"),
+    [
+        (KEPT, {}, 3),
+        ({}, {}, 0),
+        (KEPT, {"OTEL_TRACES_EXPORTER": "none"}, 0),
+        ({}, {"OTEL_TRACES_EXPORTER": "otlp"}, 3),
+        (KEPT, {"OTEL_SDK_DISABLED": "true"}, 0),
+    ],
+    ids=["kept", "not kept", "not wanted", "wanted all the same", "disabled"],
+)
+def test_under_otelog_run_traces_are_sent_where_the_collector_says_that_it_keeps_them(
+    headers: dict[str, str], environ: dict[str, str], sent: int
+) -> None:
+    code = f"from opentelemetry import trace; tracer = trace.get_tracer('x')\n{'tracer.start_span(str()).end();' * 3}"
+    words = ("run", "--service-name", "shop")
+    with MetricsServer(headers=headers) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "otelog.cli", *words, "--endpoint", server.endpoint, "--", "python", "-c", code],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        # The question is an empty request.
+        assert len(spans(server)) == sent

@@ -21,6 +21,8 @@ from otelog.cli.show.readable import safe
 from otelog.cli.stack.building import Workshop, find_cache
 from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
 from otelog.cli.stack.files import StackError, find_files
+from otelog.cli.stack.grafana import find_provisioning, write_provisioning
+from otelog.cli.stack.places import list_places, show_places
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
 from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS, USUAL_PROGRAMS
 from otelog.cli.stack.progress import Progress, ProgressFile, find_progress
@@ -204,7 +206,9 @@ def up(
         else:
             started = _up_natively(found, before, problems, console, stopping)
         found = _read(folder)
-        _print_rows(_find_rows(found), console)
+        if chosen == "native":
+            write_provisioning(files, folder, found.state.settings)
+        _print_rows(found, _find_rows(found), console)
         if not started:
             click.echo("Everything runs already; nothing was changed.")
         _print_hints(found)
@@ -358,15 +362,17 @@ def status(*, folder: Path, follow: bool, as_json: bool) -> None:
             }
             click.echo(json.dumps(document, indent=2))
         else:
-            _print_status(rows, settings, going, notes)
+            _print_status(found, rows, settings, going, notes)
     sys.exit(0 if rows and all(row["ready"] for row in rows) else 1)
 
 
-def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]) -> None:
+def _print_status(
+    found: _Stack | None, rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]
+) -> None:
     from rich.console import Console
 
-    if rows:
-        _print_rows(rows, Console())
+    if found is not None:
+        _print_rows(found, rows, Console())
     if settings.without:
         alerts = "" if "prometheus" not in settings.without else "; till then nobody watches, and no alert fires"
         click.echo(f"left out: {', '.join(settings.without)}; `otelog stack up` adds them{alerts}")
@@ -509,7 +515,7 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
     return rows
 
 
-def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
+def _print_rows(found: _Stack, rows: list[dict[str, Any]], console: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -518,15 +524,22 @@ def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
     for row in rows:
         colour = "green" if row["ready"] else "red"
         table.add_row(row["name"], f"[{colour}]{row['state']}[/]", row["url"], row["about"])
+    if found.state.mode == "native":
+        table.add_row("grafana", "not here", "", "the boards: with Docker, or in your own Grafana (below)")
     console.print(table)
+    if found.state.mode == "native":
+        click.echo(
+            "Grafana is not built natively. With a Docker engine: otelog stack down, then otelog stack up --docker.\n"
+            f"With a Grafana of your own: GF_PATHS_PROVISIONING={find_provisioning(found.folder)}"
+        )
 
 
 def _print_hints(found: _Stack) -> None:
     settings = found.state.settings
     endpoint = f"{settings.scheme}://127.0.0.1:{settings.ports['otlp-http']}"
-    loki = "" if settings.ports["loki"] == PORTS["loki"] else f" --loki http://127.0.0.1:{settings.ports['loki']}"
-    click.echo(f"\nTry it:  otelog demo --endpoint {endpoint}")
-    click.echo(f"         otelog query '{{service_name=~\".+\"}}' --since 10m{loki}")
+    click.echo(f"\nTry it: otelog demo --endpoint {endpoint}\nThen open:")
+    for line in show_places(list_places(found.state, '{service_name=~".+"}')):
+        click.echo(f"  {line}")
 
 
 def _print_output(outputs: dict[str, Path], lines: int, *, follow: bool) -> None:
