@@ -232,7 +232,10 @@ def test_customers_keep_to_their_rate_and_bring_traces_at_times() -> None:
         server.server_close()
     if client.stdout is not None:
         client.stdout.close()
-    assert last == {"requests": len(seen), "answers": {"200": len(seen)}, "trace": None}
+    # That of a payment, if one came with a trace.
+    trace = last.pop("trace")
+    assert trace is None or any(trace in one for one in seen)
+    assert last == {"requests": len(seen), "answers": {"200": len(seen)}}
     traced = [trace for trace in seen if trace]
     assert 0 < len(traced) < len(seen)
     assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace) for trace in traced)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -376,6 +377,30 @@ def test_jaeger_is_built_and_started_only_when_it_is_asked_for_and_stays_until_d
     assert all(has_ended(pid) for pid in after.values())
     assert place.up()[0] == 0
     assert "jaeger" not in {one["name"] for one in place.status()[1]["servers"]}
+
+
+def test_a_native_stack_says_that_it_has_no_grafana_and_has_a_folder_for_ones_own(place: Place) -> None:
+    yaml = pytest.importorskip("yaml")
+    place.go_on.touch()
+    code, up = place.up("--free-ports")
+    assert code == 0
+    folder = place.folder.resolve() / "grafana" / "provisioning"
+    for said in (up, place.run("status")[1]):
+        assert re.search(r"^grafana +not here", said, re.MULTILINE)
+        assert "otelog stack up --docker" in said
+        assert f"GF_PATHS_PROVISIONING={folder}\n" in said
+    ports = json.loads((place.folder / "state.json").read_text())["settings"]["ports"]
+    sources = yaml.safe_load((folder / "datasources" / "otelog.yaml").read_text())["datasources"]
+    assert {one["uid"]: one["url"] for one in sources} == {
+        f"otelog-{name}": f"http://127.0.0.1:{ports[name]}" for name in ("loki", "prometheus", "jaeger")
+    }
+    [provider] = yaml.safe_load((folder / "dashboards" / "otelog.yaml").read_text())["providers"]
+    assert list(Path(provider["options"]["path"]).glob("otelog-*.json"))
+    # What to open is said in the end.
+    last = up.partition("Then open:")[2]
+    assert f"otelog query '{{service_name=~\".+\"}}' --since 10m --loki http://127.0.0.1:{ports['loki']}" in last
+    assert "otelog stack up --with jaeger" in last
+    assert f"http://127.0.0.1:{ports['jaeger']}/api/traces/ID" in place.up("--with", "jaeger")[1]
 
 
 def test_the_audit_asks_nobody_who_is_left_out(place: Place) -> None:
