@@ -102,6 +102,15 @@ def test_headers_and_the_sampler_are_followed(server: MetricsServer) -> None:
     assert [headers["authorization"] for path, headers, _ in server.requests if path == TRACES] == ["Bearer secret"]
 
 
+def test_after_another_configure_they_go_to_the_other_endpoint(server: MetricsServer) -> None:
+    with MetricsServer(404, TRACES) as other:
+        before = "work(['before']); trace.get_tracer_provider().force_flush()"
+        code = f"{before}\notelog.configure(endpoint={server.endpoint!r})\nwork(['after'])"
+        assert run(other.endpoint, code).returncode == 0
+        assert [name for _, name, _ in spans(server)] == ["after"]
+        assert [name for _, name, _ in spans(other)] == ["before"]
+
+
 def test_variables_for_traces_alone_are_followed(server: MetricsServer) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     with MetricsServer() as other:

@@ -151,7 +151,11 @@ def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resour
 
 def install_tracer_provider(settings: Settings, resource: Resource) -> None:
     """Install a TracerProvider where there is none, so that records have the ids of spans."""
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    present = trace.get_tracer_provider()
+    if not isinstance(present, trace.ProxyTracerProvider):
+        if CONFIGURED.traces is not None and CONFIGURED.traces.provider is present:
+            target = make_target(settings, TRACES_PATH, TRACES_METHOD)
+            CONFIGURED.traces.redirect(open_transport(target), target.timeout)
         return
     from opentelemetry.sdk.trace import TracerProvider
 

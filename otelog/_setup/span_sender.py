@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
@@ -58,6 +58,12 @@ class SpanSender(SignalSender, SpanExporter):
         warn("traces", f"{what}: {failure.cause}; {hint}", interval=WARNING_INTERVAL)
         return SpanExportResult.FAILURE
 
+    def redirect(self, transport: Exchanges, timeout: float) -> None:
+        """Send to another endpoint from now on."""
+        old, self.transport = self.transport, transport
+        self._timeout, self._is_refused = timeout, False
+        old.close()
+
     def force_flush(self, timeout_millis: int = 10_000) -> bool:
         """Returns True: nothing is held back between two exports."""
         return True
@@ -103,7 +109,7 @@ class TracesPipeline:
     def deliver(self, deadline: float, *, last: bool) -> bool:
         """Send the spans that have ended, if nothing may come after this; returns True."""
         if last and not self._ended:
-            self._hurry(deadline, self.provider.force_flush)
+            self._hurry(deadline, self._flush)
             self._sender.calm_down()
         return True
 
@@ -113,12 +119,18 @@ class TracesPipeline:
         if not ended:
             self._hurry(deadline, self.provider.shutdown)
 
-    def _hurry(self, deadline: float, what: object) -> None:
-        assert callable(what)
+    def redirect(self, transport: Exchanges, timeout: float) -> None:
+        """Send to another endpoint from now on."""
+        self._sender.redirect(transport, timeout)
+
+    def _flush(self) -> None:
+        self.provider.force_flush()
+
+    def _hurry(self, deadline: float, work: Callable[[], None]) -> None:
         deadline = min(deadline, time.monotonic() + END_TIMEOUT)
         self._sender.hurry(deadline)
         # The SDK waits for its own thread as long as that takes.
-        thread = start_thread(what, "otelog-traces-end")
+        thread = start_thread(work, "otelog-traces-end")
         if thread is not None:
             join(thread, max(0.0, deadline - time.monotonic()))
 

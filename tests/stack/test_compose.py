@@ -248,6 +248,9 @@ def test_grafana_lets_nobody_in_without_the_password_and_calls_nobody(plugin: Pa
     home = Path(environ["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert home == Path("/etc/otelog/dashboards/otelog-logs.json")
     sources = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/otelog.yaml").read_text())["datasources"]
+    assert [one["uid"] for one in sources] == ["otelog-loki", "otelog-prometheus", "otelog-jaeger"]
+    assert sources[0]["jsonData"]["manageAlerts"] is False
+    assert sources[0]["jsonData"]["maxLines"] <= 1000
     # A data source is a service of this file, at its own port.
     ports = {
         name: {port["target"] for port in service.get("ports", ())} for name, service in config["services"].items()

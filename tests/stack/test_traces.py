@@ -265,6 +265,10 @@ def test_jaeger_listens_on_loopback_alone(stack: RunningStack) -> None:
     assert wanted <= {address.port for address in listening}
 
 
+def test_its_configuration_is_valid_by_jaegers_own_check(stack: RunningStack) -> None:
+    assert "jaeger: valid" in stack.run("config", "--check").stdout.splitlines()
+
+
 def test_loki_finds_patterns_of_lines(stack: RunningStack) -> None:
     code = (
         "import otelog, sys; otelog.configure(service_name='patterned', endpoint=sys.argv[1])\n"

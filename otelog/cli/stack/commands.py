@@ -62,7 +62,7 @@ _folder_option = click.option(
 
 @click.group(cls=Group)
 def stack() -> None:
-    """Run the back end on this machine: Collector, Loki, Prometheus and Alertmanager, with Grafana where Docker is.
+    """Run the back end on this machine: Collector, Loki, Prometheus, Alertmanager; where Docker is Jaeger and Grafana.
 
     With a Docker engine that answers, docker compose runs the official images. Else the servers run natively: from
     PATH, or built once from their Go modules into the user's cache: 12 minutes on two quiet cores, 46 on two busy ones.
