@@ -1,9 +1,10 @@
-"""An HTTP server that takes metrics, and whatever else is posted."""
+"""An HTTP server that takes metrics, or another signal, and whatever else is posted."""
 
 from __future__ import annotations
 
 import gzip
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,9 +13,15 @@ HANG = 0
 
 
 class MetricsServer:
-    """Takes whatever is posted, and decodes what comes to /v1/metrics."""
+    """Takes whatever is posted, and decodes what comes to /v1/metrics.
 
-    def __init__(self, status: int = 200) -> None:
+    Args:
+        status: The answer to what comes to `path`; the rest is answered 200.
+        path: The signal's.
+        headers: Of each answer.
+    """
+
+    def __init__(self, status: int = 200, path: str = "/v1/metrics", headers: Mapping[str, str] | None = None) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.closing = threading.Event()
         outer = self
@@ -25,10 +32,12 @@ class MetricsServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                if status == HANG:
+                if status == HANG and self.path == path:
                     outer.closing.wait()
                     return
-                self.send_response(status if self.path == "/v1/metrics" else 200)
+                self.send_response(status if self.path == path else 200)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

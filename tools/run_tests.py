@@ -37,6 +37,7 @@ PROGRAM_TESTS = (
     "tests/test_import_paths.py",
     "tests/test_lifecycle.py",
     "tests/test_metrics.py",
+    "tests/test_traces.py",
 )
 # Millions of log calls or thousands of random values, and exceptions thrown into other threads, which do not go with a
 # tracer.
@@ -94,6 +95,7 @@ MAIN_VERSION_ONLY = (
     "tests/test_loki.py",
     "tests/test_loki_form.py",
     "tests/test_metrics.py",
+    "tests/test_traces.py",
     "tests/test_otlp_server.py",
     "tests/test_prometheus.py",
     "tests/test_proxy.py",
@@ -138,7 +140,7 @@ NEWEST_SDK = ("opentelemetry-proto", "opentelemetry-instrumentation-logging")
 # What OpenTelemetry's releases pin themselves, each in its own way.
 TIED_TO_SDK = ("opentelemetry-", "protobuf==", "googleapis-common-protos==", "wrapt==")
 # What the tests against the real servers run: they, and the programs that check their configurations.
-PROGRAMS = ("otelog-collector", "loki", "prometheus", "promtool", "alertmanager", "amtool", "docker-compose")
+PROGRAMS = ("otelog-collector", "loki", "prometheus", "promtool", "alertmanager", "amtool", "jaeger", "docker-compose")
 
 
 @dataclass
@@ -445,7 +447,7 @@ def main() -> int:
     parser.add_argument("--only", choices=(*STEPS, NEWEST), action="append", help="run this step only; may be repeated")
     steps = parser.parse_args().only or STEPS
     tally = Tally()
-    # The first build takes 12 minutes on two cores: it runs beside all else, and only where nothing else wants a core,
+    # The first build takes 16 minutes on two cores: it runs beside all else, and only where nothing else wants a core,
     # since tests have deadlines.
     builder = None
     if "stack" in steps:

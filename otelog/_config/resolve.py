@@ -125,6 +125,11 @@ def has_metrics_folder() -> bool:
     return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 
+def has_trace_variables() -> bool:
+    """Returns whether the environment says of OTLP what is for traces alone: the SDK's own exporter reads it."""
+    return any(name.startswith("OTEL_EXPORTER_OTLP_TRACES_") for name in os.environ)
+
+
 def wants_log_correlation() -> bool:
     """Returns whether OpenTelemetry's instrumentation of `logging` is set to put trace ids into records."""
     return os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").strip().lower() == "true"

@@ -7,6 +7,9 @@ from otelog._otlp.http import Transport
 
 LOGS_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 METRICS_METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+TRACES_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+METRICS_PATH = "/v1/metrics"
+TRACES_PATH = "/v1/traces"
 
 
 def open_transport(settings: TransportSettings) -> Exchanges:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,11 +17,11 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from otelog._otlp.exchange import Exchanges, TransportFailure
+from otelog._otlp.exchange import Exchanges
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.fork_gate import ForkGate
 from otelog._runtime.quiet import quiet
-from otelog._runtime.retry import Backoff, is_retryable_status
+from otelog._setup.signal_sender import SignalSender
 
 WARNING_INTERVAL = 600.0
 """Seconds between two lines about metrics that cannot be delivered: a Collector may well take none."""
@@ -35,7 +32,7 @@ FORK_PATIENCE = 1.0
 _collecting = ForkGate(FORK_PATIENCE)
 
 
-class MetricSender(MetricExporter):
+class MetricSender(SignalSender, MetricExporter):
     """Sends metrics over OTLP; its words go to otelog's diagnostics, at most one line in `WARNING_INTERVAL`.
 
     Args:
@@ -48,23 +45,9 @@ class MetricSender(MetricExporter):
     """
 
     def __init__(self, transport: Exchanges, resource: Callable[[], Resource], timeout: float) -> None:
-        super().__init__()
-        self.transport = transport
+        SignalSender.__init__(self, transport, timeout)
+        MetricExporter.__init__(self)
         self.resource = resource
-        self._timeout = timeout
-        self._backoff = Backoff()
-        self._limit = math.inf
-        self._hurried = threading.Event()
-
-    def hurry(self, deadline: float) -> None:
-        """Let no export go on past this monotonic moment, nor wait for another attempt."""
-        self._limit = deadline
-        self._hurried.set()
-
-    def calm_down(self) -> None:
-        """Take `hurry` back; also in a forked child, which may have inherited the old event's lock taken."""
-        self._hurried = threading.Event()
-        self._limit = math.inf
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
         """Send one collection. Never raises; a failure is reported on standard error."""
@@ -73,32 +56,12 @@ class MetricSender(MetricExporter):
         # Not every release of the SDK gives a forked child another service.instance.id.
         data = MetricsData([replace(part, resource=resource) for part in metrics_data.resource_metrics])
         with quiet():
-            cause = self._send(encode_metrics(data).SerializeToString(), deadline)
-        if cause is None:
+            failure = self._send(encode_metrics(data).SerializeToString(), deadline)
+        if failure is None:
             return MetricExportResult.SUCCESS
         hint = "OTEL_METRICS_EXPORTER=none turns them off"
-        warn("metrics", f"metrics are not delivered: {cause}; {hint}", interval=WARNING_INTERVAL)
+        warn("metrics", f"metrics are not delivered: {failure.cause}; {hint}", interval=WARNING_INTERVAL)
         return MetricExportResult.FAILURE
-
-    def _send(self, body: bytes, deadline: float) -> str | None:
-        def time_left() -> float:
-            return min(deadline, self._limit) - time.monotonic()
-
-        attempt = 0
-        while True:
-            try:
-                answer = self.transport.post(body, timeout=max(0.0, time_left()), time_left=time_left)
-            except TransportFailure as failure:
-                cause, retryable = failure.detail, failure.retryable
-            else:
-                if 200 <= answer.status < 300:
-                    return None
-                cause = f"{self.transport.target} answered {answer.rpc_status or answer.status}"
-                retryable = is_retryable_status(answer.status)
-            wait = self._backoff.delay(attempt, random.random())
-            if not retryable or wait >= time_left() or self._hurried.wait(wait):
-                return cause
-            attempt += 1
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Returns True: nothing is held back between two exports."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from weakref import ref
 
 from opentelemetry import _logs, trace
@@ -13,9 +12,8 @@ from opentelemetry.sdk import resources
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
-from otelog._config.resolve import Settings, find_usable_proxy, resolve_told_resource
-from otelog._otlp.exchange import TransportSettings
-from otelog._otlp.open import METRICS_METHOD
+from otelog._config.resolve import Settings, has_trace_variables, resolve_told_resource
+from otelog._otlp.open import METRICS_METHOD, METRICS_PATH, TRACES_METHOD, TRACES_PATH, open_transport
 from otelog._pipeline.processor import BatchLogRecordProcessor
 from otelog._private.opentelemetry import (
     add_to_resource,
@@ -24,12 +22,15 @@ from otelog._private.opentelemetry import (
     replace_resource,
 )
 from otelog._runtime.diagnostics import warn
-from otelog._runtime.version import USER_AGENT
 from otelog._setup.meter_provider import Cadence, MetricsPipeline, is_missing
 from otelog._setup.state import CONFIGURED
+from otelog._setup.targets import make_target
+from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opentelemetry.sdk.trace import TracerProvider
 
 _INSTANCE_ID = "service.instance.id"
 
@@ -151,20 +152,42 @@ def install_logger_provider(processor: BatchLogRecordProcessor, resource: Resour
 
 def install_tracer_provider(settings: Settings, resource: Resource) -> None:
     """Install a TracerProvider where there is none, so that records have the ids of spans."""
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    present = trace.get_tracer_provider()
+    if not isinstance(present, trace.ProxyTracerProvider):
+        if CONFIGURED.traces is not None and CONFIGURED.traces.provider is present:
+            target = make_target(settings, TRACES_PATH, TRACES_METHOD)
+            CONFIGURED.traces.redirect(open_transport(target), target.timeout)
         return
     from opentelemetry.sdk.trace import TracerProvider
 
-    provider = TracerProvider(resource=resource)
-    if "otlp" in settings.traces_exporter:
+    provider: TracerProvider | None = None
+    if "otlp" in settings.traces_exporter and "none" not in settings.traces_exporter:
         try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            provider = _make_exporting(resource) if has_trace_variables() else _make_own_exporting(settings, resource)
         except ImportError:
             warn("traces", "OTEL_TRACES_EXPORTER asks for otlp: pip install 'otelog[metrics]' brings the exporter")
-        else:
-            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
+        except (RuntimeError, ConfigurationError) as error:
+            warn("traces", f"traces are not sent: {error}")
+    trace.set_tracer_provider(provider or TracerProvider(resource=resource))
+
+
+def _make_own_exporting(settings: Settings, resource: Resource) -> TracerProvider:
+    from otelog._setup.span_sender import TracesPipeline
+
+    target = make_target(settings, TRACES_PATH, TRACES_METHOD)
+    CONFIGURED.traces = TracesPipeline(open_transport(target), resource, target.timeout)
+    return CONFIGURED.traces.provider
+
+
+def _make_exporting(resource: Resource) -> TracerProvider:
+    """Returns a provider with the SDK's own exporter, which reads the variables that are for traces alone."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
 
 
 def install_meter_provider(settings: Settings, resource: Callable[[], Resource]) -> None:
@@ -173,20 +196,7 @@ def install_meter_provider(settings: Settings, resource: Callable[[], Resource])
     to_collector = any(entry.kind == "otlp" for entry in settings.exporters)
     if not to_collector or "otlp" not in settings.metrics_exporter or "none" in settings.metrics_exporter:
         return
-    base = urlsplit(settings.base_endpoint)
-    by_grpc = settings.base_protocol == "grpc"
-    # Headers, often a secret, only go where the logs go.
-    same_server = urlsplit(settings.endpoint).netloc == base.netloc
-    endpoint = base._replace(path="" if by_grpc else base.path.rstrip("/") + "/v1/metrics").geturl()
-    target = TransportSettings.of_options(
-        settings,
-        endpoint=endpoint,
-        headers=settings.headers if same_server else {},
-        compression="gzip" if by_grpc and settings.compression == "zstd" else settings.compression,
-        proxy=find_usable_proxy(settings.proxy, endpoint, settings.base_protocol),
-        user_agent=USER_AGENT,
-        grpc_method=METRICS_METHOD if by_grpc else None,
-    )
+    target = make_target(settings, METRICS_PATH, METRICS_METHOD)
     cadence = Cadence(settings.metric_export_interval_millis / 1000, settings.metric_export_timeout_millis / 1000)
     if CONFIGURED.meters is not None:
         CONFIGURED.meters.redirect(target, cadence, resource)

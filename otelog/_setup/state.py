@@ -18,6 +18,8 @@ from otelog._setup.meter_provider import MetricsPipeline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otelog._setup.span_sender import TracesPipeline
+
 configuring = Lock()
 """Held by whoever changes it."""
 
@@ -36,6 +38,7 @@ class Configured:
     hooked: LoggerProvider | None = None
     """The provider that hands its records to `processor`."""
     meters: MetricsPipeline | None = None
+    traces: TracesPipeline | None = None
     observers: tuple[Callable[[Ledger, bool], None], ...] = ()
     """Added to the first pipeline, and handed on from each to the next."""
     console_handlers: tuple[logging.Handler, ...] = ()

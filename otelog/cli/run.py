@@ -56,13 +56,20 @@ def run(service_name: str | None, endpoint: str | None, config: str | None, comm
     environ = _make_environment(os.environ.copy(), service_name, endpoint, config)
     try:
         # A file that was asked for by name is an error if it cannot be read; one of the environment is a warning.
-        _, sources = explain({"config_file": environ["OTELOG_CONFIG_FILE"]} if config is not None else {}, environ)
+        settings, sources = explain(
+            {"config_file": environ["OTELOG_CONFIG_FILE"]} if config is not None else {}, environ
+        )
     except ConfigurationError as error:
         # In the command itself this would be a traceback, and the command would go on without otelog.
         raise click.UsageError(str(error)) from error
     if sources["handle_sigterm"] == "default":
         # What is stopped from outside would take its last records along. Servers that handle it themselves still do.
         environ["OTELOG_HANDLE_SIGTERM"] = "true"
+    # Late: most of what this command does needs no transport.
+    from otelog.cli.traces import keeps_traces
+
+    if sources["traces_exporter"] == "default" and keeps_traces(settings):
+        environ["OTEL_TRACES_EXPORTER"] = "otlp"
     _warn_of_missing_instrumentation()
     program = _find_program(command[0])
     if Path(program).name in ("uwsgi", "pyuwsgi"):

@@ -120,14 +120,44 @@ def test_a_declined_payment_is_logged_with_its_exception_and_cause(shop: Shop) -
 
 
 def test_an_ai_answer_has_the_fields_of_the_conventions(shop: Shop) -> None:
-    assert shop.ask("POST", "/ai/answer", {"question": "Do you ship?"})[0] == 200
+    statuses = [shop.ask("POST", "/ai/answer", {"question": "Do you ship?"})[0] for _ in range(150)]
     shop.end()
-    attributes = shop.records("shop.ai")[0]
-    assert attributes["gen_ai.operation.name"] == "chat"
-    assert attributes["gen_ai.request.model"] == attributes["gen_ai.response.model"]
-    assert attributes["gen_ai.response.finish_reasons"] in (["stop"], ["length"])
-    assert attributes["gen_ai.usage.input_tokens"] == 23
-    assert attributes["gen_ai.usage.output_tokens"] > 0
+    records = [record for record in shop.records("shop.ai") if "gen_ai.operation.name" in record]
+    assert len(records) == 150
+    answered = [record for record in records if record["level"] == "INFO"]
+    failed = [record for record in records if record["level"] == "ERROR"]
+    assert len(answered) == statuses.count(200)
+    assert len(failed) == statuses.count(503) > 0
+    for record in records:
+        assert record["gen_ai.operation.name"] == "chat"
+        assert record["gen_ai.request.model"] == "shop-assistant-1"
+        assert 0 < record["gen_ai.client.operation.duration"] < 10
+    for record in answered:
+        assert record["gen_ai.response.model"] == record["gen_ai.request.model"]
+        assert record["gen_ai.response.finish_reasons"] in (["stop"], ["length"])
+        assert record["gen_ai.usage.input_tokens"] == 23
+        assert record["gen_ai.usage.output_tokens"] > 0
+    for record in failed:
+        assert record["error.type"] == "otelog.cli.demo.shop.ModelTimeoutError"
+        assert record["exception.type"] == record["error.type"]
+        assert "gen_ai.usage.input_tokens" not in record
+
+
+def test_each_request_has_an_access_record_but_the_health_checks(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+    shop.ask("GET", "/search?q=mug")
+    shop.ask("GET", "/health")
+    shop.ask("POST", "/checkout", {"items": []})
+    shop.end()
+    assert capfd.readouterr().err == ""
+    found, refused = shop.records("otelog.flask.access")
+    assert found["trace_id"] == TRACE_ID
+    assert (found["http.request.method"], found["http.route"], found["http.response.status_code"]) == (
+        "GET",
+        "/search",
+        200,
+    )
+    assert 0 < found["http.server.request.duration"] < 10
+    assert (refused["http.route"], refused["http.response.status_code"]) == ("/checkout", 400)
 
 
 def test_bad_requests_are_answered_in_words(shop: Shop) -> None:
@@ -151,12 +181,13 @@ def test_bad_requests_are_answered_in_words(shop: Shop) -> None:
 
 def test_the_ledger_is_served_while_it_runs_and_said_at_the_end(shop: Shop) -> None:
     shop.ask("GET", "/search?q=mug")
-    wait_until(lambda: shop.read_ledger()["exported"] == 1, what="the export of the record")
+    # A search has a record of its own, and an access record.
+    wait_until(lambda: shop.read_ledger()["exported"] == 2, what="the export of the records")
     for _ in range(20):
         shop.ask("GET", "/search?q=mug")
     ledger = shop.end()
-    assert ledger["created"] == ledger["exported"] == 21
-    assert shop.receiver.stats()["records"] == 21
+    assert ledger["created"] == ledger["exported"] == 42
+    assert shop.receiver.stats()["records"] == 42
 
 
 def test_customers_keep_to_their_rate_and_bring_traces_at_times() -> None:
@@ -201,6 +232,9 @@ def test_customers_keep_to_their_rate_and_bring_traces_at_times() -> None:
         server.server_close()
     if client.stdout is not None:
         client.stdout.close()
+    # That of a payment, if one came with a trace.
+    trace = last.pop("trace")
+    assert trace is None or any(trace in one for one in seen)
     assert last == {"requests": len(seen), "answers": {"200": len(seen)}}
     traced = [trace for trace in seen if trace]
     assert 0 < len(traced) < len(seen)

@@ -105,11 +105,14 @@ def test_a_server_is_built_with_the_replacements_and_exclusions_of_its_own_modul
     ]
 
 
-def test_the_version_that_a_program_says_is_its_own_not_its_modules(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "flag"), [("prometheus", "version.Version=3.12.0"), ("jaeger", "version.latestVersion=2.13.0")]
+)
+def test_the_version_that_a_program_says_is_its_own_not_its_modules(tmp_path: Path, name: str, flag: str) -> None:
     shed = Shed(tmp_path)
-    shed.start("prometheus").communicate(timeout=60)
+    shed.start(name).communicate(timeout=60)
     (build,) = shed.called("build ")
-    assert "version.Version=3.12.0" in build
+    assert flag in build
 
 
 def test_a_failed_build_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from rich.console import Console
 from otelog.cli.stack.display import Display
 from otelog.cli.stack.health import find_notes
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
-from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
+from otelog.cli.stack.programs import PROGRAMS, USUAL_PROGRAMS
 from otelog.cli.stack.progress import Durations, Progress, ProgressFile, estimate_seconds, find_progress, show_minutes
 from otelog.cli.stack.settings import Settings
 from tests.cli.test_audit import Server, result
 
-ALL = tuple(PROGRAM_OF.values())
+ALL = USUAL_PROGRAMS
 USUAL = {name: PROGRAMS[name].minutes * 60 for name in ALL}
 
 

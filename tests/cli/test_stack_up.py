@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -34,7 +35,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *arguments):
         pass
-words = [*sys.argv, os.environ.get("OTELOG_COLLECTOR_HEALTH", ""), ":" + os.environ.get("OTELOG_LOKI_PORT", "")]
+words = [*sys.argv, ":" + os.environ.get("OTELOG_LOKI_PORT", "")]
+words += [os.environ.get(f"OTELOG_{{name}}_HEALTH", "") for name in ("COLLECTOR", "JAEGER")]
 ports = {{found[1] for word in words if (found := re.search(r"(?:address=127.0.0.1)?:([0-9]+)$", word))}}
 servers = [http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Handler) for port in ports]
 for server in servers:
@@ -213,6 +215,12 @@ def test_what_cannot_be_left_out_is_named(place: Place, names: str) -> None:
     assert "what may be left out is prometheus, alertmanager" in said
 
 
+def test_what_cannot_be_added_is_named(place: Place) -> None:
+    code, said = place.up("--with", "grafana")
+    assert code == 2
+    assert "what may be added is jaeger" in said
+
+
 # During a build.
 
 
@@ -343,6 +351,56 @@ def test_a_stack_without_prometheus_is_whole_and_is_completed_later(place: Place
     assert json.loads((targets / "collector.yaml").read_text()) != []
     place.run("down")
     assert all(has_ended(pid) for pid in first.values())
+
+
+def test_jaeger_is_built_and_started_only_when_it_is_asked_for_and_stays_until_down(place: Place) -> None:
+    place.go_on.touch()
+    assert place.up("--free-ports", "--without", "prometheus")[0] == 0
+    configuration = place.folder / "collector" / "config"
+    assert [path.name for path in configuration.iterdir()] == ["otelcol.yaml"]
+    assert not list((place.cache / "programs").glob("jaeger-*"))
+    before = {one["name"]: one["pid"] for one in place.status()[1]["servers"]}
+    assert set(before) == {"loki", "collector"}
+
+    code, said = place.up("--with", "jaeger")
+    assert code == 0, said
+    after = {one["name"]: one["pid"] for one in place.status()[1]["servers"]}
+    assert set(after) == {"loki", "collector", "jaeger", "prometheus", "alertmanager"}
+    assert {name for name in before if before[name] != after[name]} == {"collector"}, "it sends traces there now"
+    assert {path.name for path in configuration.iterdir()} == {"otelcol.yaml", "jaeger.yaml"}
+    targets = place.folder / "prometheus" / "config" / "targets" / "jaeger.yaml"
+    ports = json.loads((place.folder / "state.json").read_text())["settings"]["ports"]
+    assert json.loads(targets.read_text()) == [{"targets": [f"127.0.0.1:{ports['jaeger-metrics']}"]}]
+
+    assert "nothing was changed" in place.up()[1]
+    place.run("down")
+    assert all(has_ended(pid) for pid in after.values())
+    assert place.up()[0] == 0
+    assert "jaeger" not in {one["name"] for one in place.status()[1]["servers"]}
+
+
+def test_a_native_stack_says_that_it_has_no_grafana_and_has_a_folder_for_ones_own(place: Place) -> None:
+    yaml = pytest.importorskip("yaml")
+    place.go_on.touch()
+    code, up = place.up("--free-ports")
+    assert code == 0
+    folder = place.folder.resolve() / "grafana" / "provisioning"
+    for said in (up, place.run("status")[1]):
+        assert re.search(r"^grafana +not here", said, re.MULTILINE)
+        assert "otelog stack up --docker" in said
+        assert f"GF_PATHS_PROVISIONING={folder}\n" in said
+    ports = json.loads((place.folder / "state.json").read_text())["settings"]["ports"]
+    sources = yaml.safe_load((folder / "datasources" / "otelog.yaml").read_text())["datasources"]
+    assert {one["uid"]: one["url"] for one in sources} == {
+        f"otelog-{name}": f"http://127.0.0.1:{ports[name]}" for name in ("loki", "prometheus", "jaeger")
+    }
+    [provider] = yaml.safe_load((folder / "dashboards" / "otelog.yaml").read_text())["providers"]
+    assert list(Path(provider["options"]["path"]).glob("otelog-*.json"))
+    # What to open is said in the end.
+    last = up.partition("Then open:")[2]
+    assert f"otelog query '{{service_name=~\".+\"}}' --since 10m --loki http://127.0.0.1:{ports['loki']}" in last
+    assert "otelog stack up --with jaeger" in last
+    assert f"http://127.0.0.1:{ports['jaeger']}/api/traces/ID" in place.up("--with", "jaeger")[1]
 
 
 def test_the_audit_asks_nobody_who_is_left_out(place: Place) -> None:

@@ -21,7 +21,15 @@ OTHERS = {"curl", "docker", "cd", "mkdir", "kill", "cat", "source", "git"}
 """Commands of others that are taken as they are."""
 PROGRAMS = {"flask", "gunicorn", "uvicorn", "hypercorn", "waitress-serve", "celery", "python", "uwsgi", "django-admin"}
 """What is run behind ``otelog run --``."""
-FOREIGN_VARIABLES = {"PROMETHEUS_MULTIPROC_DIR", "OTEL_PYTHON_DISTRO", "OTELOG_LOKI", "OTEL_LOGS_EXPORTER"}
+FOREIGN_VARIABLES = {
+    "PROMETHEUS_MULTIPROC_DIR",
+    "OTEL_PYTHON_DISTRO",
+    "OTELOG_LOKI",
+    "OTEL_LOGS_EXPORTER",
+    # The SDK's tracer provider reads these.
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)", re.DOTALL)
 
 

@@ -305,6 +305,11 @@ def make_images(engine: Engine) -> None:
             add_program(tar, build_program(name), f"bin/{name}")
         add_folder(tar, "alertmanager", 65534)
 
+    def fill_jaeger(tar: tarfile.TarFile) -> None:
+        # Alpine's is as busybox's.
+        add_busybox(tar, busybox)
+        add_program(tar, build_program("jaeger"), "cmd/jaeger/jaeger-linux")
+
     def fill_grafana(tar: tarfile.TarFile) -> None:
         add_busybox(tar, busybox)
         add_text(tar, "run.sh", _GRAFANA)
@@ -346,6 +351,14 @@ def make_images(engine: Engine) -> None:
         "VOLUME /alertmanager",
         'ENTRYPOINT ["/bin/alertmanager"]',
         'CMD ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"]',
+    )
+    engine.import_image(
+        "jaegertracing/jaeger:2.13.0",
+        fill_jaeger,
+        "USER 10001",
+        "ENV JAEGER_LISTEN_HOST=0.0.0.0",
+        'VOLUME ["/tmp"]',
+        'ENTRYPOINT ["/cmd/jaeger/jaeger-linux"]',
     )
     engine.import_image("grafana/grafana:12.4.2", fill_grafana, "USER 472", 'ENTRYPOINT ["/run.sh"]')
     engine.import_image(

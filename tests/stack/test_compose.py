@@ -6,11 +6,14 @@ given is looked at. The demo's image is built by docker/Dockerfile.
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -42,11 +45,16 @@ PORTS = (
     "LOKI",
     "PROMETHEUS",
     "ALERTMANAGER",
+    "JAEGER",
     "GRAFANA",
 )
 PROFILES = ("alerting", "demo")
 UP_SECONDS = 150
 SHOP = '{service_name="otelog-shop"}'
+# What a server says when a host cannot be found or reached.
+_ATTEMPT = re.compile(r"no such host|network is unreachable|i/o timeout|server misbehaving|bad address", re.IGNORECASE)
+_HOST = re.compile(r"(?<![\w.])(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev)(?![\w.])", re.IGNORECASE)
+_OWN_HOST = re.compile(r"go\.opentelemetry\.io|github\.com")
 SECRETS = {
     "OTELOG_TOKEN_FILE": ("OTELOG_TOKEN_FILE",),
     "TLS": ("OTELOG_TLS_CERTIFICATE", "OTELOG_TLS_KEY"),
@@ -194,7 +202,7 @@ def test_compose_understands_every_combination_of_profiles_and_secrets(plugin: P
         config = describe(plugin, settings, profiles)
         command = config["services"]["collector"]["command"]
         overlays = [Path(argument).stem for argument in command]
-        expected = ["otelcol"]
+        expected = ["otelcol", "jaeger"]
         expected += ["token"] if "OTELOG_TOKEN_FILE" in chosen else []
         expected += ["tls"] if "TLS" in chosen else []
         assert overlays == expected, (profiles, chosen)
@@ -212,7 +220,7 @@ def test_ports_are_those_of_the_native_stack_unless_told_otherwise_and_on_loopba
     published = [port for one in services for port in one.get("ports", ())]
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
     assert all(port["published"] == str(port["target"]) for port in published)
-    assert {port["target"] for port in published} == {4317, 4318, 13133, 8888, 8889, 3100, 9090, 9093, 3000}
+    assert {port["target"] for port in published} == {4317, 4318, 13133, 8888, 8889, 3100, 9090, 9093, 16686, 3000}
 
 
 def test_every_image_is_pinned_and_every_service_that_stays_is_bounded(plugin: Path) -> None:
@@ -236,7 +244,13 @@ def test_grafana_lets_nobody_in_without_the_password_and_calls_nobody(plugin: Pa
     asking = ("REPORTING_ENABLED", "CHECK_FOR_UPDATES", "CHECK_FOR_PLUGIN_UPDATES", "FEEDBACK_LINKS_ENABLED")
     assert {environ[f"GF_ANALYTICS_{name}"] for name in asking} == {"false"}
     assert environ["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    # Grafana's own welcome page asks a foreign host for news.
+    home = Path(environ["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert home == Path("/etc/otelog/dashboards/otelog-logs.json")
     sources = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/otelog.yaml").read_text())["datasources"]
+    assert [one["uid"] for one in sources] == ["otelog-loki", "otelog-prometheus", "otelog-jaeger"]
+    assert sources[0]["jsonData"]["manageAlerts"] is False
+    assert sources[0]["jsonData"]["maxLines"] <= 1000
     # A data source is a service of this file, at its own port.
     ports = {
         name: {port["target"] for port in service.get("ports", ())} for name, service in config["services"].items()
@@ -260,7 +274,8 @@ def test_everything_is_healthy_and_prometheus_reaches_it(stack: Project) -> None
         "collector": ("running", None),
         "demo-customers": ("running", None),
         **dict.fromkeys(
-            ("alertmanager", "collector-health", "demo", "grafana", "loki", "prometheus"), ("running", "healthy")
+            ("alertmanager", "collector-health", "demo", "grafana", "jaeger", "loki", "prometheus"),
+            ("running", "healthy"),
         ),
     }
     assert containers["init"]["State"]["ExitCode"] == 0
@@ -270,7 +285,15 @@ def test_everything_is_healthy_and_prometheus_reaches_it(stack: Project) -> None
         return {one["labels"]["instance"]: one["health"] for one in found}
 
     expected = dict.fromkeys(
-        ("collector:8888", "collector:8889", "loki:3100", "prometheus:9090", "alertmanager:9093"), "up"
+        (
+            "collector:8888",
+            "collector:8889",
+            "loki:3100",
+            "prometheus:9090",
+            "alertmanager:9093",
+            "jaeger:8888",
+        ),
+        "up",
     )
     wait_until(lambda: targets() == expected, 30, what=f"all targets up: {targets()}")
     alertmanagers = stack.get("PROMETHEUS", "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
@@ -301,6 +324,62 @@ def test_no_process_is_root_or_has_rights_or_can_write_to_its_image(stack: Proje
         assert status["NoNewPrivs"] == ["1"], name
         assert one["HostConfig"]["ReadonlyRootfs"] and not one["HostConfig"]["Privileged"], name
         assert one["HostConfig"]["Memory"] > 0 and one["HostConfig"]["PidsLimit"] > 0, name
+
+
+def find_remote_hosts(pid: int) -> set[str]:
+    """The addresses that the processes of a container are connected to, or want to be, or ask by UDP."""
+    found = set()
+    for name in ("tcp", "udp", "tcp6", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            address = line.split()[2].split(":")[0]
+            packed = b"".join(bytes.fromhex(address[n : n + 8])[::-1] for n in range(0, len(address), 8))
+            found.add(ipaddress.ip_address(packed))
+    return {str(getattr(one, "ipv4_mapped", None) or one) for one in found if int(one)}
+
+
+def test_nobody_asks_a_foreign_host(stack: Project, engine: Engine) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.connect(("127.0.0.2", 9))
+        assert "127.0.0.2" in find_remote_hosts(os.getpid()), "it would be seen"
+    own = {
+        address["IPAddress"]
+        for one in stack.containers().values()
+        for address in one["NetworkSettings"]["Networks"].values()
+    }
+    network = json.loads(engine.docker("network", "inspect", f"{stack.name}_default"))[0]
+    own |= {one["Gateway"] for one in network["IPAM"]["Config"]}
+    # Docker's own name server, which is in the container's loopback.
+    allowed = own | {"127.0.0.1", "127.0.0.11", "::1"}
+    for name, one in stack.containers().items():
+        if one["State"]["Pid"]:
+            foreign = find_remote_hosts(one["State"]["Pid"]) - allowed
+            assert not foreign, f"{name} speaks to {foreign}"
+    # There is no way out of its network: an attempt would be in a server's log, as an error.
+    for line in stack.compose("logs", "--no-color").splitlines():
+        # The Collector's neighbours are still starting.
+        attempt = _ATTEMPT.search(line)
+        hosts = {host for host in _HOST.findall(line) if not _OWN_HOST.fullmatch(host)}
+        assert not (attempt and hosts), line
+
+
+def test_a_record_of_the_demo_leads_to_its_trace(stack: Project) -> None:
+    query = f'{SHOP} | event_name="order.paid"'
+
+    def find_ids() -> list[str]:
+        found = stack.get("LOKI", "/loki/api/v1/query_range", query=query, limit="20")["data"]["result"]
+        return [one["stream"]["trace_id"] for one in found]
+
+    ids = wait_until(find_ids, 60, what="a payment")
+
+    def find_trace() -> dict[str, Any] | None:
+        try:
+            return dict(stack.get("JAEGER", f"/api/traces/{ids[0]}")["data"][0])
+        except urllib.error.HTTPError as error:
+            error.close()
+            return None
+
+    trace = wait_until(find_trace, 60, what="its trace")
+    assert "POST /pay" in {span["operationName"] for span in trace["spans"]}
 
 
 def test_the_password_is_made_once_and_is_for_grafana_alone(stack: Project, engine: Engine) -> None:
@@ -387,12 +466,15 @@ def ask_collector(project: Project, certificates: Certificates, token: str, *, c
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
             return error.code
-    except OSError:
+    except OSError as error:
+        # On a busy machine an answer may take long: that is no refusal.
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            raise
         return 0
 
 
@@ -467,7 +549,7 @@ def test_files_that_the_servers_cannot_read_stop_the_start(engine: Engine, tmp_p
 
 
 # What one command of `otelog stack` prints a row of, where Docker is.
-SERVERS = {"collector", "loki", "prometheus", "alertmanager", "grafana"}
+SERVERS = {"collector", "loki", "prometheus", "alertmanager", "jaeger", "grafana"}
 COMMAND_LABEL = "label=com.docker.compose.project=otelog"
 
 

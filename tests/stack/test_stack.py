@@ -266,3 +266,4 @@ def test_an_installed_wheel_has_the_files(tmp_path: Path) -> None:
     assert (files / "docker-compose.yml").is_file()
     assert (files / "dashboards" / "otelog-ledger.json").is_file()
     assert names >= {"otelcol.yaml", "token.yaml", "tls.yaml", "loki.yaml", "prometheus.yaml", "alertmanager.yaml"}
+    assert names >= {"jaeger.yaml", "jaeger-config.yaml"}

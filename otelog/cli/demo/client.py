@@ -37,6 +37,7 @@ class Traffic:
         """
         self._lock = threading.Lock()
         self._answers: dict[str, int] = {}
+        self._trace_id: str | None = None
         self.stopping = False
         interval = VISITORS / rate
         visitors = [Visitor(self, url, interval=interval, delay=interval * n / VISITORS) for n in range(VISITORS)]
@@ -57,10 +58,15 @@ class Traffic:
         with self._lock:
             self._answers[answer] = self._answers.get(answer, 0) + 1
 
+    def note_trace(self, trace_id: str) -> None:
+        """Note the trace of a request that was answered. Thread-safe."""
+        self._trace_id = trace_id
+
     def summarise(self) -> dict[str, object]:
-        """Return the number of requests, in all and by the status of the answer. Thread-safe."""
+        """Return the number of requests, in all and by the status of the answer, and a trace. Thread-safe."""
         with self._lock:
-            return {"requests": sum(self._answers.values()), "answers": dict(self._answers)}
+            requests = sum(self._answers.values())
+            return {"requests": requests, "answers": dict(self._answers), "trace": self._trace_id}
 
 
 class Visitor:
@@ -108,10 +114,10 @@ class Visitor:
             time.sleep(min(wait, 0.1))
         # A visitor that is late does not catch up: the rate is a bound.
         self._due = time.monotonic() + self._interval
-        headers = {"Content-Type": "application/json"}
+        headers, trace_id = {"Content-Type": "application/json"}, secrets.token_hex(16)
         # Some visitors come with a trace of their own, as from behind a gateway; for the others the shop begins one.
         if self._chance.random() < 0.5:
-            headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            headers["traceparent"] = f"00-{trace_id}-{secrets.token_hex(8)}-01"
         try:
             self._connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = self._connection.getresponse()
@@ -121,6 +127,9 @@ class Visitor:
             self._traffic.count("failed")
             return {}
         self._traffic.count(str(response.status))
+        # A payment has several records.
+        if path == "/pay" and "traceparent" in headers:
+            self._traffic.note_trace(trace_id)
         value = json.loads(answer) if response.headers.get("Content-Type") == "application/json" else {}
         return value if isinstance(value, dict) else {}
 

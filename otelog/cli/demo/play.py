@@ -17,10 +17,15 @@ import click
 from rich.live import Live
 from rich.text import Text
 
+from otelog._config.resolve import explain
 from otelog.cli.demo.children import Child, ChildError
 from otelog.cli.demo.reconciliation import Figures, FileCount, Reconciliation
+from otelog.cli.demo.service import SERVICE
 from otelog.cli.show.readable import safe
 from otelog.cli.show.screen import KEPT_RECORDS, View, describe_progress, show_demo, show_reconciliation
+from otelog.cli.stack.places import find_stack, list_places, show_places
+from otelog.cli.traces import keeps_traces
+from otelog.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +71,7 @@ class Run:
         self._last_record = 0
         self._instance = ""
         self._final = False
+        self._traced = False
         self._receiver_url = ""
         self._ledger_url = ""
         terminal = console.is_terminal and not console.is_dumb_terminal
@@ -103,6 +109,7 @@ class Run:
             receiver = self._begin("receiver", "otelog.cli", "dev", *options)
             urls = receiver.wait_ready(idle=self._draw)
             self._receiver_url = urls[0]
+        self._traced = self._endpoint is not None and _sends_traces(self._endpoint)
         shop = self._begin("shop", "otelog.cli.demo.shop_server", "--endpoint", self._endpoint or self._receiver_url)
         self._view.shop_url, self._ledger_url = shop.wait_ready(idle=self._draw)
         if not self._interruption.asked:
@@ -122,6 +129,9 @@ class Run:
             environment = {name: value for name, value in environment.items() if not name.startswith("OTEL")}
             # Nor need a proxy of the environment lead to this machine's own loopback.
             environment["OTELOG_PROXY"] = "none"
+        if self._traced:
+            environment["OTEL_TRACES_EXPORTER"] = "otlp"
+        environment.setdefault("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=demo")
         return environment
 
     def _watch(self) -> None:
@@ -178,6 +188,10 @@ class Run:
         place = f"sent to {self._endpoint}" if self._endpoint else str(self._path)
         # Not wrapped, so that it can be copied.
         self._console.print(Text(f" {safe(place)}\n"), soft_wrap=True)
+        if self._endpoint is not None and outcome.figures.exported:
+            selector = f'{{service_name="{SERVICE}"}}'
+            for line in show_places(list_places(find_stack(self._endpoint), selector, view.trace_id)):
+                self._console.print(Text(f" {safe(line)}"), soft_wrap=True)
         for child in self._children:
             for line in child.errors:
                 self._console.print(Text(f" {child.name}: {safe(line)}", "dim"), soft_wrap=True)
@@ -205,6 +219,7 @@ class Run:
         for child in self._children:
             if child.name == "client":
                 view.requests = child.latest.get("requests", 0)
+                view.trace_id = child.latest.get("trace")
         if not self._receiver_url:
             return
         if stats := _ask(f"{self._receiver_url}/stats"):
@@ -215,6 +230,18 @@ class Run:
             self._last_record = records["last"]
             self._latest.extend(records["records"])
             view.records = list(self._latest)
+
+
+def _sends_traces(endpoint: str) -> bool:
+    """Returns whether the shop is to send its traces: nobody has said otherwise, and the Collector keeps them."""
+    try:
+        settings, sources = explain({"endpoint": endpoint})
+    except ConfigurationError:
+        # The shop itself says what is wrong.
+        return False
+    if sources["traces_exporter"] != "default":
+        return "otlp" in settings.traces_exporter
+    return keeps_traces(settings)
 
 
 def _ask(url: str) -> dict[str, Any] | None:

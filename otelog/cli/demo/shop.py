@@ -10,9 +10,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, jsonify, request
-from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
 import otelog
+from otelog.flask import FlaskLogging
+from otelog.flask.options import ACCESS_LOGGER
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -33,10 +34,15 @@ CATALOGUE = {
 MODEL = "shop-assistant-1"
 DECLINED_SHARE = 0.2
 LOW_STOCK = 3
+TIMEOUT_SHARE = 0.05
 
 
 class PaymentDeclinedError(Exception):
     """The bank said no."""
+
+
+class ModelTimeoutError(Exception):
+    """The language model said nothing in time."""
 
 
 class BankUnreachableError(Exception):
@@ -44,14 +50,16 @@ class BankUnreachableError(Exception):
 
 
 def create_shop() -> Flask:
-    """Build the shop, instrumented so that its records carry the trace of their request.
+    """Build the shop, with an access record for each request, and the request's trace in all its records.
 
     Returns:
         The application; `otelog.configure` is the caller's to call.
     """
     pages = _Shop()
     shop = Flask("shop")
-    FlaskInstrumentor().instrument_app(shop, excluded_urls="health")
+    # Not on the console as well: whoever watches the demo sees the records.
+    logging.getLogger(ACCESS_LOGGER).setLevel(logging.CRITICAL + 1)
+    FlaskLogging(shop, excluded_urls="health", access_log_excluded=["/health"])
     shop.get("/health")(pages.health)
     shop.get("/search")(pages.search)
     shop.post("/checkout")(pages.checkout)
@@ -119,19 +127,31 @@ class _Shop:
     def answer(self) -> ResponseReturnValue:
         """Answer a question, as a language model would."""
         question = str(_read_body().get("question", ""))
+        call = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "shop",
+            "gen_ai.request.model": MODEL,
+            "gen_ai.request.max_tokens": 64,
+            "gen_ai.request.temperature": 0.2,
+        }
         started = time.perf_counter()
-        self._work(0.04)
-        text = "We ship within two days." if "ship" in question else "Ask us about mugs, lamps and tea."
+        try:
+            text = self._ask_model(question)
+        except ModelTimeoutError as error:
+            # The name of the conventions' metric, in seconds, as in an access record.
+            seconds = time.perf_counter() - started
+            kind = f"{type(error).__module__}.{type(error).__qualname__}"
+            failure = {"gen_ai.client.operation.duration": seconds, "error.type": kind}
+            ai_log.exception("no answer from the model", **call, **failure)
+            return jsonify(error="ask again later"), 503
+        seconds = time.perf_counter() - started
         cut = self._chance.random() < 0.1
         ai_log.info(
             "answered a question in %.0f ms",
-            (time.perf_counter() - started) * 1000,
+            seconds * 1000,
+            **call,
             **{
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "shop",
-                "gen_ai.request.model": MODEL,
-                "gen_ai.request.max_tokens": 64,
-                "gen_ai.request.temperature": 0.2,
+                "gen_ai.client.operation.duration": seconds,
                 "gen_ai.response.id": f"answer-{uuid.UUID(int=self._chance.getrandbits(128))}",
                 "gen_ai.response.model": MODEL,
                 "gen_ai.response.finish_reasons": ["length" if cut else "stop"],
@@ -142,6 +162,12 @@ class _Shop:
         if cut:
             ai_log.warning("answer cut at %d tokens", 64, **{"gen_ai.request.model": MODEL})
         return jsonify(answer=text)
+
+    def _ask_model(self, question: str) -> str:
+        self._work(0.04)
+        if self._chance.random() < TIMEOUT_SHARE:
+            raise ModelTimeoutError("no answer from the model within 3 s")
+        return "We ship within two days." if "ship" in question else "Ask us about mugs, lamps and tea."
 
     def _charge(self, order_id: Any, amount: Any) -> None:
         self._work(0.02)

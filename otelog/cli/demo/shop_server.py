@@ -16,12 +16,12 @@ import waitress.server
 import otelog
 from otelog.cli.demo.children import leave_with_parent
 from otelog.cli.demo.reconciliation import Figures
+from otelog.cli.demo.service import SERVICE
 from otelog.cli.demo.shop import create_shop
 
 if TYPE_CHECKING:
     from types import FrameType
 
-SERVICE = "otelog-shop"
 THREADS = 8
 
 

@@ -61,6 +61,7 @@ class View:
     received: int | None = None
     in_file: int | None = None
     records: Sequence[Record] = field(default_factory=tuple)
+    trace_id: str | None = None
 
 
 def show_demo(view: View, console: Console) -> RenderableType:

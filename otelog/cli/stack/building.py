@@ -195,8 +195,10 @@ class _Go:
 
 
 def _version_of(program: Program) -> str:
-    # Prometheus 3.12 is the module's v0.312.
+    # Prometheus 3.12 is the module's v0.312, and Jaeger 2.13 its v1.76: 2.0 came with v1.63.
     number = program.version.removeprefix("v")
+    if program.name == "jaeger" and (both := re.fullmatch(r"1\.(\d+)\.(\d+)", number)):
+        return f"2.{int(both[1]) - 63}.{both[2]}"
     old = re.fullmatch(r"0\.(\d)(\d\d)\.(\d+)", number) if "prometheus/prometheus" in program.module else None
     return f"{old[1]}.{int(old[2])}.{old[3]}" if old else number
 

@@ -21,13 +21,17 @@ from otelog.cli.show.readable import safe
 from otelog.cli.stack.building import Workshop, find_cache
 from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
 from otelog.cli.stack.files import StackError, find_files
+from otelog.cli.stack.grafana import find_provisioning, write_provisioning
+from otelog.cli.stack.places import list_places, show_places
 from otelog.cli.stack.preflight import find_disk_problems, find_option_problems
-from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
+from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS, USUAL_PROGRAMS
 from otelog.cli.stack.progress import Progress, ProgressFile, find_progress
 from otelog.cli.stack.servers import Server, describe_servers
 from otelog.cli.stack.settings import (
     DEFAULT_FOLDER,
+    MAY_BE_ADDED,
     MAY_BE_LEFT_OUT,
+    NATIVE_ONLY,
     PORTS,
     PORTS_OF,
     Settings,
@@ -58,7 +62,7 @@ _folder_option = click.option(
 
 @click.group(cls=Group)
 def stack() -> None:
-    """Run the back end on this machine: Collector, Loki, Prometheus and Alertmanager, with Grafana where Docker is.
+    """Run the back end on this machine: Collector, Loki, Prometheus, Alertmanager; where Docker is Jaeger and Grafana.
 
     With a Docker engine that answers, docker compose runs the official images. Else the servers run natively: from
     PATH, or built once from their Go modules into the user's cache: 12 minutes on two quiet cores, 46 on two busy ones.
@@ -110,6 +114,13 @@ def _parse_ports(_: click.Context, __: click.Parameter, values: tuple[str, ...])
     return ports
 
 
+def _parse_added(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    names = {name.strip() for value in values for name in value.split(",")}
+    if unknown := sorted(names - set(MAY_BE_ADDED)):
+        raise click.BadParameter(f"{', '.join(unknown)}: what may be added is {', '.join(MAY_BE_ADDED)}")
+    return tuple(name for name in MAY_BE_ADDED if name in names)
+
+
 def _parse_left_out(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     names = {name.strip() for value in values for name in value.split(",")}
     if unknown := sorted(names - set(MAY_BE_LEFT_OUT)):
@@ -132,6 +143,14 @@ def _parse_left_out(_: click.Context, __: click.Parameter, values: tuple[str, ..
     metavar="NAME,...",
     callback=_parse_left_out,
     help="Leave out prometheus (and with it the Alertmanager) or alertmanager for now; an `up` without it adds them.",
+)
+@click.option(
+    "--with",
+    "added",
+    multiple=True,
+    metavar="NAME,...",
+    callback=_parse_added,
+    help="Add jaeger, which keeps traces: four minutes more of build, once. With Docker it is there anyway.",
 )
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="The bearer token of senders.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False), help="TLS for senders: certificate.")
@@ -175,6 +194,9 @@ def up(
         settings = replace(settings, ports={**base, **ports}, **given)
         problems += find_option_problems(settings, given)
         chosen = _choose_mode(mode, before, problems)
+        if chosen == "docker":
+            # Nothing has to be built for it.
+            settings = replace(settings, added=MAY_BE_ADDED)
         state = State(chosen, settings, before.servers if before is not None else {})
         console = Console()
         found = _Stack(files, folder, state)
@@ -184,7 +206,9 @@ def up(
         else:
             started = _up_natively(found, before, problems, console, stopping)
         found = _read(folder)
-        _print_rows(_find_rows(found), console)
+        if chosen == "native":
+            write_provisioning(files, folder, found.state.settings)
+        _print_rows(found, _find_rows(found), console)
         if not started:
             click.echo("Everything runs already; nothing was changed.")
         _print_hints(found)
@@ -236,7 +260,7 @@ def _up_with_docker(found: _Stack, before: State | None, problems: list[str]) ->
     settings = found.state.settings
     problems += find_docker_problems(found.files, settings)
     if before is None:
-        problems += find_port_problems({name: port for name, port in settings.ports.items() if name != "loki-grpc"})
+        problems += find_port_problems({name: port for name, port in settings.ports.items() if name not in NATIVE_ONLY})
     _refuse(problems)
     # What cannot be is not remembered: `down` would have to live with it.
     write_state(found.folder, found.state)
@@ -252,7 +276,7 @@ def _up_natively(
     settings = found.state.settings
     with _open_workshop(found.files, console) as (workshop, progress, display):
         native = NativeStack(found.folder, found.state, progress.report_step, stopping.hold)
-        names = [name for name in PROGRAM_OF if name not in settings.without]
+        names = settings.names
         to_build = [program for name in names if not workshop.find(program := PROGRAM_OF[name])]
         wanted = {port: settings.ports[port] for name in names for port in PORTS_OF[name]}
         own = [] if before is None else native.list_ports(before.settings)
@@ -338,15 +362,17 @@ def status(*, folder: Path, follow: bool, as_json: bool) -> None:
             }
             click.echo(json.dumps(document, indent=2))
         else:
-            _print_status(rows, settings, going, notes)
+            _print_status(found, rows, settings, going, notes)
     sys.exit(0 if rows and all(row["ready"] for row in rows) else 1)
 
 
-def _print_status(rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]) -> None:
+def _print_status(
+    found: _Stack | None, rows: list[dict[str, Any]], settings: Settings, going: list[Progress], notes: list[str]
+) -> None:
     from rich.console import Console
 
-    if rows:
-        _print_rows(rows, Console())
+    if found is not None:
+        _print_rows(found, rows, Console())
     if settings.without:
         alerts = "" if "prometheus" not in settings.without else "; till then nobody watches, and no alert fires"
         click.echo(f"left out: {', '.join(settings.without)}; `otelog stack up` adds them{alerts}")
@@ -428,10 +454,10 @@ def _check(found: _Stack, workshop: Workshop) -> None:
 @stack.command()
 @click.argument("names", nargs=-1, type=click.Choice(sorted(PROGRAMS)))
 def build(names: tuple[str, ...]) -> None:
-    """Build programs ahead of time, all of the servers' unless NAMES are given, and print where they are."""
+    """Build programs ahead of time, all of the servers' but Jaeger's unless NAMES are given; print where they are."""
     from rich.console import Console
 
-    wanted = names or tuple(PROGRAM_OF.values())
+    wanted = names or USUAL_PROGRAMS
     with (
         _clear_errors(),
         Stopping(),
@@ -489,7 +515,7 @@ def _find_rows(found: _Stack) -> list[dict[str, Any]]:
     return rows
 
 
-def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
+def _print_rows(found: _Stack, rows: list[dict[str, Any]], console: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -498,15 +524,22 @@ def _print_rows(rows: list[dict[str, Any]], console: Console) -> None:
     for row in rows:
         colour = "green" if row["ready"] else "red"
         table.add_row(row["name"], f"[{colour}]{row['state']}[/]", row["url"], row["about"])
+    if found.state.mode == "native":
+        table.add_row("grafana", "not here", "", "the boards: with Docker, or in your own Grafana (below)")
     console.print(table)
+    if found.state.mode == "native":
+        click.echo(
+            "Grafana is not built natively. With a Docker engine: otelog stack down, then otelog stack up --docker.\n"
+            f"With a Grafana of your own: GF_PATHS_PROVISIONING={find_provisioning(found.folder)}"
+        )
 
 
 def _print_hints(found: _Stack) -> None:
     settings = found.state.settings
     endpoint = f"{settings.scheme}://127.0.0.1:{settings.ports['otlp-http']}"
-    loki = "" if settings.ports["loki"] == PORTS["loki"] else f" --loki http://127.0.0.1:{settings.ports['loki']}"
-    click.echo(f"\nTry it:  otelog demo --endpoint {endpoint}")
-    click.echo(f"         otelog query '{{service_name=~\".+\"}}' --since 10m{loki}")
+    click.echo(f"\nTry it: otelog demo --endpoint {endpoint}\nThen open:")
+    for line in show_places(list_places(found.state, '{service_name=~".+"}')):
+        click.echo(f"  {line}")
 
 
 def _print_output(outputs: dict[str, Path], lines: int, *, follow: bool) -> None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from otelog.cli.stack.programs import PROGRAM_OF, PROGRAMS
+from otelog.cli.stack.programs import PROGRAMS, USUAL_PROGRAMS
 from otelog.cli.stack.progress import BUSY_MINUTES, CORES, Progress, show_minutes
 
 PLAIN_SECONDS = 20.0
@@ -20,7 +20,7 @@ PLAIN_SECONDS = 20.0
 
 FOLLOW_SECONDS = 0.2
 
-_ALL_MINUTES = sum(PROGRAMS[name].minutes for name in PROGRAM_OF.values())
+_ALL_MINUTES = sum(PROGRAMS[name].minutes for name in USUAL_PROGRAMS)
 _USUAL = (
     f"(All of a stack took {_ALL_MINUTES:.0f} minutes on {CORES} quiet cores, and {BUSY_MINUTES} on {CORES} busy ones.)"
 )

@@ -219,7 +219,7 @@ def remove_data(folder: Path) -> None:
         StackError: It cannot be removed.
     """
     try:
-        for name in ("collector", "loki", "prometheus", "alertmanager", "output"):
+        for name in (*PORTS_OF, "grafana", "output"):
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
         for name in ("lock", "webhook-url"):

@@ -8,6 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from otelog.cli.stack.settings import MAY_BE_ADDED
+
 VERSION_TIMEOUT = 20.0
 """Seconds that a program may take to say its version."""
 
@@ -110,6 +112,18 @@ PROGRAMS = {
             _PROMETHEUS_VERSION,
             minutes=0.1,
         ),
+        # Jaeger 2.13 is the module's v1.76; later ones are not served as a module.
+        Program(
+            "jaeger",
+            "github.com/jaegertracing/jaeger",
+            "v1.76.0",
+            "github.com/jaegertracing/jaeger/cmd/jaeger",
+            ("jaeger",),
+            (2, 0),
+            "github.com/jaegertracing/jaeger/internal/version.latestVersion",
+            minutes=4.0,
+            gigabytes=1.5,
+        ),
         # Only the tests need it: where Docker is, its plugin usually is, too.
         Program(
             "docker-compose",
@@ -130,9 +144,13 @@ PROGRAM_OF = {
     "loki": "loki",
     "alertmanager": "alertmanager",
     "prometheus": "prometheus",
+    "jaeger": "jaeger",
     "collector": "otelog-collector",
 }
 """What each server runs, in the order of their start."""
+
+USUAL_PROGRAMS = tuple(program for name, program in PROGRAM_OF.items() if name not in MAY_BE_ADDED)
+"""What runs without being asked for by name."""
 
 
 def find_on_path(program: Program) -> Path | None:

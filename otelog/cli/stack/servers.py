@@ -94,10 +94,14 @@ def describe_servers(files: Path, folder: Path, settings: Settings) -> list[Serv
         StackError: A file of the settings does not exist.
     """
     folder, collector = folder.resolve(), files / "collector"
-    every = {"loki": _loki, "alertmanager": _alertmanager, "prometheus": _prometheus, "collector": _collector}
-    return [
-        describe(collector, folder / name, settings) for name, describe in every.items() if name not in settings.without
-    ]
+    every = {
+        "loki": _loki,
+        "alertmanager": _alertmanager,
+        "prometheus": _prometheus,
+        "jaeger": _jaeger,
+        "collector": _collector,
+    }
+    return [every[name](collector, folder / name, settings) for name in settings.names]
 
 
 def _read(collector: Path, *names: str) -> dict[str, bytes]:
@@ -125,6 +129,9 @@ def _collector(files: Path, folder: Path, settings: Settings) -> Server:
         environ["OTELOG_COLLECTOR_CERTIFICATE"] = _existing(settings.certificate)
         environ["OTELOG_COLLECTOR_KEY"] = _existing(settings.key)
         environ["OTELOG_COLLECTOR_CLIENT_CA"] = _existing(settings.client_ca) if settings.client_ca else ""
+    if "jaeger" in settings.names:
+        overlays.append("jaeger.yaml")
+        environ["OTELOG_JAEGER_OTLP"] = f"http://{HOST}:{ports['jaeger-otlp']}"
     config = folder / "config"
     arguments = tuple(item for name in overlays for item in ("--config", str(config / name)))
     return Server(
@@ -180,9 +187,10 @@ def _prometheus(files: Path, folder: Path, settings: Settings) -> Server:
         "loki": [ports["loki"]],
         "prometheus": [ports["prometheus"]],
         "alertmanager": [ports["alertmanager"]],
+        "jaeger": [ports["jaeger-metrics"]],
     }
-    # What is left out is neither scraped, nor told of alerts.
-    targets |= {name: [] for name in settings.without}
+    # What does not run is neither scraped, nor told of alerts.
+    targets = {name: numbers if name in settings.names else [] for name, numbers in targets.items()}
     addresses = {name: [f"{HOST}:{number}" for number in numbers] for name, numbers in targets.items()}
     addresses["applications"] = list(settings.scrape)
     content = _read(files, "prometheus.yaml", *rules)
@@ -214,6 +222,33 @@ def _prometheus(files: Path, folder: Path, settings: Settings) -> Server:
 def _describe_targets(addresses: list[str]) -> bytes:
     # JSON is YAML, too.
     return json.dumps([{"targets": addresses}] if addresses else []).encode() + b"\n"
+
+
+def _jaeger(files: Path, folder: Path, settings: Settings) -> Server:
+    ports = settings.ports
+    config = folder / "config"
+    arguments = ("--config", str(config / "jaeger-config.yaml"))
+    return Server(
+        "jaeger",
+        "jaeger",
+        arguments,
+        {
+            "OTELOG_JAEGER_OTLP_LISTEN": f"{HOST}:{ports['jaeger-otlp']}",
+            "OTELOG_JAEGER_QUERY": f"{HOST}:{ports['jaeger']}",
+            "OTELOG_JAEGER_HEALTH": f"{HOST}:{ports['jaeger-health']}",
+            "OTELOG_JAEGER_METRICS_HOST": HOST,
+            "OTELOG_JAEGER_METRICS_PORT": str(ports["jaeger-metrics"]),
+        },
+        config,
+        _read(files, "jaeger-config.yaml"),
+        folder / "data",
+        f"http://{HOST}:{ports['jaeger-health']}/status",
+        PORTS_OF["jaeger"],
+        "the traces, in memory: /api/traces/ID",
+        f"http://{HOST}:{ports['jaeger']}",
+        15.0,
+        ("jaeger", "validate", *arguments),
+    )
 
 
 def _alertmanager(files: Path, folder: Path, settings: Settings) -> Server:

@@ -25,20 +25,31 @@ PORTS = {
     "loki-grpc": 9095,
     "prometheus": 9090,
     "alertmanager": 9093,
+    "jaeger": 16686,
+    "jaeger-otlp": 14318,
+    "jaeger-health": 14133,
+    "jaeger-metrics": 14269,
     "grafana": 3000,
 }
 """The ports by name, with their defaults."""
+
+NATIVE_ONLY = ("loki-grpc", "jaeger-otlp", "jaeger-health", "jaeger-metrics")
+"""Those that nobody outside of the stack needs: with Docker they stay in its network."""
 
 PORTS_OF = {
     "loki": ("loki", "loki-grpc"),
     "alertmanager": ("alertmanager",),
     "prometheus": ("prometheus",),
+    "jaeger": ("jaeger", "jaeger-otlp", "jaeger-health", "jaeger-metrics"),
     "collector": ("otlp-grpc", "otlp-http", "collector-health", "collector-metrics", "applications"),
 }
-"""Those of each server that runs natively."""
+"""Those of each server that runs natively, in the order of their start."""
 
 MAY_BE_LEFT_OUT = ("prometheus", "alertmanager")
 """The servers without which records are still taken, kept and found."""
+
+MAY_BE_ADDED = ("jaeger",)
+"""The servers that run natively only when they are asked for: building them takes minutes more."""
 
 DEFAULT_FOLDER = Path("otelog-stack")
 _STATE = "state.json"
@@ -57,6 +68,7 @@ class Settings:
         webhook: Where Alertmanager sends alerts.
         scrape: Applications with a ``/metrics`` of their own, each ``host:port``.
         without: Servers that are left out for now, of `MAY_BE_LEFT_OUT`.
+        added: Servers that are asked for, of `MAY_BE_ADDED`.
     """
 
     ports: dict[str, int] = field(default_factory=lambda: dict(PORTS))
@@ -67,6 +79,13 @@ class Settings:
     webhook: str | None = None
     scrape: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The servers that run natively with these settings, in the order of their start."""
+        left_out = {*self.without, *MAY_BE_ADDED} - set(self.added)
+        return tuple(name for name in PORTS_OF if name not in left_out)
 
     @property
     def scheme(self) -> str:
@@ -144,7 +163,7 @@ def read_state(folder: Path) -> State | None:
         document: dict[str, Any] = json.loads(text)
         known = {one.name for one in fields(Settings)}
         settings = {name: value for name, value in document["settings"].items() if name in known}
-        settings |= {name: tuple(settings.get(name, ())) for name in ("scrape", "without")}
+        settings |= {name: tuple(settings.get(name, ())) for name in ("scrape", "without", "added")}
         settings["ports"] = {**PORTS, **settings.get("ports", {})}
         servers = {name: Running(**value) for name, value in document["servers"].items()}
         return State(document["mode"], Settings(**settings), servers)

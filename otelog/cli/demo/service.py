@@ -1,0 +1,3 @@
+"""What the demo's application is called."""
+
+SERVICE = "otelog-shop"
