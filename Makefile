@@ -11,7 +11,7 @@ PINS := pyproject.toml constraints.txt
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Run a small shop that logs through otelog, and reconcile every record at the end
 	@$(VENV)/bin/otelog demo $(ARGS)

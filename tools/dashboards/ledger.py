@@ -43,12 +43,14 @@ from tools.dashboards.promql import (
     OUTCOME_UNKNOWN,
     QUEUE_CAPACITY,
     QUEUE_PEAK,
+    QUEUE_PEAK_SHARE,
     QUEUE_SIZE,
     RANGE,
     REMOVED,
     RESENT,
     SECONDS,
     SERVICE,
+    START_TIME,
     STEP,
     TO_COLLECTOR,
     TRUNCATED,
@@ -187,7 +189,8 @@ def _at_a_glance() -> list[AnyPanel]:
 def _share_of_peak() -> str:
     labels = "job, instance"
     peak = f"max by ({labels}) ({of_instances(QUEUE_PEAK)})"
-    return f"{peak} / max by ({labels}) ({of_instances(QUEUE_CAPACITY)})"
+    told = f"max by ({labels}) ({of_instances(QUEUE_PEAK_SHARE)})"
+    return f"({told} or {peak} / max by ({labels}) ({of_instances(QUEUE_CAPACITY)}))"
 
 
 def _missing() -> list[AnyPanel]:
@@ -268,7 +271,8 @@ def _instances() -> AnyPanel:
     told = f"sum by ({labels}) ({count(created, RANGE)})"
     named = "job, instance, host_name, process_pid"
     lost = f"sum by ({labels}) ({count(of_instances(LOST, A_LOSS), RANGE)})"
-    first = f"max by ({labels}) ({first_seen(created)})"
+    begun = f"1000 * max by ({labels}) ({of_instances(START_TIME)})"
+    start = f"({begun} or max by ({labels}) ({first_seen(created)})) and on ({labels}) {told}"
     last = f"max by ({labels}) ({last_report()}) and on ({labels}) {told}"
 
     def shown(expression: str) -> str:
@@ -276,13 +280,13 @@ def _instances() -> AnyPanel:
 
     return make_table(
         "Instances",
-        "Who has reported in this time: host and process id where the application's resource has them "
-        "(OTEL_EXPERIMENTAL_RESOURCE_DETECTORS=host,process), when it was first there within the time range, and "
-        "when it last reported to the Collector; one that is asked by Prometheus has no last report.",
+        "Who has reported in this time: host and process id where the application's resource has host.name and "
+        "process.pid, when its counts began (or when it was first there within the time range), and when it last "
+        "reported to the Collector; one that Prometheus asks by itself has no last report.",
         [
             Query(shown(told), "created"),
             Query(shown(f"{lost} or 0 * {told}"), "lost"),
-            Query(shown(first), "first seen"),
+            Query(shown(start), "start"),
             Query(shown(last), "last report"),
         ],
         [
@@ -292,7 +296,7 @@ def _instances() -> AnyPanel:
             Column("instance", 130, links=(to_board("Its records", LOGS, instance_id=field("instance")),)),
             Column("created", 80),
             Column("lost", 70, red=True),
-            Column("first seen", 110, unit=MOMENT),
+            Column("start", 110, unit=MOMENT),
             Column("last report", 110, unit=MOMENT),
         ],
         without_data=NOBODY,
