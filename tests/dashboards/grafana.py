@@ -49,8 +49,8 @@ class Target:
     def instant(self) -> bool:
         return bool(self.query.get("instant") or self.query.get("queryType") == "instant")
 
-    def fill_in(self, values: Mapping[str, Value] | None = None, window: str = "1h") -> str:
-        return fill_in(self.expression, BOARDS[self.board], values or {}, window)
+    def fill_in(self, values: Mapping[str, Value] | None = None, window: str = "1h", seconds: int = STEP) -> str:
+        return fill_in(self.expression, BOARDS[self.board], values or {}, window, seconds)
 
 
 def panels_of(board: dict[str, Any]) -> list[dict[str, Any]]:
@@ -68,15 +68,17 @@ def targets() -> Iterator[Target]:
                 yield Target(uid, panel, query)
 
 
-def fill_in(text: str, board: dict[str, Any], values: Mapping[str, Value], window: str = "1h") -> str:
-    """A text as Grafana sends it; what is not in `values` is as the board is opened."""
-    step = f"{STEP}s"
+def fill_in(
+    text: str, board: dict[str, Any], values: Mapping[str, Value], window: str = "1h", seconds: int = STEP
+) -> str:
+    """A text as Grafana sends it for steps of so many seconds; what is not in `values` is as the board is opened."""
+    step = f"{seconds}s"
     built_in = {
         "__range": window,
         "__interval": step,
-        "__interval_ms": str(STEP * 1000),
+        "__interval_ms": str(seconds * 1000),
         "__auto": step,
-        "__rate_interval": f"{4 * STEP}s",
+        "__rate_interval": f"{4 * seconds}s",
     }
     variables = variables_of(board)
 
