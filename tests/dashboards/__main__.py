@@ -1,7 +1,7 @@
 """How long each query of each board takes, in a real Loki and a real Prometheus that hold a day.
 
 ``python -m tests.dashboards``: a day of 20 records a second, and in it an hour of 2,000 a second. Writes
-benchmarks/results/boards.md. --scale 0.1 writes a tenth of the records.
+benchmarks/results/boards.md. --busy and --quiet write fewer.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def make_kinds(service: str, chance: random.Random) -> list[str]:
     return kinds
 
 
-def fill_loki(loki: LokiServer, now: int, scale: float) -> int:
+def fill_loki(loki: LokiServer, now: int, quiet: float, rush: float) -> int:
     """Put a day of records into it, in the order of their times; returns how many."""
     chance = random.Random(1)
     kinds = {service: make_kinds(service, chance) for service in SERVICES}
@@ -125,7 +125,7 @@ def fill_loki(loki: LokiServer, now: int, scale: float) -> int:
     busy = now - BUSY_HOURS_AGO * HOUR
     count = 0
     for begin in range(now - DAY, now, 60):
-        rate = (BUSY if busy <= begin < busy + HOUR else QUIET) * scale
+        rate = rush if busy <= begin < busy + HOUR else quiet
         for service in SERVICES:
             number = round(60 * rate / len(SERVICES))
             for first in range(0, number, PART):
@@ -351,8 +351,9 @@ def write_results(rows: list[tuple[Target, dict[str, float], bool]], windows: li
 def main() -> int:
     """Fill both, measure, write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.dashboards", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the records that is written")
-    scale = parser.parse_args().scale
+    parser.add_argument("--quiet", type=float, default=QUIET, help="records a second")
+    parser.add_argument("--busy", type=float, default=BUSY, help="records a second in the busy hour")
+    arguments = parser.parse_args()
     now = int(time.time()) // 60 * 60
     busy = now - BUSY_HOURS_AGO * HOUR
     windows = [
@@ -369,7 +370,7 @@ def main() -> int:
         loki = LokiServer(find_binary("loki"), folder / "loki")
         stack.callback(loki.kill)
         began = time.monotonic()
-        records = fill_loki(loki, now, scale)
+        records = fill_loki(loki, now, arguments.quiet, arguments.busy)
         filled = time.monotonic() - began
         print(f"{records:,} records in {filled:.0f} s, {series} series", flush=True)
         rows = measure(loki.url, prometheus, windows)
@@ -377,8 +378,8 @@ def main() -> int:
     text = (
         f"Written by `python -m tests.dashboards`, {datetime.now(timezone.utc):%Y-%m-%d}, {facts['cores']} cores of "
         f"{facts['processor']}. Seconds.\nA real Loki holds a day of {records:,} records of {len(SERVICES)} services, "
-        f"{QUIET * scale:g} a second, and in it an hour of {BUSY * scale:g} a second (the\nbusy hour); it took them in "
-        f"{filled:.0f} s. A real Prometheus holds two days of {series} series, a sample each {SCRAPE} s. Medians of "
+        f"{arguments.quiet:g} a second, and in it an hour of {arguments.busy:g} a second (the\nbusy hour); it took them "
+        f"in {filled:.0f} s. A real Prometheus holds two days of {series} series, a sample each {SCRAPE} s. Medians of "
         f"{ROUNDS} times;\nover 24 h one time. Each query alone; given up after {MOST_SECONDS} s. Aims: Prometheus "
         f"{AIM_PROMETHEUS:g} s, Loki {AIM_LOKI:g} s over the last hour; {AIM_DAY:g} s over 24 h."
     )

@@ -65,6 +65,7 @@ from tools.dashboards.promql import (
     name_service,
     of_instances,
     of_services,
+    sum_missing,
     waiting,
     with_host,
     zero_if,
@@ -77,7 +78,7 @@ TO_LOKI = 'exporter=~"otlp_http/loki.*"'
 MISSING = f"{MISSING_IN_COLLECTOR}{{{SERVICE}}}"
 NOBODY = "nobody reports"
 NO_COLLECTOR = "no Collector"
-GREY_MEANS = "Grey: it cannot be compared, as after a restart; the table of reasons says why."
+GREY_MEANS = "Grey: not all of it can be compared, as after a restart; the table of reasons says why."
 
 
 def make_dashboard() -> builder.Dashboard:
@@ -199,7 +200,7 @@ def _missing() -> list[AnyPanel]:
             "Not in Collector",
             "Records that applications delivered, and the Collector never counted, since both could be compared. "
             f"Above 0: look at what stands between them. {GREY_MEANS}",
-            Query(f"sum({MISSING})"),
+            Query(sum_missing(MISSING_IN_COLLECTOR, "collector", SERVICE)),
             LOSS,
             without_data="not comparable",
         ),
@@ -207,14 +208,14 @@ def _missing() -> list[AnyPanel]:
             "Not in outputs",
             "Records that the Collector accepted, and that are neither sent to one of its outputs, nor queued, nor "
             f"counted as failed. Of all services. {GREY_MEANS}",
-            Query(f"sum({MISSING_IN_OUTPUT})"),
+            Query(sum_missing(MISSING_IN_OUTPUT, "output")),
             LOSS,
             without_data="not comparable",
         ),
         make_stat(
             "Not in Loki",
             f"Records that were sent to Loki, and are neither held nor discarded. Of all services. {GREY_MEANS}",
-            Query(f"sum({MISSING_IN_LOKI})"),
+            Query(sum_missing(MISSING_IN_LOKI, "loki")),
             LOSS,
             without_data="not comparable",
         ),
@@ -345,7 +346,7 @@ def _hop_by_hop() -> AnyPanel:
             *(Column(name, 80, red=name == "lost") for name in ("created", "lost", "removed", "waiting")),
             Column("delivered", 90),
             Column("counted", 80),
-            Column("missing", 80, red=True),
+            Column("missing", 110, red=True, unknown="not comparable"),
             Column("held", 80),
         ],
         without_data=NOBODY,

@@ -37,6 +37,11 @@ def count(selected: str, *labels: str, window: str = RANGE) -> str:
     return f"sum by ({', '.join(labels)}) (count_over_time({selected} {window}))"
 
 
+def rate(selected: str, *labels: str, window: str) -> str:
+    """How many records a second: Loki counts and divides, it does not extrapolate."""
+    return f"sum by ({', '.join(labels)}) (rate({selected} {window}))"
+
+
 def add_up_bytes(selected: str, *labels: str, window: str = RANGE) -> str:
     """How many bytes their lines have."""
     return f"sum by ({', '.join(labels)}) (bytes_over_time({selected} {window}))"

@@ -25,6 +25,7 @@ from tools.dashboards.promql import (
     A_LOSS,
     COLLECTED,
     CREATED,
+    INCOMPARABLE,
     LOST,
     RANGE,
     SERVICE,
@@ -32,6 +33,7 @@ from tools.dashboards.promql import (
     by_service,
     count,
     of_services,
+    select,
     zero_if,
 )
 from tools.dashboards.promql import ERRORS as SEVERE
@@ -61,6 +63,7 @@ def make_dashboard() -> builder.Dashboard:
 
 def _at_a_glance() -> list[AnyPanel]:
     errors = f"{COLLECTED}{{{SERVICE},{SEVERE}}}"
+    missing = select("otelog:missing_in_(collector|output|loki):records")
     return [
         make_stat(
             "Records",
@@ -81,8 +84,8 @@ def _at_a_glance() -> list[AnyPanel]:
         make_stat(
             "Missing on the way",
             "Records that one hop has handed on and the next has never counted: Collector, its outputs, Loki, all "
-            "together. Grey: nothing of it can be compared now. The ledger says where and why.",
-            Query('sum({__name__=~"otelog:missing_in_(collector|output|loki):records"})'),
+            "together, and of all services. Grey: not all of it can be compared now. The ledger says where and why.",
+            Query(f"sum({missing}) > 0 or (sum({missing}) unless on () {INCOMPARABLE})"),
             LOSS,
             without_data="not comparable",
             links=[to_board("Where", LEDGER)],

@@ -86,9 +86,10 @@ class Column:
         name: Its heading, and for a label or a query's column what it is called there.
         width: Pixels that it needs at least.
         unit: Of its values.
-        red: Whether it turns red above 0.
+        red: Whether it turns red above 0; a value that is not there is grey.
         links: Where its values lead to.
         label: What it is called in the data, if that is no good heading.
+        unknown: What stands in place of a value that is not there.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Column:
     red: bool = False
     links: tuple[Link, ...] = ()
     label: str = ""
+    unknown: str = ""
 
 
 def make_stat(
@@ -110,12 +112,6 @@ def make_stat(
     links: Sequence[Link] = (),
 ) -> stat.Panel:
     """Returns one number, coloured; where there is none it is grey, and `without_data` says what that means."""
-    grey = dashboard.SpecialValueMap(
-        dashboard.DashboardSpecialValueMapOptions(
-            match=dashboard.SpecialValueMatch.NULL_AND_NAN,
-            result=dashboard.ValueMappingResult(text=without_data, color=GREY, index=0),
-        )
-    )
     panel = (
         stat.Panel()
         .title(title)
@@ -125,7 +121,7 @@ def make_stat(
         .with_target(_make_target(query, "A", instant=True))
         .unit(unit)
         .no_value(without_data)
-        .mappings([grey])
+        .mappings([_make_grey(without_data)])
         .thresholds(colors.build())
         .color_mode(common.BigValueColorMode.BACKGROUND_SOLID)
         .graph_mode(common.BigValueGraphMode.NONE)
@@ -135,6 +131,15 @@ def make_stat(
         .span(4)
     )
     return panel.decimals(0) if unit == WHOLE else panel
+
+
+def _make_grey(text: str) -> dashboard.SpecialValueMap:
+    return dashboard.SpecialValueMap(
+        dashboard.DashboardSpecialValueMapOptions(
+            match=dashboard.SpecialValueMatch.NULL_AND_NAN,
+            result=dashboard.ValueMappingResult(text=text, color=GREY, index=0),
+        )
+    )
 
 
 def make_steps(title: str, description: str, queries: Sequence[Query]) -> bargauge.Panel:
@@ -333,6 +338,7 @@ def _make_properties(column: Column) -> list[dashboard.DynamicConfigValue]:
     if column.red:
         properties["thresholds"] = LOSS.build().build()
         properties["custom.cellOptions"] = {"type": "color-background"}
+        properties["mappings"] = [_make_grey(column.unknown)]
     if column.links:
         properties["links"] = [link.build() for link in column.links]
     return [dashboard.DynamicConfigValue(id_val=name, value=value) for name, value in properties.items()]

@@ -107,6 +107,16 @@ def zero_if(expression: str, present: str) -> str:
     return f"(sum({expression}) or 0 * count({present}))"
 
 
+def sum_missing(rule: str, hop: str, *matchers: str) -> str:
+    """How many records are missing behind a hop; nothing where that is not known of all.
+
+    A loss that is known of some is shown. A 0 only if nothing of it is incomparable.
+    """
+    known = f"sum({rule}{{{','.join(matchers)}}})"
+    unknown = f"{INCOMPARABLE}{{{','.join((f'hop=~{chr(34)}{hop}{chr(34)}', *matchers))}}}"
+    return f"({known} > 0 or ({known} unless on () {unknown}))"
+
+
 def by_service(expression: str, *labels: str) -> str:
     """Sum by the service's name as Loki has it, and by other labels."""
     return f"sum by ({', '.join(('service', *labels))}) ({name_service(expression)})"

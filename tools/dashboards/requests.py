@@ -95,13 +95,7 @@ def _over_time() -> list[AnyPanel]:
             "Rate, by status",
             "Requests a second, by the class of their status.",
             PER_SECOND,
-            [
-                Query(
-                    f"{logql.count(by_class, 'class', window=logql.STEP)} / $__interval_ms * 1000",
-                    "{{class}}",
-                    loki=True,
-                )
-            ],
+            [Query(logql.rate(by_class, "class", window=logql.STEP), "{{class}}", loki=True)],
             without_data=NO_REQUEST,
         ),
         make_bars(

@@ -31,13 +31,7 @@ def make_sources(*, loki: bool = True) -> list[AnyVariable]:
 
 def _make_source(kind: str, name: str) -> builder.DatasourceVariable:
     chosen = dashboard.VariableOption(text=name, value=f"otelog-{kind}", selected=True)
-    return (
-        builder.DatasourceVariable(f"{kind}_datasource")
-        .label(f"{name} data source")
-        .type(kind)
-        .current(chosen)
-        .hide(dashboard.VariableHide.HIDE_VARIABLE)
-    )
+    return builder.DatasourceVariable(f"{kind}_datasource").label(f"{name} data source").type(kind).current(chosen)
 
 
 def make_services_of_metrics() -> builder.QueryVariable:
