@@ -39,6 +39,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.forks
 	@$(PY) -m tests.drills
 	@$(PY) -m tests.servers
+	@$(PY) -m tests.dashboards
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md
 	@$(PY) tools/first_hour.py
 	@$(PY) tools/run_tests.py --only newest-sdk

@@ -313,13 +313,16 @@ def ask(target: Target, window: Window, base: str) -> tuple[float, bool]:
 
 
 def measure(loki: str, prometheus: str, windows: list[Window]) -> list[tuple[Target, dict[str, float], bool]]:
-    """The median time of each query over each window; over the last, which is long, one time."""
+    """The median time of each query over each window; of what is slow, and over the last, which is long, one time."""
     rows = []
     for target in targets():
         base = f"{loki}/loki/api/v1" if target.of_loki else f"{prometheus}/api/v1"
         taken, found = {}, False
         for window in windows:
-            rounds = [ask(target, window, base) for _ in range(1 if window is windows[-1] else ROUNDS)]
+            rounds = [ask(target, window, base)]
+            # What is slow is so by far more than by chance.
+            while len(rounds) < ROUNDS and window is not windows[-1] and rounds[0][0] < AIM_LOKI:
+                rounds.append(ask(target, window, base))
             taken[window.name] = statistics.median(seconds for seconds, _ in rounds)
             found = found or any(data for _, data in rounds)
         rows.append((target, taken, found))
@@ -378,10 +381,10 @@ def main() -> int:
     text = (
         f"Written by `python -m tests.dashboards`, {datetime.now(timezone.utc):%Y-%m-%d}, {facts['cores']} cores of "
         f"{facts['processor']}. Seconds.\nA real Loki holds a day of {records:,} records of {len(SERVICES)} services, "
-        f"{arguments.quiet:g} a second, and in it an hour of {arguments.busy:g} a second (the\nbusy hour); it took them "
-        f"in {filled:.0f} s. A real Prometheus holds two days of {series} series, a sample each {SCRAPE} s. Medians of "
-        f"{ROUNDS} times;\nover 24 h one time. Each query alone; given up after {MOST_SECONDS} s. Aims: Prometheus "
-        f"{AIM_PROMETHEUS:g} s, Loki {AIM_LOKI:g} s over the last hour; {AIM_DAY:g} s over 24 h."
+        f"{arguments.quiet:g} a second, and in it an hour of {arguments.busy:g} a second (the\nbusy hour); that took "
+        f"{filled:.0f} s. A real Prometheus holds two days of {series} series, a sample each {SCRAPE} s. Medians of "
+        f"{ROUNDS} times;\nover 24 h, and of what took longer than {AIM_LOKI:g} s, one time. Each query alone; given up "
+        f"after {MOST_SECONDS} s. Aims: Prometheus {AIM_PROMETHEUS:g} s, Loki {AIM_LOKI:g} s over the last hour; {AIM_DAY:g} s over 24 h."
     )
     write_results(rows, windows, text)
     print(f"{RESULTS.relative_to(ROOT)}: {len(rows)} queries")

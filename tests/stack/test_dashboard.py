@@ -41,9 +41,9 @@ BARE = {
     "otelog-backend: Refused and failed A": "the Collector has had memory enough",
     "otelog-backend: Refused and failed B": "the Collector has had no error of its own",
     "otelog-backend: Refused and failed D": "the Collector's queue is not full here",
-    "otelog-errors: Same time yesterday A": "there was no yesterday; tests/rules evaluates expressions of other times",
-    "otelog-errors: Times yesterday's A": "there was no yesterday",
-    "otelog-errors: Today and yesterday B": "there was no yesterday",
+    "otelog-errors: Same time yesterday A": "there was no yesterday; see test_dashboard_expressions.py",
+    "otelog-errors: Times yesterday's A": "there was no yesterday; see test_dashboard_expressions.py",
+    "otelog-errors: Today and yesterday B": "there was no yesterday; see test_dashboard_expressions.py",
 }
 ABSENT = {
     "otelog_log_queue_peak": ("otelog/_ledger/otel_metrics.py", "otelog.log.queue.peak"),
