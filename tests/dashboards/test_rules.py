@@ -248,11 +248,14 @@ def test_a_link_leads_to_a_board_and_variables_that_are_there(name: str) -> None
         if link["url"].startswith("/explore?"):
             assert "otelog-jaeger" in link["url"]
             continue
-        found = re.fullmatch(r"/d/([\w-]+)\?\$\{__url_time_range\}((?:&var-\w+=[^&]+)*)", link["url"])
+        variables = r"(?:&(?:var-\w+=[^&]+|\$\{\w+:queryparam\}))*"
+        found = re.fullmatch(rf"/d/([\w-]+)\?\$\{{__url_time_range\}}({variables})", link["url"])
         assert found is not None, link["url"]
         known = variables_of(BOARDS[found[1]])
         for variable in re.findall(r"&var-(\w+)=", found[2]):
             assert variable in known, link["url"]
+        for variable in re.findall(r"\$\{(\w+):queryparam\}", found[2]):
+            assert variable in known and variable in variables_of(BOARDS[name.partition(":")[0]]), link["url"]
 
 
 @pytest.mark.parametrize("name", PANELS)

@@ -59,7 +59,7 @@ def _at_a_glance() -> list[AnyPanel]:
             Query(told),
             Colors(yellow=1),
             without_data="no record",
-            links=[to_board("Their records", LOGS, level="error")],
+            links=[to_board("Their records", LOGS, "service", level="error")],
         ).span(6),
         make_stat(
             "Share of all records",

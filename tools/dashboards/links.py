@@ -31,10 +31,18 @@ def label(name: str) -> str:
     return f"${{__field.labels.{name}:percentencode}}"
 
 
-def to_board(title: str, uid: str, **variables: str) -> Link:
-    """To a board over the same time; what is not set there is All."""
+def to_board(title: str, uid: str, *same: str, **variables: str) -> Link:
+    """To a board over the same time; what is not set there is All.
+
+    Args:
+        title: Of the link.
+        uid: The board's.
+        *same: Variables that go along as they are.
+        **variables: Others, with their values.
+    """
+    kept = "".join(f"&${{{name}:queryparam}}" for name in same)
     filters = "".join(f"&var-{name}={value}" for name, value in variables.items())
-    return Link(title, f"/d/{uid}?${{__url_time_range}}{filters}")
+    return Link(title, f"/d/{uid}?${{__url_time_range}}{kept}{filters}")
 
 
 def to_trace(trace_id: str) -> Link:

@@ -78,9 +78,9 @@ def _at_a_glance() -> list[AnyPanel]:
             Query(zero_if(count(errors, RANGE), COUNTED)),
             Colors(yellow=1),
             without_data="no record",
-            links=[to_board("Which", ERRORS)],
+            links=[to_board("Which", ERRORS, "service")],
         ),
-        make_lost_stat(of_services(LOST, A_LOSS), of_services(CREATED), to_board("Why", LEDGER)),
+        make_lost_stat(of_services(LOST, A_LOSS), of_services(CREATED), to_board("Why", LEDGER, "service")),
         make_stat(
             "Missing on the way",
             "Records that one hop has handed on and the next has never counted: Collector, its outputs, Loki, all "
@@ -88,7 +88,7 @@ def _at_a_glance() -> list[AnyPanel]:
             Query(f"sum({missing}) > 0 or (sum({missing}) unless on () {INCOMPARABLE})"),
             LOSS,
             without_data="not comparable",
-            links=[to_board("Where", LEDGER)],
+            links=[to_board("Where", LEDGER, "service")],
         ),
     ]
 

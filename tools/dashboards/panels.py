@@ -127,7 +127,8 @@ def make_stat(
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .data_links([_build_link(link) for link in links])
-        .height(4)
+        # On a phone each has a line of its own.
+        .height(3)
         .span(4)
     )
     return panel.decimals(0) if unit == WHOLE else panel
