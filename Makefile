@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs bench soak lint clean
+.PHONY: help demo test docs dashboards bench soak lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -11,7 +11,7 @@ PINS := pyproject.toml constraints.txt
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Run a small shop that logs through otelog, and reconcile every record at the end
 	@$(VENV)/bin/otelog demo $(ARGS)
@@ -26,6 +26,9 @@ docs: $(VENV)/.test ## Build the pages of docs/ into docs/_build/html; a warning
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+dashboards: $(VENV)/.test ## Write the JSON of the Grafana boards into dashboards/
+	@$(PY) -m tools.dashboards
+
 bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
 	@$(VENV)/bin/otelog stack build otelog-collector > $(VENV)/.collector
 	@OTELOG_COLLECTOR="$$(cat $(VENV)/.collector)" $(PY) -m benchmarks $(ARGS)
@@ -37,6 +40,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.drills
 	@OTELOG_TESTS_FULL=1 $(PY) -m pytest -q tests/stack/test_books.py tests/test_exporters_load.py tests/test_file_load.py tests/test_memory.py
 	@$(PY) -m tests.servers
+	@$(PY) -m tests.dashboards
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md
 	@$(PY) tools/first_hour.py
 	@$(PY) tools/run_tests.py --only newest-sdk

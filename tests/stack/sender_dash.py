@@ -2,8 +2,9 @@
 
 python sender_dash.py WAY SERVICE
 
-WAY is "otlp", its ledger goes to the Collector; or "scrape", it has a /metrics of its own and a second exporter, which
-writes files into its working directory, and it waits for the end of its standard input before it ends.
+WAY is "otlp", its ledger goes to the Collector; "shop", so does its ledger, and it has access records, exceptions and
+calls of a language model; or "scrape", it has a /metrics of its own and a second exporter, which writes files into its
+working directory, and it waits for the end of its standard input before it ends.
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ INFO, ERRORS, UNWANTED = 10, 3, 2
 TOO_LONG_FOR_LOKI = 300 * 1024
 MAX_QUEUE_BYTES = 1024 * 1024
 TOO_LARGE_TO_QUEUE = 2 * MAX_QUEUE_BYTES
+ENVIRONMENT = "test (eu)|1"
+TEXT = r"""50% of "a\b" isn't C:\new (x)[y]"""
+"""With all that could break a query, but a backquote."""
 
 
 def main(way: str, service: str) -> None:
     to_collector = {"type": "otlp", "filter": is_wanted}
     to_files = {"type": "file", "folder": ".", "max_queue_size": 1_000_000}
+    place = {"deployment.environment.name": ENVIRONMENT} if way == "shop" else {"service.namespace": NAMESPACE}
     otelog.configure(
         service_name=service,
-        resource_attributes={"service.namespace": NAMESPACE},
-        exporters=[to_collector] if way == "otlp" else [to_collector, to_files],
+        resource_attributes=place,
+        exporters=[to_collector, to_files] if way == "scrape" else [to_collector],
+        message_template=way == "shop",
         max_queue_size=16,
         max_queue_bytes=MAX_QUEUE_BYTES,
     )
@@ -45,6 +51,8 @@ def main(way: str, service: str) -> None:
         for number in range(ERRORS):
             log.error("failure %s", number)
         settle()
+    if way == "shop":
+        serve_requests(log)
     for _ in range(UNWANTED):
         log.info("unwanted")
     settle()
@@ -57,7 +65,7 @@ def main(way: str, service: str) -> None:
         for _ in range(100):
             log.info("burst")
     settle()
-    if way == "otlp":
+    if way != "scrape":
         otelog.shutdown(timeout=20.0)
     stats = otelog.stats()
     # A reason may be in two of them.
@@ -86,6 +94,45 @@ def settle() -> None:
     otelog.flush(timeout=20.0)
     stats = otelog.stats()
     assert stats.queued == stats.waiting == stats.in_flight == 0, stats
+
+
+def serve_requests(log: otelog.Logger) -> None:
+    """Access records as otelog.flask writes them: four requests, one slow, one that fails; and an exception."""
+    import time
+
+    from flask import Flask
+
+    from otelog.flask import FlaskLogging
+
+    app = Flask("shop")
+    FlaskLogging(app)
+
+    @app.get("/orders/<int:number>")
+    def show_order(number: int) -> str:
+        if number == 0:
+            raise ZeroDivisionError(TEXT)
+        if number == 1:
+            time.sleep(0.3)
+        return "order"
+
+    @app.get("/answer")
+    def answer() -> str:
+        call_models(log)
+        return "answer"
+
+    client = app.test_client()
+    for path in ("/answer", "/orders/2", "/orders/1", "/orders/0"):
+        client.get(path).close()
+        settle()
+
+
+def call_models(log: otelog.Logger) -> None:
+    """Calls as an instrumented client would record them; the last one fails."""
+    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "model (1.5)"}
+    for seconds in (0.5, 1.5):
+        used = {"gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 7}
+        log.info("answered %s", TEXT, **call, **used, **{"gen_ai.client.operation.duration": seconds})
+    log.error("not answered", **call, **{"error.type": "timeout", "gen_ai.client.operation.duration": 30.0})
 
 
 def serve_metrics() -> int:

@@ -165,6 +165,9 @@ def _start(folder: Path, webhook: str, programs: list[_Program]) -> Servers:
     )
     configuration = _copy_configuration(folder, webhook)
     targets = configuration / "targets"
+    for path in targets.glob("*.yaml"):
+        # Who is not started here is no target that is down.
+        path.write_text("[]", encoding="utf-8")
     write_targets(targets / "collector.yaml", metrics, applications)
     write_targets(targets / "loki.yaml", loki)
     write_targets(targets / "prometheus.yaml", prometheus)

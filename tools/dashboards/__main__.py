@@ -8,15 +8,18 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from tools.dashboards import ledger
+from tools.dashboards import ai, backend, errors, ledger, logs, requests
 
+BOARDS = tuple(board.make_dashboard for board in (logs, errors, requests, ai, ledger, backend))
 FOLDER = Path(__file__).resolve().parents[2] / "dashboards"
 
 
 def render() -> dict[str, str]:
     """Returns the text of each file by its name; the same every time."""
-    boards = {f"{ledger.UID}.json": ledger.make_dashboard().build()}
-    return {name: json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n" for name, board in boards.items()}
+    boards = (make().build() for make in BOARDS)
+    return {
+        f"{board.uid}.json": json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n" for board in boards
+    }
 
 
 def main() -> int:
