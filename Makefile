@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs bench soak lint clean
+.PHONY: help demo test docs rules bench soak lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -25,6 +25,10 @@ lint: $(VENV)/.test ## Check style and types
 docs: $(VENV)/.test ## Build the pages of docs/ into docs/_build/html; a warning is an error
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+rules: $(VENV)/.test ## Write the alert rules of collector/ and their table in the documents, from tools/rules
+	@$(PY) -m tools.rules
+	@$(PY) tools/update_docs.py
 
 bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
 	@$(VENV)/bin/otelog stack build otelog-collector > $(VENV)/.collector
