@@ -28,11 +28,18 @@ class Times:
     least: int = 1
 
     def __call__(self, duration: str) -> str:
-        """Returns ``10m`` or the like as the rules have it."""
+        """Returns a window, ``10m`` or the like, as the rules have it."""
+        return self._shorten(duration, self.least)
+
+    def wait(self, duration: str) -> str:
+        """Returns how long to wait, as the rules have it."""
+        return self._shorten(duration, 1)
+
+    def _shorten(self, duration: str, least: int) -> str:
         if self.scale == 1.0:
             return duration
         seconds = int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
-        return f"{max(self.least, round(seconds * self.scale))}s"
+        return f"{max(least, round(seconds * self.scale))}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,9 @@ class Alert:
         """Returns the rule as the servers read it."""
         rule: dict[str, Any] = {"alert": self.name, "expr": _Block(self.expr.strip() + "\n")}
         if self.wait:
-            rule["for"] = times(self.wait)
+            rule["for"] = times.wait(self.wait)
         if self.keep:
-            rule["keep_firing_for"] = times(self.keep)
+            rule["keep_firing_for"] = times.wait(self.keep)
         rule["labels"] = {"severity": self.severity}
         rule["annotations"] = {
             "summary": _Folded(self.summary) if len(self.summary) > LONG else self.summary,
