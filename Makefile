@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs dashboards bench soak lint clean
+.PHONY: help demo test docs dashboards rules bench soak lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,6 +28,10 @@ docs: $(VENV)/.test ## Build the pages of docs/ into docs/_build/html; a warning
 
 dashboards: $(VENV)/.test ## Write the JSON of the Grafana boards into dashboards/
 	@$(PY) -m tools.dashboards
+
+rules: $(VENV)/.test ## Write the alert rules of collector/ and their table in the documents, from tools/rules
+	@$(PY) -m tools.rules
+	@$(PY) tools/update_docs.py
 
 bench: $(VENV)/.bench ## Compare with other logging libraries, side by side
 	@$(VENV)/bin/otelog stack build otelog-collector > $(VENV)/.collector

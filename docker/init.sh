@@ -68,7 +68,13 @@ copy $DEMO demo-certificate demo-secrets/certificate.pem
 copy $DEMO demo-key demo-secrets/key.pem
 
 # Alertmanager looks for the file webhook-url in its working directory, beside its configuration.
-cat /etc/otelog/collector/alertmanager.yaml > alertmanager-config/alertmanager.yaml.new
+if [ -s /run/secrets/receivers ]; then
+  # The integrations of its last receiver are another file's.
+  sed '/^  - name: people$/q' /etc/otelog/collector/alertmanager.yaml > alertmanager-config/alertmanager.yaml.new
+  sed 's/^/    /' /run/secrets/receivers >> alertmanager-config/alertmanager.yaml.new
+else
+  cat /etc/otelog/collector/alertmanager.yaml > alertmanager-config/alertmanager.yaml.new
+fi
 publish $ALERTMANAGER alertmanager-config/alertmanager.yaml
 copy $ALERTMANAGER webhook-url alertmanager-config/webhook-url
 if [ ! -s grafana-secrets/admin-password ]; then

@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.registry import Collector
 
 from otelog._ledger.counters import BESIDE_COUNTS, DROPPED_REASONS, REFUSED_REASONS, REMOVED_REASONS, Ledger, Stats
+from otelog._ledger.peaks import RecentPeak
 from otelog._runtime.fork_gate import ForkGate
 from otelog._setup.configure import add_observer
 
@@ -65,6 +66,14 @@ class _Publisher(Collector):
             Gauge(f"otelog_log_records_queue_{name}", description, registry=registry, multiprocess_mode="livesum")
             for name, description in (("size", "Log records queued."), ("capacity", "Log records the queue can hold."))
         )
+        # Several processes have a queue each, and one that is full does not help another: the fullest is told of.
+        self._queue_peak, self._queue_peak_ratio = (
+            Gauge(f"otelog_log_records_queue_{name}", description, registry=registry, multiprocess_mode="livemax")
+            for name, description in (
+                ("peak", "Most log records queued in the last 60 s, in the fullest of several processes."),
+                ("peak_ratio", "The same, as a share of what the queue can hold."),
+            )
+        )
         self._waiting = Gauge(
             "otelog_log_records_waiting",
             "Log records that wait for one of several exporters.",
@@ -73,6 +82,7 @@ class _Publisher(Collector):
             multiprocess_mode="livesum",
         )
         self._published: WeakKeyDictionary[Ledger, dict[_Key, int]] = WeakKeyDictionary()
+        self._peaks: WeakKeyDictionary[Ledger, RecentPeak] = WeakKeyDictionary()
 
     def __call__(self, ledger: Ledger, last: bool) -> None:
         with _gate.lock:
@@ -92,6 +102,7 @@ class _Publisher(Collector):
     def restart_after_fork(self) -> None:
         """Begin anew, as the child's ledger does."""
         self._published = WeakKeyDictionary()
+        self._peaks = WeakKeyDictionary()
 
     def _publish(self, ledger: Ledger) -> None:
         stats = ledger.read()
@@ -106,8 +117,18 @@ class _Publisher(Collector):
                 before[key] = count
         self._queue_size.set(stats.queued)
         self._queue_capacity.set(stats.queue_capacity)
+        peak = self._read_peak(ledger)
+        self._queue_peak.set(peak)
+        self._queue_peak_ratio.set(peak / stats.queue_capacity if stats.queue_capacity else 0.0)
         for name, exporter in stats.exporters.items():
             self._waiting.labels(name).set(exporter.waiting)
+
+    def _read_peak(self, ledger: Ledger) -> int:
+        watch = self._peaks.get(ledger)
+        if watch is None:
+            watch = self._peaks[ledger] = RecentPeak()
+            ledger.watch_peak(watch)
+        return ledger.read_peak(watch)
 
 
 def _list_counts(stats: Stats) -> Iterator[tuple[_Key, int]]:

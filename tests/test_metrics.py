@@ -21,7 +21,7 @@ from opentelemetry.metrics import MeterProvider as APIMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint, InMemoryMetricReader, Sum
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, HistogramDataPoint, InMemoryMetricReader, Sum
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import otel_attributes
 from opentelemetry.semconv._incubating.metrics import otel_metrics
@@ -50,6 +50,7 @@ OWN = {
     "otelog.log.resent",
     "otelog.log.outcome_unknown",
     "otelog.log.truncated",
+    "otelog.log.queue.peak",
 }
 SEMCONV = {
     MODULE_NAMES[name]
@@ -180,6 +181,8 @@ def test_metrics_have_the_conventions_names_units_and_kinds(otlp: Opened, server
     for name, metric in collected.items():
         if name == "otel.sdk.exporter.operation.duration":
             assert (metric.unit, type(metric.data)) == ("s", Histogram)
+        elif name == "otelog.log.queue.peak":
+            assert (metric.unit, type(metric.data)) == ("{log_record}", Gauge)
         else:
             assert (metric.unit, type(metric.data)) == ("{log_record}", Sum)
             assert metric.data.is_monotonic == (name not in LEVELS), name

@@ -108,6 +108,20 @@ def test_a_scrape_is_current_without_a_flush(registry: prometheus_client.Collect
     assert_same(registry, otelog.stats())
 
 
+def test_a_queue_that_fills_and_empties_between_two_scrapes_shows_its_peak_to_each(
+    registry: prometheus_client.CollectorRegistry,
+) -> None:
+    prometheus.publish(registry)
+    otelog.configure(exporter=InMemoryLogRecordExporter(), schedule_delay_millis=NEVER, max_queue_size=1000)
+    log = otelog.get_logger("tests")
+    for _ in range(250):
+        log.info("x")
+    assert otelog.flush()
+    assert read(registry, "queue_size") == 0
+    assert [read(registry, "queue_peak") for _ in range(2)] == [250, 250]
+    assert read(registry, "queue_peak_ratio") == 0.25
+
+
 def test_losses_are_published_with_their_reasons(registry: prometheus_client.CollectorRegistry) -> None:
     prometheus.publish(registry)
     otelog.configure(exporter=Refuser(), schedule_delay_millis=NEVER)
@@ -217,6 +231,37 @@ def test_forked_processes_add_up_and_a_dead_one_gives_its_queue_back(tmp_path: P
         scrape("created_total", "exported_total", "queue_capacity")
     """
     assert run(code, tmp_path).split() == ["19", "19", "0", "300", "20", "20", "100"]
+
+
+def test_the_peak_of_several_processes_is_that_of_the_fullest_queue(tmp_path: Path) -> None:
+    code = """
+        def work(count, ready, finish):
+            log(count)
+            ready.release()
+            finish.acquire()
+
+        configure()
+        log(5)
+        context = multiprocessing.get_context("fork")
+        ready, finish = context.Semaphore(0), context.Semaphore(0)
+        children = [context.Process(target=work, args=(count, ready, finish)) for count in (6, 4)]
+        for child in children:
+            child.start()
+        for child in children:
+            assert ready.acquire(timeout=30)
+        scrape("queue_peak", "queue_capacity")
+        for child in children:
+            finish.release()
+        for child in children:
+            child.join()
+            multiprocess.mark_process_dead(child.pid)
+        scrape("queue_peak")
+    """
+    peak, capacity, left = map(int, run(code, tmp_path).split())
+    # A worker may have taken some of them before the last was there, but not ten, which are a batch.
+    assert 1 <= left <= 5
+    assert left <= peak <= 6
+    assert capacity == 300
 
 
 def test_spawned_processes_add_up(tmp_path: Path) -> None:

@@ -87,6 +87,11 @@ def otel_metrics() -> str:
         ) -> None:
             rows.append((f"`{name}`", "up-down counter", unit, description))
 
+        def create_observable_gauge(
+            self, name: str, *_: object, unit: str = "", description: str = "", **_k: object
+        ) -> None:
+            rows.append((f"`{name}`", "gauge", unit, description))
+
         def create_histogram(self, name: str, unit: str = "", description: str = "", **_k: object) -> Histogram:
             rows.append((f"`{name}`", "histogram", unit, description))
             return super().create_histogram(name, unit, description)
@@ -123,13 +128,16 @@ def alerts() -> str:
     """Returns the stack's alerts: when each fires, and what it says."""
     import yaml
 
-    rules = yaml.safe_load((ROOT / "collector" / "rules" / "otelog.yaml").read_text(encoding="utf-8"))
     rows = []
-    for rule in (rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule):
-        # What is filled in when it fires is three dots here.
-        texts = [re.sub(r"\{\{.*?\}\}", "…", rule["annotations"][key]) for key in ("summary", "description")]
-        rows.append((f"`{rule['alert']}`", rule["labels"]["severity"], *(" ".join(text.split()) for text in texts)))
-    return table(("alert", "severity", "it says", "what it means, and what to do"), rows)
+    for file in ("rules/otelog.yaml", "loki-rules/fake/otelog.yaml"):
+        rules = yaml.safe_load((ROOT / "collector" / file).read_text(encoding="utf-8"))
+        for rule in (rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule):
+            notes = rule["annotations"]
+            # What is filled in when it fires is three dots here.
+            texts = [re.sub(r"\{\{.*?\}\}", "…", notes[key]) for key in ("summary", "description")]
+            link = f"[`{rule['alert']}`]({notes['runbook'].replace('docs/', '../')})"
+            rows.append((link, rule["labels"]["severity"], *(" ".join(text.split()) for text in texts)))
+    return table(("alert", "severity", "it says", "what it means"), rows)
 
 
 def stack_variables() -> str:

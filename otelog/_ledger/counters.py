@@ -14,7 +14,9 @@ from functools import partial
 from itertools import repeat
 from operator import length_hint
 from types import MappingProxyType
+from weakref import ref
 
+from otelog._ledger.peaks import PeakWatch
 from otelog._private.standard import is_owned
 from otelog._record.severity import LEAST_URGENT, MOST_SEVERE, SEVERITY_RANGES, severity_range
 from otelog._runtime.threads import RLock, get_ident, sleep
@@ -255,6 +257,7 @@ class Ledger:
         self.queue_capacity = 0
         self.moving = RLock()
         """Held by whoever changes the counters below; never by a caller of a log function."""
+        self.peak_watches: tuple[ref[PeakWatch], ...] = ()
         self._reset()
 
     def _reset(self) -> None:
@@ -328,6 +331,8 @@ class Ledger:
         self._reset()
         self._closed_queues = ()
         self.exporters = {name: ExporterCounts() for name in names}
+        for watch in self._living_watches():
+            watch.forget()
 
     # Threads that cannot be started. Each is set by one thread at a time.
 
@@ -412,6 +417,11 @@ class Ledger:
             accepted: How many of them are passed to the exporters, whose own counters are changed by `Change`.
             drop: Called with `count`: has them leave the queue, or raises and has changed nothing.
         """
+        for reference in self.peak_watches:
+            # It was so long, whatever comes of this.
+            watch = reference()
+            if watch is not None:
+                watch.note(queued_before)
         seen = len(self._peaks)
         self._max_queued = max(self._max_queued, queued_before, *self._peaks[:seen])
         # A reader may have added one meanwhile.
@@ -479,6 +489,19 @@ class Ledger:
             self.end_move()
 
     # Readers.
+
+    def watch_peak(self, watch: PeakWatch) -> None:
+        """Tell this watch of the queue's length from now on, for as long as somebody else holds it."""
+        with self.moving:
+            self.peak_watches = tuple(ref(one) for one in [*self._living_watches(), watch])
+
+    def read_peak(self, watch: PeakWatch) -> int:
+        """Returns what a watch has to tell now. Unlike `read` it waits for whoever moves records."""
+        with self.moving:
+            return watch.read(sum(count()[0] for count in self._queues))
+
+    def _living_watches(self) -> list[PeakWatch]:
+        return [watch for watch in (reference() for reference in self.peak_watches) if watch is not None]
 
     def refused_by_severity(self) -> dict[tuple[str, str], int]:
         """Returns the refused records by reason and severity range."""

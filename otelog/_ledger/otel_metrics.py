@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
 
 from otelog._ledger.counters import BESIDE_COUNTS, DROPPED_REASONS, ExporterStats, Ledger, Stats
-from otelog._private.opentelemetry import sdk_counts_created
+from otelog._ledger.peaks import PeakSinceReading, RecentPeak
+from otelog._private.opentelemetry import current_metric_reader, sdk_counts_created
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.version import __version__
 
@@ -54,6 +55,27 @@ class _Books:
         self.processor = _make_component(PROCESSOR_TYPE)
         self.exporters: dict[str, _Attributes] = {}
         self._created = (0, 0)
+        self._peaks: WeakKeyDictionary[object, PeakSinceReading] = WeakKeyDictionary()
+        self._recent_peak: RecentPeak | None = None
+
+    def read_peak(self, ledger: Ledger, before: int) -> int:
+        """Returns the queue's largest length since the reader who asks was told last.
+
+        Args:
+            ledger: Whose queue.
+            before: The largest until now, for a reader who asks for the first time.
+        """
+        reader = current_metric_reader()
+        watch: PeakSinceReading | RecentPeak | None
+        watch = self._recent_peak if reader is None else self._peaks.get(reader)
+        if watch is None:
+            if reader is None:
+                watch = self._recent_peak = RecentPeak()
+                watch.note(before)
+            else:
+                watch = self._peaks[reader] = PeakSinceReading(before)
+            ledger.watch_peak(watch)
+        return ledger.read_peak(watch)
 
     def raise_created(self, count: int) -> int:
         # The SDK's records are counted apart and a moment earlier: the difference may dip while it is read.
@@ -81,10 +103,13 @@ class _Instruments:
         self._sdk_counts = sdk_counts_created()
         meter = provider.get_meter(SCOPE, __version__)
         counter, level = meter.create_observable_counter, meter.create_observable_up_down_counter
+        gauge = meter.create_observable_gauge
         for create, name, points, description in (
             (counter, "otel.sdk.log.created", self._created, "Records created."),
             (level, "otel.sdk.processor.log.queue.size", self._queue_size, "Records queued."),
             (level, "otel.sdk.processor.log.queue.capacity", self._queue_capacity, "Records that the queue can hold."),
+            # Behind the size, so that it is never the smaller one.
+            (gauge, "otelog.log.queue.peak", self._queue_peak, "Most records queued since the last collection."),
             (counter, "otel.sdk.processor.log.processed", self._processed, "Records passed to exporters, or refused."),
             (level, "otel.sdk.exporter.log.inflight", self._inflight, "Records that the exporter is busy with."),
             (counter, "otel.sdk.exporter.log.exported", self._exported, "Records delivered, or lost in export."),
@@ -118,6 +143,10 @@ class _Instruments:
     @staticmethod
     def _queue_size(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
         yield stats.queued, books.processor
+
+    @staticmethod
+    def _queue_peak(ledger: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
+        yield books.read_peak(ledger, stats.max_queued), books.processor
 
     @staticmethod
     def _queue_capacity(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:

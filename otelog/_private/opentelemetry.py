@@ -5,9 +5,11 @@ Every name that otelog uses is in `NAMES`, so that a test sees when one has gone
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 from opentelemetry import _logs, context, metrics, trace
@@ -19,6 +21,7 @@ __all__ = [
     "SUPPRESS_INSTRUMENTATION_KEY",
     "add_to_resource",
     "current_context",
+    "current_metric_reader",
     "find_sdk_configurator",
     "has_fork_hook",
     "is_unset_logger_provider",
@@ -159,6 +162,29 @@ def add_to_resource(provider: Any, resource: Resource) -> None:
 def has_fork_hook(provider: Any) -> bool:
     """Returns whether a provider itself looks after its copy in a forked child."""
     return hasattr(provider, "_handle_fork")
+
+
+_MOST_FRAMES = 12
+"""Between an instrument's callback and the collection that calls it."""
+
+
+def current_metric_reader() -> object | None:
+    """Returns the reader that is collecting now; called by an instrument's callback.
+
+    A callback is not told who collects. None: it is not to be found, as with a provider that is not the SDK's.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_MOST_FRAMES):
+        if frame is None:
+            return None
+        if "metric_reader" in frame.f_code.co_varnames and _is_of_sdk_metrics(frame):
+            return frame.f_locals.get("metric_reader")
+        frame = frame.f_back
+    return None
+
+
+def _is_of_sdk_metrics(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("opentelemetry.sdk.metrics.")
 
 
 def find_sdk_configurator() -> Any:

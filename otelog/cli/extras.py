@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": Place("otelog.cli.demo.command", "demo", "demo"),
     "dev": Place("otelog.cli.dev.command", "dev", "dev"),
     "doctor": Place("otelog.cli.doctor.command", "doctor", "run"),
+    "drill": Place("otelog.cli.drill.command", "drill", "stack,metrics"),
     "query": Place("otelog.cli.search.query", "query", "query"),
     "run": Place("otelog.cli.run", "run", "run"),
     "stack": Place("otelog.cli.stack.commands", "stack", "stack"),

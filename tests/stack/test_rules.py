@@ -6,6 +6,7 @@ import http.server
 import json
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,17 +20,29 @@ from tests.stack.binaries_dash import find_binary
 from tests.stack.sender_dash import NAMESPACE
 from tests.stack.servers_dash import ROOT, get_json, run_application, run_servers
 from tools.dashboards import promql
+from tools.rules.__main__ import render_all
+from tools.rules.alert import Times
 from tools.waiting import wait_until
 
 RULES = ROOT / "collector" / "rules" / "otelog.yaml"
-UNIT_TESTS = ROOT / "tests" / "rules" / "otelog.yaml"
+CONTENTS = ROOT / "collector" / "loki-rules" / "fake" / "otelog.yaml"
+UNIT_TESTS = [ROOT / "tests" / "rules" / f"{name}.yaml" for name in ("otelog", "applications", "backend")]
+BOARDS = {f"otelog-{name}" for name in ("logs", "errors", "requests", "ai", "ledger", "backend")}
 SECONDS = 40.0
 TARGETS = 5
-ALERTS = {
-    rule["alert"]: rule
-    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-    for rule in group["rules"]
-}
+
+
+def read_alerts(path: Path) -> dict[str, dict[str, Any]]:
+    """The alerts of a rules file, by name."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {rule["alert"]: rule for group in document["groups"] for rule in group["rules"]}
+
+
+ALERTS = read_alerts(RULES)
+EVERY = ALERTS | read_alerts(CONTENTS)
+WITHOUT_FIGURE = {"OtelogApplicationSilent", "OtelogTargetDown", "OtelogTargetMissing", "OtelogWatchdog"}
+"""What they tell of is there, or not."""
+
 COUNTERS = {
     "OtelogRecordsLost": [promql.select(promql.LOST, promql.A_LOSS)],
     "OtelogCollectorRefuses": [f"otelcol_receiver_{outcome}_log_records_total" for outcome in ("refused", "failed")],
@@ -48,26 +61,66 @@ def test_promtool_finds_nothing_wrong_in_the_rules() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
 
 
-def test_each_alert_fires_when_it_must_and_is_silent_when_it_must() -> None:
-    promtool("test", "rules", str(UNIT_TESTS))
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
+def test_each_alert_fires_when_it_must_and_is_silent_when_it_must(path: Path) -> None:
+    promtool("test", "rules", str(path))
+
+
+def test_the_rules_are_those_that_the_generator_makes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.rules", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_shorter_windows_are_the_same_rules() -> None:
+    short = render_all(Times(scale=1 / 30, least=10))["rules/otelog.yaml"]
+    wanted, found = yaml.safe_load(RULES.read_text(encoding="utf-8")), yaml.safe_load(short)
+
+    def strip(document: Any) -> str:
+        return re.sub(r"\b\d+[smhd]\b", "TIME", json.dumps(document))
+
+    assert strip(wanted) == strip(found)
+    assert "[10m]" not in short
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_is_tested_both_ways(name: str) -> None:
     seen = set()
-    for group in yaml.safe_load(UNIT_TESTS.read_text(encoding="utf-8"))["tests"]:
+    for group in (one for path in UNIT_TESTS for one in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]):
         seen |= {bool(one.get("exp_alerts")) for one in group.get("alert_rule_test", []) if one["alertname"] == name}
         for one in group.get("promql_expr_test", []):
             if f'"{name}"' in one["expr"]:
                 seen.add(bool(one.get("exp_samples")))
-    assert seen == {True, False}
+    assert seen == ({True} if name == "OtelogWatchdog" else {True, False})
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@pytest.mark.parametrize("name", EVERY)
 def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
-    assert ALERTS[name]["labels"]["severity"] in {"critical", "warning"}
-    assert set(ALERTS[name]["annotations"]) == {"summary", "description"}
-    assert len(ALERTS[name]["annotations"]["description"]) > 100
+    notes = EVERY[name]["annotations"]
+    assert EVERY[name]["labels"]["severity"] in ({"none"} if name == "OtelogWatchdog" else {"critical", "warning"})
+    assert set(notes) == {"summary", "description", "runbook", "dashboard"}
+    assert len(notes["description"]) > 100
+    assert ("$value" in notes["summary"]) == (name not in WITHOUT_FIGURE)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_runbook_and_the_board_of_an_alert_exist(name: str) -> None:
+    page, _, anchor = EVERY[name]["annotations"]["runbook"].partition("#")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    section = re.search(rf"(?ms)^## {name}\n(.*?)(?=^## |\Z)", text)
+    assert section is not None
+    assert anchor == name.lower()
+    for part in ("**Cause.**", "**See it.**", "**Do.**"):
+        assert part in section[1]
+    board = EVERY[name]["annotations"]["dashboard"]
+    assert board.removeprefix("/d/") in BOARDS
+    assert f"({board})" in section[1] or f"`{board}`" in section[1]
+
+
+def test_each_runbook_is_of_an_alert() -> None:
+    text = (ROOT / "docs" / "how-to" / "alerts.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?m)^## (Otelog\w+)$", text)) == set(EVERY)
 
 
 @pytest.mark.parametrize("name", COUNTERS)
@@ -190,7 +243,11 @@ def test_an_instance_that_appears_loses_and_ends_is_told_to_the_webhook(tmp_path
             return found
 
         # Before the first scrapes a target is missing; that is pending, and gone with the next evaluation.
-        wait_until(lambda: not alerts(), SECONDS, what="all rules to be silent")
+        wait_until(
+            lambda: [one["labels"]["alertname"] for one in alerts()] == ["OtelogWatchdog"],
+            SECONDS,
+            what="all rules but the watchdog to be silent",
+        )
 
         # It reports once, when it ends: nobody has seen its counters at zero.
         with run_application("otlp", "checkout", servers, OTEL_METRIC_EXPORT_INTERVAL="600000") as books:

@@ -157,6 +157,11 @@ def _parse_left_out(_: click.Context, __: click.Parameter, values: tuple[str, ..
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="TLS for senders: its key.")
 @click.option("--tls-client-ca", type=click.Path(exists=True, dir_okay=False), help="mTLS: who signs senders.")
 @click.option("--webhook", metavar="URL", help="Where alerts are sent.")
+@click.option(
+    "--receivers",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Where alerts are sent: a file with e-mail, Slack and the like, as one receiver of Alertmanager has them.",
+)
 @click.option("--scrape", multiple=True, metavar="HOST:PORT", help="An application with a /metrics of its own.")
 def up(
     *,
@@ -168,6 +173,7 @@ def up(
     tls_key: str | None,
     tls_client_ca: str | None,
     token_file: str | None,
+    receivers: str | None,
     **others: Any,
 ) -> None:
     """Start what does not run yet, and wait until it answers.
@@ -181,7 +187,13 @@ def up(
 
     if bool(tls_certificate) != bool(tls_key) or (tls_client_ca and not tls_certificate):
         raise click.UsageError("TLS needs --tls-certificate and --tls-key; --tls-client-ca goes with them")
-    files_given = {"token_file": token_file, "certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca}
+    files_given = {
+        "token_file": token_file,
+        "certificate": tls_certificate,
+        "key": tls_key,
+        "client_ca": tls_client_ca,
+        "receivers": receivers,
+    }
     # The next command may be given in another folder.
     given = {**others, **{name: str(Path(value).resolve()) for name, value in files_given.items() if value}}
     with _clear_errors(), Stopping() as stopping, contextlib.ExitStack() as held:

@@ -88,6 +88,8 @@ class ComposeStack:
             webhook.write_text(f"{settings.webhook}\n", encoding="utf-8")
             webhook.chmod(0o600)
             self._environ["OTELOG_WEBHOOK_FILE"] = str(webhook)
+        if settings.receivers:
+            self._environ["OTELOG_RECEIVERS_FILE"] = str(Path(settings.receivers).resolve())
         self._command += ["--profile", "alerting"]
 
     def up(self) -> None:

@@ -45,7 +45,9 @@ def find_option_problems(settings: Settings, asked: Collection[str] = ()) -> lis
     ]
     if "scrape" in asked and "prometheus" in settings.without:
         problems.append("--scrape needs Prometheus: leave out --without prometheus, or --scrape")
-    files = (settings.token_file, settings.certificate, settings.key, settings.client_ca)
+    if "receivers" in asked and "alertmanager" in settings.without:
+        problems.append("--receivers needs the Alertmanager: leave out --without alertmanager, or --receivers")
+    files = (settings.token_file, settings.certificate, settings.key, settings.client_ca, settings.receivers)
     missing = [name for name in files if name and not Path(name).is_file()]
     return problems + [f"{name} is not a file: put it there, or give another" for name in missing]
 

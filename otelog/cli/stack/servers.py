@@ -256,6 +256,7 @@ def _alertmanager(files: Path, folder: Path, settings: Settings) -> Server:
     config = folder / "config"
     webhook = f"{settings.webhook or NO_WEBHOOK}\n".encode()
     url = f"http://{HOST}:{port}"
+    told = settings.receivers or settings.webhook
     return Server(
         "alertmanager",
         "alertmanager",
@@ -269,15 +270,25 @@ def _alertmanager(files: Path, folder: Path, settings: Settings) -> Server:
         ),
         {},
         config,
-        {**_read(files, "alertmanager.yaml"), "webhook-url": webhook},
+        {"alertmanager.yaml": _tell_whom(files / "alertmanager.yaml", settings), "webhook-url": webhook},
         folder / "data",
         f"{url}/-/ready",
         PORTS_OF["alertmanager"],
-        "alerts that fire" + (f", sent to {settings.webhook}" if settings.webhook else ""),
+        "alerts that fire" + (f", sent to {told}" if told else ""),
         url,
         15.0,
         ("amtool", "check-config", str(config / "alertmanager.yaml")),
     )
+
+
+def _tell_whom(path: Path, settings: Settings) -> bytes:
+    """Returns Alertmanager's configuration, with the integrations that are asked for behind its last receiver."""
+    content = path.read_bytes()
+    if not settings.receivers:
+        return content
+    head, line, _ = content.partition(b"\n  - name: people\n")
+    given = Path(_existing(settings.receivers)).read_bytes()
+    return head + line + b"".join(b"    " + one + b"\n" for one in given.splitlines())
 
 
 def _existing(name: str) -> str:

@@ -66,6 +66,7 @@ class Settings:
         certificate: TLS for senders, with `key`; PEM files.
         client_ca: Whose certificates senders must have (mTLS); a PEM file.
         webhook: Where Alertmanager sends alerts.
+        receivers: A file with the integrations that it sends alerts by, instead of the webhook.
         scrape: Applications with a ``/metrics`` of their own, each ``host:port``.
         without: Servers that are left out for now, of `MAY_BE_LEFT_OUT`.
         added: Servers that are asked for, of `MAY_BE_ADDED`.
@@ -77,6 +78,7 @@ class Settings:
     key: str | None = None
     client_ca: str | None = None
     webhook: str | None = None
+    receivers: str | None = None
     scrape: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     added: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""`otelog drill`: a thing that alerts are for is made to happen, seen, and undone."""
