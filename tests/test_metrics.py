@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from opentelemetry.metrics import MeterProvider as APIMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint, InMemoryMetricReader, Sum
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, HistogramDataPoint, InMemoryMetricReader, Sum
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import otel_attributes
 from opentelemetry.semconv._incubating.metrics import otel_metrics
@@ -50,6 +51,7 @@ OWN = {
     "otelog.log.resent",
     "otelog.log.outcome_unknown",
     "otelog.log.truncated",
+    "otelog.log.start.time",
 }
 SEMCONV = {
     MODULE_NAMES[name]
@@ -180,9 +182,19 @@ def test_metrics_have_the_conventions_names_units_and_kinds(otlp: Opened, server
     for name, metric in collected.items():
         if name == "otel.sdk.exporter.operation.duration":
             assert (metric.unit, type(metric.data)) == ("s", Histogram)
+        elif name == "otelog.log.start.time":
+            assert (metric.unit, type(metric.data)) == ("s", Gauge)
         else:
             assert (metric.unit, type(metric.data)) == ("{log_record}", Sum)
             assert metric.data.is_monotonic == (name not in LEVELS), name
+
+
+def test_a_start_time_lies_between_the_moments_around_the_start(metrics: Metrics) -> None:
+    before = time.time()
+    Opened(InMemoryLogRecordExporter(), metrics).processor.shutdown()
+    after = time.time()
+    ((_, point),) = metrics.points("otelog.log.start.time")
+    assert before <= point.value <= after
 
 
 def test_metrics_say_what_the_stats_say(otlp: Opened, server: OTLPServer, metrics: Metrics) -> None:

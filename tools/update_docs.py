@@ -87,6 +87,11 @@ def otel_metrics() -> str:
         ) -> None:
             rows.append((f"`{name}`", "up-down counter", unit, description))
 
+        def create_observable_gauge(
+            self, name: str, *_: object, unit: str = "", description: str = "", **_k: object
+        ) -> None:
+            rows.append((f"`{name}`", "gauge", unit, description))
+
         def create_histogram(self, name: str, unit: str = "", description: str = "", **_k: object) -> Histogram:
             rows.append((f"`{name}`", "histogram", unit, description))
             return super().create_histogram(name, unit, description)
