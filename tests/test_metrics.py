@@ -191,9 +191,10 @@ def test_metrics_have_the_conventions_names_units_and_kinds(otlp: Opened, server
 
 def test_a_start_time_lies_between_the_moments_around_the_start(metrics: Metrics) -> None:
     before = time.time()
-    Opened(InMemoryLogRecordExporter(), metrics).processor.shutdown()
+    opened = Opened(InMemoryLogRecordExporter(), metrics)
     after = time.time()
     ((_, point),) = metrics.points("otelog.log.start.time")
+    opened.processor.shutdown()
     assert before <= point.value <= after
 
 
