@@ -200,10 +200,14 @@ class History:
             return
         self._see("counts", self._counts(self.collector))
         self._see("collector", self._own(self.collector_before))
-        loki = {} if self.loki_began is None else {
-            'process_start_time_seconds{job="loki"}': self.loki_began,
-            'loki_distributor_lines_received_total{job="loki"}': self.loki_received,
-        }
+        loki = (
+            {}
+            if self.loki_began is None
+            else {
+                'process_start_time_seconds{job="loki"}': self.loki_began,
+                'loki_distributor_lines_received_total{job="loki"}': self.loki_received,
+            }
+        )
         self._see("loki", loki)
         for one in self.applications:
             if one.scraped:
@@ -281,9 +285,7 @@ def make_rude_history(seed: int, seconds: int = 900) -> History:
         living = [one for one in history.applications if one.alive]
         if len(living) < 3:
             job = chance.choice(jobs)
-            history.start(
-                job, rate=chance.choice((0, 1, 20)), scraped=job == "desk", knows_start=chance.random() < 0.7
-            )
+            history.start(job, rate=chance.choice((0, 1, 20)), scraped=job == "desk", knows_start=chance.random() < 0.7)
         history.run(chance.randint(1, 60))
         event = chance.randrange(11)
         if event == 0:
