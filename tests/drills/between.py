@@ -47,9 +47,8 @@ class Between:
 
             def _forward(self, body: bytes) -> None:
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-                kept = {
-                    name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")
-                }
+                fields = self.headers.items()
+                kept = {name: value for name, value in fields if name.lower() not in ("host", "connection")}
                 try:
                     connection.request("POST", self.path, body, kept)
                     reply = connection.getresponse()

@@ -201,7 +201,7 @@ def _lose_in_application(live: Live, one: Told) -> None:
     live.before_collector.hold()
     one.tell(f"overflow {LOST}")
     live.before_collector.release()
-    one.tell("log 1 10")
+    one.tell("rate 0")
 
 
 def _lose_before_collector(live: Live, one: Told) -> None:
@@ -246,3 +246,13 @@ LOSSES: dict[str, Callable[[Live, Told], None]] = {
     "Loki has discarded": _discard_in_loki,
 }
 """Each loses 100 records, at the hop of that name. What Loki discards it has answered with an error, too."""
+
+EXPECTED = {
+    "application to Collector": LOST,
+    "in the Collector": 0,
+    "Collector to Loki": LOST,
+    "in an application": LOST,
+    "an output failed": 2 * LOST,
+    "Loki has discarded": LOST,
+}
+"""What each hop shows in the end."""

@@ -1,8 +1,8 @@
 """Made-up histories of a stack, as Prometheus scrapes them, with the truth beside: what was really lost, and when.
 
-A history is a simulation in steps of a second. Applications log, deliver, are answered late, send again, report late and
-end; the Collector and Loki are restarted; Prometheus misses scrapes; records are lost. What every scrape would have seen
-is written as the input of `promtool test rules`, and what was lost as series of their own (``truth``).
+A history is a simulation in steps of a second. Applications log, deliver, are answered late, send again, report late
+and end; the Collector and Loki are restarted; Prometheus misses scrapes; records are lost. What every scrape would have
+seen is written as the input of `promtool test rules`, and what was lost as series of their own (``truth``).
 """
 
 from __future__ import annotations
