@@ -39,9 +39,9 @@ DRILLS: dict[str, Callable[[RunningStack], Figures]] = {
 
 TRUTH_HEAD = """# Comparisons between hops on the real servers
 
-Written by `make soak`: 15 minutes of traffic in which an application, the Collector and Prometheus are restarted or killed
-(false: evaluations at which something seemed to be missing; silent: services that were neither compared nor said to be
-incomparable), then 100 records lost at each hop in turn, and what each hop showed for them. What Loki discards it has
+Written by `make soak`: 15 minutes of traffic in which an application, the Collector and Prometheus are restarted or
+killed (false: evaluations at which something seemed to be missing; silent: services that were neither compared nor said
+to be incomparable), then 100 records lost at each hop in turn, and what each hop showed for them. What Loki discards it has
 answered with an error, so that both of its hops show it.
 
 | date | created | compared | grey | false | silent | lost | shown |
@@ -68,10 +68,9 @@ def tell_the_truth(today: str) -> int:
 def main() -> int:
     """Run them, and return 1 if one of them lost what it had acknowledged."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--only", choices=[*DRILLS, "cost", "truth"], action="append", help="this one only; may be repeated"
-    )
-    wanted = parser.parse_args().only or [*DRILLS, "cost", "truth"]
+    names = [*DRILLS, "cost", "truth"]
+    parser.add_argument("--only", choices=names, action="append", help="this one only; may be repeated")
+    wanted = parser.parse_args().only or names
     today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     rows, status = RESULTS / "drills.md", 0
     for name in wanted:

@@ -3,8 +3,9 @@
 python -m tests.drills.told ENDPOINT SERVICE WAY
 
 WAY is "otlp", its ledger goes to the Collector; or "scrape", it has a /metrics of its own. It ends with its standard
-input, whose lines are: ``rate N``, so many records a second from now on; ``log N BYTES``, so many at once, each so long,
-and wait until they are delivered; ``overflow N``, until its queue has refused so many, while somebody holds its request.
+input, whose lines are: ``rate N``, so many records a second from now on; ``log N BYTES``, so many at once, each so
+long, and wait until they are delivered; ``overflow N``, until its queue has refused so many, while somebody holds its
+request.
 """
 
 from __future__ import annotations

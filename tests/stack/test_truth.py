@@ -1,4 +1,4 @@
-"""What the live stack says of records that are missing between two hops: nothing while none is, and then exactly where."""
+"""What the live stack says of records that are missing between two hops: nothing while none is, then exactly where."""
 
 from __future__ import annotations
 
