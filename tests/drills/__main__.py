@@ -41,8 +41,8 @@ TRUTH_HEAD = """# Comparisons between hops on the real servers
 
 Written by `make soak`: 15 minutes of traffic in which an application, the Collector and Prometheus are restarted or
 killed (false: evaluations at which something seemed to be missing; silent: services that were neither compared nor said
-to be incomparable), then 100 records lost at each hop in turn, and what each hop showed for them. What Loki discards it has
-answered with an error, so that both of its hops show it.
+to be incomparable), then 100 records lost at each hop in turn, and what each hop showed for them. What Loki discards it
+has answered with an error, so that both of its hops show it.
 
 | date | created | compared | grey | false | silent | lost | shown |
 |---|--:|--:|--:|--:|--:|---|---|
