@@ -83,6 +83,14 @@ class History:
         self.loki_received = 0
         self.scraping = True
         self.busy = True
+        self.quiet: list[tuple[int, dict[str, int]]] = []
+        """Moments at which all can be known, and what was lost by then."""
+
+    def be_quiet(self, seconds: int) -> None:
+        """Nobody logs for so long; at the end all can be known."""
+        self.busy = False
+        self.run(seconds)
+        self.quiet.append(((self.now - 1) // SCRAPE * SCRAPE, dict(self.lost)))
 
     def start_collector(self) -> None:
         self.collector = Collector(self.now - 0.5, queue=self.queue)
@@ -330,8 +338,7 @@ def make_polite_history(seed: int) -> History:
     history.start("desk", rate=5, scraped=True)
     history.run(240)
     for _ in range(4):
-        history.busy = False
-        history.run(200)
+        history.be_quiet(200)
         event = chance.randrange(5)
         if event == 0:
             history.stop_collector()
@@ -350,6 +357,5 @@ def make_polite_history(seed: int) -> History:
         history.lose_in_output(100)
         history.lose_before_loki(100)
         history.run(30)
-    history.busy = False
-    history.run(200)
+    history.be_quiet(200)
     return history
