@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ OWN = {
     "otelog.log.outcome_unknown",
     "otelog.log.truncated",
     "otelog.log.queue.peak",
+    "otelog.log.start.time",
 }
 SEMCONV = {
     MODULE_NAMES[name]
@@ -183,9 +185,20 @@ def test_metrics_have_the_conventions_names_units_and_kinds(otlp: Opened, server
             assert (metric.unit, type(metric.data)) == ("s", Histogram)
         elif name == "otelog.log.queue.peak":
             assert (metric.unit, type(metric.data)) == ("{log_record}", Gauge)
+        elif name == "otelog.log.start.time":
+            assert (metric.unit, type(metric.data)) == ("s", Gauge)
         else:
             assert (metric.unit, type(metric.data)) == ("{log_record}", Sum)
             assert metric.data.is_monotonic == (name not in LEVELS), name
+
+
+def test_a_start_time_lies_between_the_moments_around_the_start(metrics: Metrics) -> None:
+    before = time.time()
+    opened = Opened(InMemoryLogRecordExporter(), metrics)
+    after = time.time()
+    ((_, point),) = metrics.points("otelog.log.start.time")
+    opened.processor.shutdown()
+    assert before <= point.value <= after
 
 
 def test_metrics_say_what_the_stats_say(otlp: Opened, server: OTLPServer, metrics: Metrics) -> None:

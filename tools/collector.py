@@ -51,6 +51,7 @@ class Collector:
     Attributes:
         endpoint: Where it takes OTLP over HTTP.
         grpc_endpoint: Where it takes OTLP over gRPC.
+        applications: Where it shows the applications' metrics, and its counts of their records.
         file: Where its records are, whole after `stop`; it need not exist before the first one.
 
     Raises:
@@ -64,6 +65,7 @@ class Collector:
         http, grpc, health, self._metrics_port, applications, loki = find_free_ports(6)
         self.endpoint = f"http://127.0.0.1:{http}"
         self.grpc_endpoint = f"http://127.0.0.1:{grpc}"
+        self.applications = f"http://127.0.0.1:{applications}/metrics"
         self.file = folder / "logs" / "app.jsonl"
         self._health = f"http://127.0.0.1:{health}/"
         self._output = folder / "collector.log"
@@ -104,7 +106,14 @@ class Collector:
 
     def metric(self, name: str, **labels: str) -> int:
         """The sum of one of the Collector's own metrics over all samples with these labels."""
-        with open_url(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as answer:
+        return self._sum(f"http://127.0.0.1:{self._metrics_port}/metrics", name, labels)
+
+    def counted(self, name: str, **labels: str) -> int:
+        """The sum of one of the metrics that it shows for the applications, over all samples with these labels."""
+        return self._sum(self.applications, name, labels)
+
+    def _sum(self, url: str, name: str, labels: Mapping[str, str]) -> int:
+        with open_url(url, timeout=10) as answer:
             text = answer.read().decode()
         samples = re.findall(rf"^{re.escape(name)}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
         wanted = [f'{key}="{value}"' for key, value in labels.items()]

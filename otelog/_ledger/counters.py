@@ -8,6 +8,7 @@ function takes. A reader takes no lock: it retries while the version changes und
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -281,6 +282,8 @@ class Ledger:
         self._depth = 0
         self._mover = 0
         self._pid = os.getpid()
+        self.started = time.time()
+        """When these counters were at zero, in seconds since 1970."""
         self._taken = 0
         self._accepted = 0
         self._removed = dict.fromkeys(REMOVED_REASONS, 0)

@@ -45,7 +45,7 @@ OnExchange = Callable[[float, int | str | None, str | None], None]
 A number is HTTP's status, a word gRPC's."""
 
 _Attributes = dict[str, str | int]
-_Point = tuple[int, _Attributes]
+_Point = tuple[int | float, _Attributes]
 
 
 class _Books:
@@ -124,6 +124,13 @@ class _Instruments:
             ),
         ):
             create(name, callbacks=[self._observe_with(points)], unit=RECORDS, description=description)
+        # Whether an instance is older than the Collector's own counts is seen by this alone.
+        meter.create_observable_gauge(
+            "otelog.log.start.time",
+            callbacks=[self._observe_with(self._start_time)],
+            unit="s",
+            description="When the counters were at zero, in seconds since 1970.",
+        )
         self._duration = _create_duration(meter)
 
     def _observe_with(
@@ -139,6 +146,10 @@ class _Instruments:
     def _created(self, ledger: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:
         by_sdk = ledger.created_by_sdk.value if self._sdk_counts else 0
         yield books.raise_created(stats.created - by_sdk), books.processor
+
+    @staticmethod
+    def _start_time(ledger: Ledger, books: _Books, _: Stats) -> Iterator[_Point]:
+        yield ledger.started, books.processor
 
     @staticmethod
     def _queue_size(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.machine import machine_facts
-from tests.drills import collector_absent, collector_killed, cost, loki_down, loki_refuses
+from tests.drills import collector_absent, collector_killed, cost, loki_down, loki_refuses, truth
 from tests.drills.drill import Figures
 from tests.stack.running import RunningStack
 
@@ -37,15 +37,47 @@ DRILLS: dict[str, Callable[[RunningStack], Figures]] = {
 }
 
 
+TRUTH_HEAD = """# Comparisons between hops on the real servers
+
+Written by `make soak`: 15 minutes of traffic in which an application, the Collector and Prometheus are restarted or
+killed (false: evaluations at which something seemed to be missing; silent: services that were neither compared nor said
+to be incomparable), then 100 records lost at each hop in turn, and what each hop showed for them. What Loki discards it
+has answered with an error, so that both of its hops show it.
+
+| date | created | compared | grey | false | silent | lost | shown |
+|---|--:|--:|--:|--:|--:|---|---|
+"""
+
+
+def tell_the_truth(today: str) -> int:
+    """Run the drill of the comparisons at their full length, and return 1 if one of them was wrong."""
+    with tempfile.TemporaryDirectory(prefix="otelog-drill-") as folder:
+        seen = truth.run(Path(folder), pace=1, seconds=900)
+    rows = RESULTS / "truth.md"
+    if not rows.exists():
+        rows.write_text(TRUTH_HEAD, encoding="utf-8")
+    shown = "; ".join(f"{hop}: {count}" for hop, count in seen.all.items() if count)
+    figures = (seen.created, seen.evaluations, sum(seen.grey.values()), len(seen.wrong), len(seen.silent))
+    with rows.open("a", encoding="utf-8") as file:
+        row = [today, *figures, f"{truth.LOST} at each of {len(seen.hops)} hops", shown or "nothing"]
+        file.write(f"| {' | '.join(str(one) for one in row)} |\n")
+    print(seen)
+    return int(bool(seen.wrong or seen.silent or seen.all != truth.EXPECTED))
+
+
 def main() -> int:
     """Run them, and return 1 if one of them lost what it had acknowledged."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=[*DRILLS, "cost"], action="append", help="this one only; may be repeated")
-    wanted = parser.parse_args().only or [*DRILLS, "cost"]
+    names = [*DRILLS, "cost", "truth"]
+    parser.add_argument("--only", choices=names, action="append", help="this one only; may be repeated")
+    wanted = parser.parse_args().only or names
     today = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     rows, status = RESULTS / "drills.md", 0
     for name in wanted:
         print(f"{name} ...", flush=True)
+        if name == "truth":
+            status |= tell_the_truth(today)
+            continue
         environ = loki_refuses.LIMITS if name == "Loki answers 429" else {}
         with tempfile.TemporaryDirectory(prefix="otelog-drill-") as folder:
             stack = RunningStack(Path(folder) / "stack", environ)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -108,3 +111,47 @@ def test_otelog_query_reads_what_a_collector_has_written(collector: Collector) -
     ]
     assert {(record["level"], record["service.name"]) for record in records} == {("INFO", "shop")}
     assert records[7]["number"] == 7
+
+
+def post_records(collector: Collector, instance: str, requests: int, **attributes: str) -> None:
+    """Send one record a request, one request after another."""
+    document = {
+        "resourceLogs": [
+            {
+                "resource": {"attributes": as_attributes({"service.name": "shop", "service.instance.id": instance})},
+                "scopeLogs": [{"logRecords": [{"severityNumber": 9, "attributes": as_attributes(attributes)}]}],
+            }
+        ]
+    }
+    connection = http.client.HTTPConnection(urlsplit(collector.endpoint).netloc, timeout=60)
+    for _ in range(requests):
+        connection.request("POST", "/v1/logs", json.dumps(document), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+    connection.close()
+
+
+def as_attributes(values: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"stringValue": value}} for key, value in values.items()]
+
+
+def test_records_that_come_at_once_are_all_counted(collector: Collector) -> None:
+    """Of one service, and of one instance: their counts are made from requests that overtake each other."""
+    senders, requests = 8, 1_000
+    with ThreadPoolExecutor(senders) as pool:
+        for done in [pool.submit(post_records, collector, "one", requests) for _ in range(senders)]:
+            done.result()
+    assert collector.accepted() == senders * requests
+    for name in ("otelog_collector_log_records_total", "otelog_collector_instance_records_total"):
+        wait_until(lambda: collector.counted(name) >= senders * requests, 10, what=f"{name}: all")  # noqa: B023
+        assert collector.counted(name) == senders * requests
+
+
+def test_a_record_is_counted_for_the_instance_that_sent_it_whatever_its_own_attributes_say(
+    collector: Collector,
+) -> None:
+    name = "otelog_collector_instance_records_total"
+    post_records(collector, "one", 3, **{"service.instance.id": "another"})
+    wait_until(lambda: collector.counted(name) == 3, 10, what="three records counted")
+    assert collector.counted(name, service_instance_id="one") == 3
