@@ -247,6 +247,7 @@ def test_grafana_lets_nobody_in_without_the_password_and_calls_nobody(plugin: Pa
     # Grafana's own welcome page asks a foreign host for news.
     home = Path(environ["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert home == Path("/etc/otelog/dashboards/otelog-logs.json")
+    assert (ROOT / "dashboards" / home.name).is_file(), "Grafana would show its own page"
     sources = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/otelog.yaml").read_text())["datasources"]
     assert [one["uid"] for one in sources] == ["otelog-loki", "otelog-prometheus", "otelog-jaeger"]
     assert sources[0]["jsonData"]["manageAlerts"] is False

@@ -31,6 +31,7 @@ from tools.waiting import wait_until
 SOURCES = ROOT / "dashboards" / "provisioning" / "datasources" / "otelog.yaml"
 SECONDS = 60.0
 SPANS = 100
+MOST_TRACES = 1000
 # It knows nothing of otelog, nor of traces.
 PROGRAM = """
 import logging, sys
@@ -110,6 +111,24 @@ def test_traces_give_way_before_the_memory_of_all_is_used(collector_binary: Path
         assert post(f"{collector.endpoint}/v1/logs", b"") == 200
 
 
+def test_traces_go_by_grpc_too(collector_binary: Path, tmp_path: Path) -> None:
+    pytest.importorskip("grpc")
+    code = (
+        "import sys, otelog\nfrom opentelemetry import trace\n"
+        "otelog.configure(service_name='shop', endpoint=sys.argv[1], protocol='grpc')\n"
+        "for n in range(3): trace.get_tracer('shop').start_span('order').end()"
+    )
+    with start_collector(collector_binary, tmp_path) as collector:
+        subprocess.run(
+            [sys.executable, "-c", code, collector.grpc_endpoint],
+            cwd=ROOT,
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            check=True,
+            timeout=SECONDS,
+        )
+        assert collector.metric("otelcol_receiver_accepted_spans_total", transport="grpc") == 3
+
+
 @pytest.mark.parametrize(("overlays", "kept"), [((), False), (("jaeger.yaml",), True)])
 def test_the_collector_says_whether_it_keeps_traces(
     collector_binary: Path, tmp_path: Path, overlays: tuple[str, ...], kept: bool
@@ -127,7 +146,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """A running stack with Jaeger."""
     for name in ("otelog-collector", "loki", "jaeger"):
         build(name)
-    one = RunningStack(tmp_path_factory.mktemp("traces") / "stack")
+    one = RunningStack(tmp_path_factory.mktemp("traces") / "stack", {"OTELOG_JAEGER_TRACES": str(MOST_TRACES)})
     one.up("--with", "jaeger", "--without", "prometheus")
     yield one
     one.down("--volumes")
@@ -263,6 +282,18 @@ def test_jaeger_listens_on_loopback_alone(stack: RunningStack) -> None:
     assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
     wanted = {stack.ports[name] for name in PORTS_OF["jaeger"]}
     assert wanted <= {address.port for address in listening}
+
+
+def test_jaeger_keeps_the_newest_traces_and_no_more_than_it_may(stack: RunningStack) -> None:
+    def id_of(number: int) -> str:
+        return format(number + 1, "032x")
+
+    wait_until(lambda: post(f"{stack.endpoint}/v1/traces", make_request(0)) == 200, 30)
+    wait_until(lambda: find_trace(stack, id_of(0)), 30, what="the oldest trace")
+    for n in range(1, MOST_TRACES // SPANS + 1):
+        assert post(f"{stack.endpoint}/v1/traces", make_request(n * SPANS)) == 200
+    wait_until(lambda: find_trace(stack, id_of(MOST_TRACES + SPANS - 1)), 30, what="the newest trace")
+    wait_until(lambda: find_trace(stack, id_of(0)) is None, 30, what="the end of the oldest trace")
 
 
 def test_its_configuration_is_valid_by_jaegers_own_check(stack: RunningStack) -> None:
