@@ -10,6 +10,7 @@ import argparse
 import http.client
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -154,6 +155,13 @@ def fill_loki(loki: LokiServer, now: int, quiet: float, rush: float) -> int:
     # What is older than three hours is asked for from the disk alone.
     connection.request("POST", "/flush")
     connection.getresponse().read()
+
+    def written() -> bool:
+        connection.request("GET", "/metrics")
+        sizes = re.findall(rb"(?m)^loki_ingester_flush_queue_length (\S+)$", connection.getresponse().read())
+        return [float(size) for size in sizes] == [0.0]
+
+    wait_until(written, 300, what="Loki to have written what it has")
     connection.close()
     return count
 
@@ -313,7 +321,8 @@ def ask(target: Target, window: Window, base: str) -> tuple[float, bool]:
     try:
         with open_url(f"{base}/{path}?{urllib.parse.urlencode({**query, **times})}", timeout=MOST_SECONDS) as answer:
             data = json.load(answer)["data"]["result"]
-    except TimeoutError:
+    except (TimeoutError, ConnectionError):
+        # Loki ends a connection whose answer takes longer than its server's bound.
         return MOST_SECONDS, False
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{target.name}: {error.read().decode(errors='replace')}") from None

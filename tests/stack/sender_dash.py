@@ -97,7 +97,7 @@ def settle() -> None:
 
 
 def serve_requests(log: otelog.Logger) -> None:
-    """Access records as otelog.flask writes them: four requests, one slow, one that fails; and an exception."""
+    """Access records as otelog.flask writes them: five requests, one slow, two that fail; and their exceptions."""
     import time
 
     from flask import Flask
@@ -121,7 +121,7 @@ def serve_requests(log: otelog.Logger) -> None:
         return "answer"
 
     client = app.test_client()
-    for path in ("/answer", "/orders/2", "/orders/1", "/orders/0"):
+    for path in ("/orders/0", "/answer", "/orders/2", "/orders/1", "/orders/0"):
         client.get(path).close()
         settle()
 

@@ -223,7 +223,7 @@ def test_another_choice_does_not_find_them(run: Run, other: dict[str, Value]) ->
 
 def test_from_a_line_to_all_records_of_its_trace_its_request_and_its_instance(run: Run) -> None:
     target = TARGETS["otelog-logs: Follow a record A"]
-    (failed,) = [
+    failed, _ = [
         stream["stream"] for stream in ask(run.servers, target, {"service": [ODD], "text": "/orders/<int:number> 500"})
     ]
     for variable, label in (("trace", "trace_id"), ("request", "request_id"), ("instance_id", "service_instance_id")):
@@ -440,16 +440,16 @@ def test_requests_are_counted_by_route_and_by_duration(run: Run) -> None:
         }
 
     route = "/orders/<int:number>"
-    assert read("Routes", "A") == {route: 3, "/answer": 1}
-    assert read("Routes", "B") == {route: 1, "/answer": 0}
+    assert read("Routes", "A") == {route: 4, "/answer": 1}
+    assert read("Routes", "B") == {route: 2, "/answer": 0}
     # Between the longest and the one before.
     assert 0.25 <= read("Routes", "E")[route] < 30
     assert read("By duration", "A")["0.25"] >= 1
-    assert sum(read("By duration", "A").values()) == 4
+    assert sum(read("By duration", "A").values()) == 5
     slow = ask(run.servers, TARGETS["otelog-requests: Slow requests A"], {"slower": "0.25"})
     assert [float(one["stream"]["http_server_request_duration"]) >= 0.25 for one in slow].count(False) == 0
     assert slow
-    assert read("Routes", "A", route="/orders/<int") == {route: 3}
+    assert read("Routes", "A", route="/orders/<int") == {route: 4}
     assert read("Routes", "A", route="/orders/.int") == {}
 
 
@@ -464,18 +464,27 @@ def test_calls_of_models_are_counted_with_their_tokens(run: Run) -> None:
     assert 20 < read("F")[0] <= 30
 
 
-def test_an_exception_is_new_if_it_was_not_there_the_day_before(run: Run) -> None:
-    now = ask(run.servers, TARGETS["otelog-errors: By exception A"])
-    new = ask(run.servers, TARGETS["otelog-errors: New since yesterday A"])
-    assert [one["metric"]["exception_type"] for one in now] == ["ZeroDivisionError"]
-    assert [one["metric"] for one in new] == [one["metric"] for one in now]
-    # Of a second ago only: all that there is was there before.
-    assert ask(run.servers, TARGETS["otelog-errors: New since yesterday A"], window="1s") == []
+def test_an_exception_is_new_if_it_was_not_there_before(run: Run) -> None:
+    kinds, new = (TARGETS[f"otelog-errors: {title} A"] for title in ("By exception", "New since yesterday"))
+    assert [one["metric"]["exception_type"] for one in ask(run.servers, kinds)] == ["ZeroDivisionError"]
+    assert [one["metric"] for one in ask(run.servers, new)] == [one["metric"] for one in ask(run.servers, kinds)]
+    traces = ask(run.servers, TARGETS["otelog-errors: Stack traces A"])
+    first, last = sorted(int(when) for stream in traces for when, _ in stream["values"])
+    # The second alone is in this time, and the first alone in the time just before.
+    window, now = f"{(last - first) * 3 // 4_000_000}ms", str(last + 1_000_000)
+
+    def read(target: Target) -> list[Any]:
+        query = target.fill_in(window=window)
+        result: list[Any] = get_json(f"{run.servers.loki}/loki/api/v1/query", query=query, time=now)["data"]["result"]
+        return result
+
+    assert [one["value"][1] for one in read(kinds)] == ["1"]
+    assert read(new) == []
 
 
 def test_a_stack_trace_is_shown_whole(run: Run) -> None:
-    (stream,) = ask(run.servers, TARGETS["otelog-errors: Stack traces A"])
-    ((_, line),) = stream["values"]
+    streams = ask(run.servers, TARGETS["otelog-errors: Stack traces A"])
+    line, _ = (line for stream in streams for _, line in stream["values"])
     first, *rest = line.splitlines()
     assert first == f"{ODD} ZeroDivisionError: {sender_dash.TEXT}"
     assert rest[0] == "Traceback (most recent call last):"

@@ -26,6 +26,8 @@ from tools.dashboards.variables import make_sources
 
 RATE = "$__rate_interval"
 NO_COLLECTOR, NO_LOKI, NO_PROMETHEUS = "no Collector", "no Loki", "no Prometheus"
+COLLECTOR = 'job="otelog-collector"'
+"""Jaeger is made of the same parts."""
 LOKI_ROUTES = 'route=~"otlp_v1_logs|loki_api_v1_(query|query_range|labels?|label_name_values|series)"'
 
 
@@ -54,7 +56,7 @@ def _at_a_glance() -> list[AnyPanel]:
             "request, though Loki holds the good lines of it.",
             Query(
                 f"sum({count('otelcol_exporter_send_failed_log_records_total', RANGE)}) "
-                "or 0 * count(otelcol_process_uptime_seconds_total)"
+                f"or 0 * count(otelcol_process_uptime_seconds_total{{{COLLECTOR}}})"
             ),
             LOSS,
             without_data=NO_COLLECTOR,
@@ -128,8 +130,8 @@ def _collector() -> list[AnyPanel]:
             "What the process holds, and what of it is its heap. Above OTELOG_COLLECTOR_MEMORY_MIB it refuses records.",
             BYTES,
             [
-                Query("otelcol_process_memory_rss_bytes", "process {{instance}}"),
-                Query("otelcol_process_runtime_heap_alloc_bytes", "heap {{instance}}"),
+                Query(f"otelcol_process_memory_rss_bytes{{{COLLECTOR}}}", "process {{instance}}"),
+                Query(f"otelcol_process_runtime_heap_alloc_bytes{{{COLLECTOR}}}", "heap {{instance}}"),
             ],
             without_data=NO_COLLECTOR,
         ),

@@ -136,11 +136,14 @@ def _kinds() -> AnyPanel:
 
 
 def _new_kinds() -> AnyPanel:
-    before = f"sum by ({', '.join(KIND)}) (count_over_time({RAISED} [24h] offset $__range))"
+    # A whole day before would be read anew at each refresh, for seconds.
+    yesterday = logql.count(RAISED, *KIND, window=f"{logql.RANGE} offset 24h")
+    just_before = logql.count(RAISED, *KIND, window=f"{logql.RANGE} offset $__range")
     return _make_kinds(
         "New since yesterday",
-        "The same, but only what was not there within the 24 hours before the time chosen.",
-        logql.top(TOP, f"({logql.count(RAISED, *KIND)} unless {before})"),
+        "The same, but only what was there neither in the same time yesterday nor in the time just before: with an "
+        "hour chosen, not in that hour of yesterday and not in the hour before this one.",
+        logql.top(TOP, f"({logql.count(RAISED, *KIND)} unless {yesterday} unless {just_before})"),
         "nothing that was not there before",
     )
 

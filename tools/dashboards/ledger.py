@@ -470,7 +470,8 @@ def make_collector_flow() -> list[AnyPanel]:
 
 def make_collector_queues() -> list[AnyPanel]:
     """Returns how full the Collector's queues are."""
-    size, capacity = "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity"
+    # That of traces is counted in bytes, and when it is full it refuses nobody.
+    size, capacity = (f'otelcol_exporter_queue_{name}{{data_type="logs"}}' for name in ("size", "capacity"))
     return [
         mark_limits(
             make_series(
