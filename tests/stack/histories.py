@@ -7,6 +7,7 @@ seen is written as the input of `promtool test rules`, and what was lost as seri
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class Collector:
     queue: int = 0
     accepted: int = 0
     sent: int = 0
+    written: int = 0
+    """To its file: what it had taken a second before."""
     counted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     reported: dict[tuple[str, str], int] = field(default_factory=dict)
     reports: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -77,7 +80,9 @@ class History:
         self.lost: dict[str, int] = defaultdict(int)
         self.applications: list[Application] = []
         self.collector: Collector | None = None
+        # Other endpoints are scraped a little earlier.
         self.collector_before: Collector | None = None
+        self.loki_before: list[dict[str, float]] = []
         self.queue = 0
         self.loki_began: float | None = -600.0
         self.loki_received = 0
@@ -129,6 +134,8 @@ class History:
 
     def run(self, seconds: int) -> None:
         for _ in range(seconds):
+            if self.collector is not None:
+                self.collector.written = self.collector.accepted
             for one in self.applications:
                 if one.alive:
                     self._log(one)
@@ -136,7 +143,8 @@ class History:
             self._send_to_loki()
             if self.now % SCRAPE == 0:
                 self._scrape()
-            self.collector_before = self.collector
+            self.collector_before = copy.copy(self.collector)
+            self.loki_before = [*self.loki_before[-1:], self._loki()]
             self.now += 1
 
     def end(self, one: Application) -> None:
@@ -208,15 +216,7 @@ class History:
             return
         self._see("counts", self._counts(self.collector))
         self._see("collector", self._own(self.collector_before))
-        loki = (
-            {}
-            if self.loki_began is None
-            else {
-                'process_start_time_seconds{job="loki"}': self.loki_began,
-                'loki_distributor_lines_received_total{job="loki"}': self.loki_received,
-            }
-        )
-        self._see("loki", loki)
+        self._see("loki", self.loki_before[0] if self.loki_before else {})
         for one in self.applications:
             if one.scraped:
                 labels = f'job="{one.job}",instance="{one.instance}"'
@@ -227,6 +227,14 @@ class History:
                 if not one.knows_start:
                     mine.popitem()
                 self._see(one.instance, mine if one.alive else {})
+
+    def _loki(self) -> dict[str, float]:
+        if self.loki_began is None:
+            return {}
+        return {
+            'process_start_time_seconds{job="loki"}': self.loki_began,
+            'loki_distributor_lines_received_total{job="loki"}': float(self.loki_received),
+        }
 
     def _see(self, target: str, found: dict[str, float]) -> None:
         for name, value in found.items():
@@ -258,12 +266,14 @@ class History:
         up = {f"up{{{COLLECTOR}}}": float(collector is not None)}
         if collector is None:
             return up
-        of_loki = f'{COLLECTOR},exporter="otlp_http/loki"'
+        of_loki, of_file = (f'{COLLECTOR},exporter="{name}"' for name in ("otlp_http/loki", "file/app"))
         slow = 0 if self.polite else self.chance.random()
         return up | {
             f"otelcol_process_uptime_seconds_total{{{COLLECTOR}}}": self.now - collector.began + slow,
             f"otelcol_receiver_accepted_log_records_total{{{COLLECTOR}}}": float(collector.accepted),
             f'otelcol_exporter_in_flight_requests{{{of_loki},data_type="logs"}}': 0.0,
+            f'otelcol_exporter_in_flight_requests{{{of_file},data_type="logs"}}': 0.0,
+            f"otelcol_exporter_sent_log_records_total{{{of_file}}}": float(collector.written),
             f'otelcol_exporter_queue_size{{{of_loki},data_type="logs"}}': float(collector.queue),
             f"otelcol_exporter_sent_log_records_total{{{of_loki}}}": float(collector.sent),
         }
