@@ -39,6 +39,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.ledger_load
 	@$(PY) -m tests.forks
 	@$(PY) -m tests.drills
+	@OTELOG_DRILLS=full $(PY) -m pytest -q tests/stack/test_drills_alerts.py
 	@$(PY) -m tests.servers
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md
 	@$(PY) tools/first_hour.py
