@@ -43,6 +43,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.forks
 	@$(PY) -m tests.drills
 	@OTELOG_TESTS_FULL=1 $(PY) -m pytest -q tests/stack/test_books.py tests/test_exporters_load.py tests/test_file_load.py tests/test_memory.py
+	@OTELOG_DRILLS=full $(PY) -m pytest -q tests/stack/test_drills_alerts.py
 	@$(PY) -m tests.servers
 	@$(PY) -m tests.dashboards
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md

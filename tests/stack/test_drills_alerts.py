@@ -24,11 +24,14 @@ from tools.rules.alert import Times
 from tools.rules.figures import make_groups
 from tools.waiting import end_process, wait_until
 
-SHORT = Times(scale=1 / 30, least=10)
-"""Ten minutes are twenty seconds."""
+FULL = os.environ.get("OTELOG_DRILLS") == "full"
+"""With the windows and the pace of the committed files: three quarters of an hour, in `make soak`."""
+
+SHORT = Times(scale=1 / 60, least=6)
+"""Ten minutes are ten seconds."""
 
 RULE_GROUPS = len(make_groups(SHORT))
-SECONDS = 90.0
+SECONDS = 1800.0 if FULL else 90.0
 EVALUATIONS = 8
 # An application that logs, now and then an error, and reports its ledger each second.
 STEADY = """
@@ -115,7 +118,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with listening() as (url, told):
         stack.up("--webhook", url)
         try:
-            quicken(stack)
+            if not FULL:
+                quicken(stack)
             with steady(stack):
                 one = Live(stack, told)
                 jobs = 'count(otelog_collector_reports_total{job="steady"} > 2)'
@@ -139,59 +143,56 @@ def test_steady_traffic_fires_the_watchdog_alone(live: Live) -> None:
     assert live.told("firing") == set()
 
 
-@pytest.mark.parametrize("name", ["overflow", "error-burst", "loki-refusing"])
-def test_the_alerts_of_a_drill_reach_the_webhook_and_no_other_does(live: Live, name: str) -> None:
+def test_the_alerts_of_each_drill_reach_the_webhook_and_end_and_no_other_does(live: Live) -> None:
+    """All that need no server of the stack beside each other: each has a service of its own."""
     live.forget()
-    process = live.drill(name)
-    said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
-    wanted = set(DRILLS[name].alerts)
+    names = [name for name, drill in DRILLS.items() if drill.traffic]
+    processes = {name: live.drill(name) for name in names}
+    said = {name: process.communicate(timeout=SECONDS)[0] for name, process in processes.items()}
+    for name, process in processes.items():
+        assert process.returncode == 0, said[name]
+        for alert in DRILLS[name].alerts:
+            assert f"{alert} is firing" in said[name]
+    wanted = {alert for name in names for alert in DRILLS[name].alerts}
     wait_until(lambda: live.told("firing") >= wanted, SECONDS, what=f"the webhook to be told of {wanted}")
-    wait_until(lambda: live.told("resolved") >= wanted, SECONDS, what="them to end")
-    wait_until(live.is_calm, SECONDS, what="calm")
+    wait_until(lambda: live.told("resolved") >= wanted, SECONDS, what=f"{wanted} to end")
     assert live.told("firing") == wanted
-    for alert in wanted:
-        assert f"{alert} is firing" in said
+    silences = json.loads(live.stack.read("alertmanager", "/api/v2/silences"))
+    assert {one["createdBy"] for one in silences} == {"otelog drill"}
+    assert len(silences) == len(names)
 
 
-def test_a_collector_that_stands_still_is_told_and_goes_on_afterwards(live: Live) -> None:
+def test_a_collector_that_stands_still_is_told_and_goes_on_after_ctrl_c(live: Live) -> None:
     live.forget()
     collector = live.collector()
-    process = live.drill("collector-down")
-    wait_until(lambda: live.told("firing") == {"OtelogTargetDown"}, SECONDS, what="the webhook to be told")
-    said, _ = process.communicate(timeout=SECONDS)
+    process = live.drill("collector-down", "--seconds", "3600")
+    try:
+        wait_until(lambda: live.told("firing") >= {"OtelogTargetDown"}, SECONDS, what="the webhook to be told")
+        assert collector.status() == psutil.STATUS_STOPPED
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=SECONDS)
+    finally:
+        end(process, collector)
     assert process.returncode == 0, said
     assert collector.status() != psutil.STATUS_STOPPED
     wait_until(lambda: live.told("resolved") >= {"OtelogTargetDown"}, SECONDS, what="it to end")
-    wait_until(live.is_calm, SECONDS, what="calm")
-    assert live.told("firing") == {"OtelogTargetDown"}
+    # A service of a drill that has ended is missed: Alertmanager was told not to mind, but from later on.
+    assert live.told("firing") - {"OtelogLogSilence"} == {"OtelogTargetDown"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_however_a_drill_ends_the_collector_goes_on(live: Live, number: signal.Signals) -> None:
+def test_a_drill_that_is_killed_leaves_no_server_standing(live: Live) -> None:
     collector = live.collector()
-    process = live.drill("collector-down", "--seconds", "600")
+    process = live.drill("collector-down", "--seconds", "3600")
     try:
         wait_until(lambda: collector.status() == psutil.STATUS_STOPPED, SECONDS, what="the Collector to stand still")
-        process.send_signal(number)
-        wait_until(lambda: collector.status() != psutil.STATUS_STOPPED, SECONDS, what="the Collector to go on")
-        code = process.wait(SECONDS)
-        assert code == (0 if number != signal.SIGKILL else -signal.SIGKILL)
-    finally:
         process.kill()
-        process.communicate()
-        collector.resume()
+        wait_until(lambda: collector.status() != psutil.STATUS_STOPPED, SECONDS, what="the Collector to go on")
+    finally:
+        end(process, collector)
 
 
-def test_a_service_that_logs_no_more_is_told_and_ends_when_it_logs_again(live: Live) -> None:
-    wait_until(live.is_calm, SECONDS, what="calm")
-    live.forget()
-    process = live.drill("silence")
-    said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
-    wanted = {"OtelogLogSilence"}
-    wait_until(lambda: live.told("firing") == wanted, SECONDS, what="the webhook to be told")
-    wait_until(lambda: live.told("resolved") >= wanted, SECONDS, what="it to end")
-    assert "Alertmanager cannot be told" not in said
-    silences = json.loads(live.stack.read("alertmanager", "/api/v2/silences"))
-    assert [one["createdBy"] for one in silences] == ["otelog drill"]
+def end(process: subprocess.Popen[str], collector: psutil.Process) -> None:
+    """Leave nothing behind, whatever a test has found."""
+    process.kill()
+    process.communicate()
+    collector.resume()

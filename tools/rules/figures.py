@@ -94,7 +94,8 @@ def _losses(times: Times) -> list[Alert]:
                 Collector is well, the bursts are larger than the queue: raise max_queue_size.
             """,
             dashboard="otelog-ledger",
-            keep="5m",
+            # Shorter than what is told of the losses that came of it, which inhibits it.
+            keep="2m",
         ),
         Alert(
             name="OtelogExportFailing",

@@ -17,6 +17,12 @@ from otelog.cli.show.interruption import Interruption
 
 START_SECONDS, STOP_SECONDS = 60.0, 20.0
 
+LINGER = 7.0
+"""Seconds that it goes on when its alerts fire: Alertmanager gathers for a while before it tells people."""
+
+NOT_INHERITED = {"OTEL_SERVICE_NAME", "OTEL_SDK_DISABLED", "OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER"}
+"""What a developer's shell has set for an application must not steer the process of a drill."""
+
 _POLL = 0.05
 
 
@@ -86,14 +92,17 @@ def play(
     finally:
         _undo(child, place, drill)
         say(f"Undone: {drill.undone}. The alert ends {drill.ends}.")
-        if name == "silence" and not (place.alertmanager and calm(place.alertmanager, service)):
-            say(f"Alertmanager cannot be told: in 10 minutes OtelogLogSilence fires for {service} once more.")
+        if drill.traffic:
+            calmed = place.alertmanager is not None and calm(place.alertmanager, service)
+            if calmed:
+                say(f"Alertmanager is told not to miss {service} for two hours.")
+            elif drill.lasts:
+                say(f"Alertmanager cannot be told: in 10 minutes it misses {service} (OtelogLogSilence), for an hour.")
     return fired
 
 
 def _environ() -> dict[str, str]:
-    # What a developer's shell has set for an application of his must not steer these.
-    return {key: value for key, value in os.environ.items() if key not in ("OTEL_SERVICE_NAME", "OTEL_SDK_DISABLED")}
+    return {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
 
 
 def _undo(child: Child, place: Place, drill: Drill) -> None:
@@ -131,9 +140,11 @@ def _watch(
     known: dict[str, str] = {}
     fired: set[str] = set()
     look = began
+    lingering = False
     while time.monotonic() < deadline:
-        if seconds is None and fired >= set(drill.alerts):
-            return True
+        if seconds is None and fired >= set(drill.alerts) and not lingering:
+            lingering = True
+            deadline = time.monotonic() + (LINGER if drill.lasts else 0.0)
         if place.prometheus is not None and time.monotonic() >= look:
             for name, state in _changes(place.prometheus, drill, known):
                 say(f"{name} is {state} after {time.monotonic() - began:.0f} s")

@@ -35,14 +35,14 @@ def read_states(prometheus: str) -> dict[str, str] | None:
 
 
 def calm(alertmanager: str, service: str) -> bool:
-    """Have Alertmanager not mind that the service of a drill logs no more; returns whether it will.
+    """Have Alertmanager not miss the service of a drill that is over; returns whether it will.
 
     Not at once: the end of the alert is still to be told.
     """
     now = time.time()
     begin, end = (datetime.fromtimestamp(now + after, timezone.utc).isoformat() for after in (CALM_AFTER, CALM_UNTIL))
     matchers = [
-        {"name": "alertname", "value": "OtelogLogSilence", "isRegex": False, "isEqual": True},
+        {"name": "alertname", "value": "OtelogLogSilence|OtelogApplicationSilent", "isRegex": True, "isEqual": True},
         {"name": "job", "value": f"(.+/)?{service}", "isRegex": True, "isEqual": True},
     ]
     silence = {
