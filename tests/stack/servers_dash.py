@@ -149,6 +149,9 @@ def _start(folder: Path, webhook: str, programs: list[_Program]) -> Servers:
         OTELOG_LOKI_PORT=str(loki),
         OTELOG_LOKI_GRPC_PORT=str(loki_grpc),
         OTELOG_LOKI_FOLDER=str(folder / "loki"),
+        OTELOG_LOKI_RULES=str(ROOT / "collector" / "loki-rules"),
+        OTELOG_LOKI_RULES_INTERVAL="2s",
+        OTELOG_LOKI_ALERTMANAGER=f"{base}:{alertmanager}",
     )
     start(
         "collector",

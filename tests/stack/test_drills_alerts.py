@@ -38,10 +38,11 @@ STEADY = """
 import sys, time, otelog
 otelog.configure(service_name="steady", endpoint=sys.argv[1])
 log = otelog.get_logger("steady")
-while True:
+for turn in range(100_000):
     for number in range(20):
         log.info("work %s", number)
-    log.error("a failure now and then")
+    if turn % 30 == 0:
+        log.error("a failure now and then")
     time.sleep(1)
 """
 

@@ -154,6 +154,7 @@ def _collector(files: Path, folder: Path, settings: Settings) -> Server:
 def _loki(files: Path, folder: Path, settings: Settings) -> Server:
     ports = settings.ports
     config = folder / "config"
+    rules = sorted(str(path.relative_to(files)) for path in (files / "loki-rules").rglob("*.yaml"))
     arguments = (f"-config.file={config / 'loki.yaml'}", "-config.expand-env=true")
     url = f"http://{HOST}:{ports['loki']}"
     return Server(
@@ -165,9 +166,11 @@ def _loki(files: Path, folder: Path, settings: Settings) -> Server:
             "OTELOG_LOKI_PORT": str(ports["loki"]),
             "OTELOG_LOKI_GRPC_PORT": str(ports["loki-grpc"]),
             "OTELOG_LOKI_FOLDER": str(folder / "data"),
+            "OTELOG_LOKI_RULES": str(config / "loki-rules"),
+            "OTELOG_LOKI_ALERTMANAGER": f"http://{HOST}:{ports['alertmanager']}",
         },
         config,
-        _read(files, "loki.yaml"),
+        _read(files, "loki.yaml", *rules),
         folder / "data",
         f"{url}/ready",
         PORTS_OF["loki"],
