@@ -336,7 +336,7 @@ def make_rude_history(seed: int, seconds: int = 900) -> History:
     return history
 
 
-def make_polite_history(seed: int) -> History:
+def make_polite_history(seed: int, rounds: int = 2) -> History:
     """Something is restarted or lost while nobody logs, and there is time to see it before they go on."""
     history = History(seed, polite=True)
     chance = history.chance
@@ -347,7 +347,7 @@ def make_polite_history(seed: int) -> History:
     history.start("old", rate=5, knows_start=False)
     history.start("desk", rate=5, scraped=True)
     history.run(240)
-    for _ in range(4):
+    for _ in range(rounds):
         history.be_quiet(200)
         event = chance.randrange(5)
         if event == 0:
