@@ -21,7 +21,7 @@ TYPING = ROOT / "otelog" / "typing.py"
 
 _VARIABLE = re.compile(r"\$\{(?:env:)?(OTELOG_[A-Z_]+)(:[-?+][^}]*|)\}")
 _BARE = re.compile(r"^ +(OTELOG_[A-Z_]+):$", re.MULTILINE)
-_STACK_FILES = ("otelcol.yaml", "token.yaml", "tls.yaml", "loki.yaml", "prometheus.yaml", "alertmanager.yaml")
+_STACK_FILES = tuple(sorted(path.name for path in (ROOT / "collector").glob("*.yaml") if path.name != "builder.yaml"))
 
 PEERS = {
     "floor": "`logging` to a NullHandler, which delivers nothing (the floor)",
