@@ -40,7 +40,13 @@ def read_alerts(path: Path) -> dict[str, dict[str, Any]]:
 
 ALERTS = read_alerts(RULES)
 EVERY = ALERTS | read_alerts(CONTENTS)
-WITHOUT_FIGURE = {"OtelogApplicationSilent", "OtelogTargetDown", "OtelogTargetMissing", "OtelogWatchdog"}
+WITHOUT_FIGURE = {
+    "OtelogApplicationSilent",
+    "OtelogTargetDown",
+    "OtelogTargetMissing",
+    "OtelogTracesAway",
+    "OtelogWatchdog",
+}
 """What they tell of is there, or not."""
 
 COUNTERS = {

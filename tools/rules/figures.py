@@ -150,8 +150,8 @@ def _application(times: Times) -> list[Alert]:
             description="""
                 {{ $labels.job }} reported to the Collector within the last hour, and has not for more than 5 minutes.
                 If it was stopped on purpose, nothing is to be done: this ends by itself. Else see whether it runs,
-                and whether it reaches the Collector; what its queue held when it died is on the board under "Waiting
-                in dead instances".
+                and whether it reaches the Collector; what its queue held when it died is on the board under "Left by
+                the dead".
             """,
             dashboard="otelog-ledger",
             wait="2m",
@@ -261,7 +261,9 @@ def _collector_losses(times: Times) -> list[Alert]:
 
 
 def _collector_queue(times: Times) -> list[Alert]:
-    size, capacity = "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity"
+    # That of traces holds bytes, refuses nobody, and is full at times.
+    of_logs = '{data_type!="traces"}'
+    size, capacity = f"otelcol_exporter_queue_size{of_logs}", f"otelcol_exporter_queue_capacity{of_logs}"
     return [
         Alert(
             name="OtelogCollectorQueueFills",
@@ -411,7 +413,7 @@ def _targets() -> list[Alert]:
         Alert(
             name="OtelogTargetDown",
             # Not Alertmanager itself: it could tell nobody, and with docker compose it runs on demand only.
-            expr='up{job!="alertmanager"} == 0',
+            expr='up{job!~"alertmanager|jaeger"} == 0',
             severity="critical",
             summary="{{ $labels.job }} at {{ $labels.instance }} does not answer Prometheus",
             description="""
@@ -430,6 +432,18 @@ def _targets() -> list[Alert]:
             description="""
                 Without it the other alerts are blind. See targets/ beside prometheus.yaml, and the page "Target
                 health" of Prometheus.
+            """,
+            dashboard="otelog-backend",
+            wait="1m",
+        ),
+        Alert(
+            name="OtelogTracesAway",
+            expr='up{job="jaeger"} == 0',
+            severity="warning",
+            summary="Jaeger at {{ $labels.instance }} does not answer Prometheus",
+            description="""
+                Traces are dropped while it is away, and a record's trace cannot be opened. Logs do not notice. See
+                whether it runs, and its log.
             """,
             dashboard="otelog-backend",
             wait="1m",
