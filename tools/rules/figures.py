@@ -46,7 +46,7 @@ def make_groups(times: Times) -> list[Group]:
         Group("otelog-applications", [*_losses(times), *_application(times)]),
         Group("otelog-volume", _volume(times)),
         Group("otelog-collector", [*_collector_losses(times), *_collector_queue(times)]),
-        Group("otelog-hops", _hops()),
+        Group("otelog-hops", _hops(times)),
         Group("otelog-loki", _loki(times)),
         Group("otelog-targets", _targets()),
     ]
@@ -320,7 +320,12 @@ def _collector_queue(times: Times) -> list[Alert]:
     ]
 
 
-def _hops() -> list[Alert]:
+def _hops(times: Times) -> list[Alert]:
+    # They stay known for a day.
+    def grown(name: str) -> str:
+        before = f"{name} offset {times('10m')}"
+        return f"{name} - {before} > 0 or ({name} > 0 unless {before})"
+
     hops = (
         ("job", "otelog:missing_in_collector:records", "collector"),
         ("exporter", "otelog:missing_in_output:records", "output"),
@@ -329,16 +334,17 @@ def _hops() -> list[Alert]:
     return [
         Alert(
             name="OtelogRecordsMissing",
-            expr="\nor\n".join(_named(f"sum by ({label}) ({name}) > 0", "hop", hop) for label, name, hop in hops),
+            expr="\nor\n".join(_named(f"sum by ({label}) ({grown(name)})", "hop", hop) for label, name, hop in hops),
             severity="critical",
             summary=(
                 '{{ printf "%.0f" $value }} log records are missing behind {{ or $labels.job $labels.exporter "the '
                 'Collector" }}, and nobody has counted them as lost: hop {{ $labels.hop }}'
             ),
             description="""
-                The figures of two hops do not agree. collector: delivered by the service, and never counted by the
-                Collector. output: taken by the Collector, and neither sent to the exporter, nor queued, nor failed.
-                loki: sent to Loki, and neither held nor discarded. otelog audit shows all hops beside each other.
+                Within the last 10 minutes the figures of two hops have come apart. collector: delivered by the
+                service, and never counted by the Collector. output: taken by the Collector, and neither sent to the
+                exporter, nor queued, nor failed. loki: sent to Loki, and neither held nor discarded. otelog audit
+                shows all hops beside each other.
             """,
             dashboard="otelog-ledger",
             wait="2m",
