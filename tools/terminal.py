@@ -50,6 +50,8 @@ class Terminal:
                 stdout=end,
                 stderr=end,
                 start_new_session=True,
+                # Whoever began this in the background may have it ignored; a terminal does not.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         finally:
             os.close(end)
