@@ -51,7 +51,7 @@ class Terminal:
                 stderr=end,
                 start_new_session=True,
                 # Whoever began this in the background may have it ignored; a terminal does not.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
         finally:
             os.close(end)
