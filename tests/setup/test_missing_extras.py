@@ -63,6 +63,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     ),
     "dev": (["--port", "0", "--folder", "{folder}/dev", "--stop-on-eof"], {"google", "opentelemetry.proto", "rich"}),
     "doctor": (["--no-canary"], {"rich"}),
+    "drill": (["overflow", "--endpoint", "http://127.0.0.1:1", "--seconds", "0"], {"urllib3"}),
     "query": (["{folder}/logs/app.log"], set()),
     "query (Loki)": (["--loki", "http://127.0.0.1:1", '{{app="shop"}}'], {"urllib3"}),
     "run": (["--", "true"], {"opentelemetry.instrumentation"}),
