@@ -62,6 +62,7 @@ MAIN_VERSION_ONLY = (
     *APART,
     "tests/chaos",
     "tests/cli",
+    "tests/dashboards",
     "tests/differential",
     "tests/doctor",
     "tests/examples",
