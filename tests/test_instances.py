@@ -46,7 +46,7 @@ def in_child(work: Callable[[], str]) -> str:
     return said
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is about forked children; Windows cannot fork")
 def test_threads_of_a_child_that_ask_at_once_are_told_the_same_new_id() -> None:
     resource = Slow({ID: "parent"})
     of_process = ResourceOfProcess(resource)

@@ -112,6 +112,7 @@ def serve_requests(log: otelog.Logger) -> None:
         if number == 0:
             raise ZeroDivisionError(TEXT)
         if number == 1:
+            # Nothing is waited for: it is the slow request that the board of requests has to show.
             time.sleep(0.3)
         return "order"
 

@@ -33,7 +33,8 @@ SHORT = Times(scale=1 / 60, least=6)
 RULE_GROUPS = len(make_groups(SHORT))
 SECONDS = 1800.0 if FULL else 90.0
 EVALUATIONS = 8
-# An application that logs, now and then an error, and reports its ledger each second.
+# An application that logs, now and then an error, and reports its ledger each second. Its sleep is the pace of what it
+# logs, in a process of its own; nothing in the test waits for it.
 STEADY = """
 import sys, time, otelog
 otelog.configure(service_name="steady", endpoint=sys.argv[1])
