@@ -9,13 +9,16 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.sizes import sized
 from tools.waiting import wait_until
 
 THREAD_SECONDS = 10.0
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 # Timing must not decide a test; examples are the same in every run, so that a failure is seen again.
-hypothesis.settings.register_profile("otelog", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "otelog", deadline=None, derandomize=True, database=None, max_examples=sized(40, full=100, brief=15)
+)
 hypothesis.settings.load_profile("otelog")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import sys
 import threading
@@ -33,12 +32,11 @@ from werkzeug.test import create_environ, run_wsgi_app
 import otelog
 from otelog.testing import OTLPServer
 from tests.arrivals import configured
+from tests.sizes import sized
 
-# The other Pythons have fewer, as time is short.
-BRIEF = bool(os.environ.get("OTELOG_TESTS_BRIEF"))
-TASKS = 4_000 if BRIEF else 100_000
+TASKS = sized(20_000, full=100_000, brief=2_000)
 TASKS_AT_ONCE = 200
-REQUESTS = 800 if BRIEF else 10_000
+REQUESTS = sized(2_000, full=10_000, brief=400)
 REQUESTS_AT_ONCE = 8
 MEET_SECONDS = 30.0
 

@@ -24,6 +24,7 @@ from otelog._otlp.http import Transport
 from otelog._runtime import diagnostics
 from otelog._runtime.retry import Backoff
 from otelog.testing import OTLPServer, Reply
+from tests.sizes import sized
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 
@@ -697,7 +698,7 @@ TROUBLES = [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=sized(120, full=400))
 @given(
     count=st.integers(0, 40),
     troubles=st.lists(st.sampled_from(TROUBLES), max_size=25),
@@ -782,7 +783,7 @@ def test_a_lone_bad_record_is_found_within_the_bound(count: int) -> None:
         assert set(server.kept.values()) <= {1}
 
 
-@settings(max_examples=150)
+@settings(max_examples=sized(50, full=150))
 @given(count=st.integers(1, 300), data=st.data())
 def test_however_many_records_are_bad_the_search_keeps_its_bound(count: int, data: st.DataObject) -> None:
     bad = data.draw(st.frozensets(st.integers(0, count - 1), min_size=1))
@@ -818,7 +819,7 @@ REAL_REPLIES = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=sized(30, full=60))
 @given(count=st.integers(1, 20), replies=st.lists(st.sampled_from(REAL_REPLIES), max_size=8))
 def test_the_books_agree_with_a_real_server(count: int, replies: list[Reply]) -> None:
     with OTLPServer(replies) as server:

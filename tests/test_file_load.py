@@ -18,9 +18,10 @@ from otelog.sinks._folder_lock import LOCK_NAME
 from otelog.sinks.files import FileLogExporter
 from tests.pipelines import check_identity, make_logger
 from tests.sinks.test_folder import finish_packing, logs
+from tests.sizes import sized
 from tools.waiting import wait_until
 
-RECORDS = 1_000_000 if os.environ.get("OTELOG_TESTS_FULL") else 200_000
+RECORDS = sized(100_000, full=1_000_000)
 THREADS = 4
 MAX_BYTES = 1_000_000
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,6 +23,7 @@ from otelog._setup.state import CONFIGURED
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, configured, fields_of, to_python
 from tests.corpus import HOSTILE
+from tests.sizes import sized
 
 log = otelog.get_logger("hostile")
 # Below no other: pytest's own handlers raise where a record cannot be formatted.
@@ -267,7 +268,10 @@ def send(record: dict[str, Any]) -> None:
 STANDARD = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"})
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=sized(30, full=60),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(sent=st.lists(RECORDS, min_size=1, max_size=6))
 def test_random_records_decode_to_what_was_given(server: OTLPServer, sent: list[dict[str, Any]]) -> None:
     books = Books(server)
@@ -313,7 +317,7 @@ def assert_same(got: Any, expected: Any) -> None:
         assert type(got) is type(expected) and got == expected
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(30, full=60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     template=st.text(st.sampled_from("%sdrx()abc .5#-+{}é\ud800"), max_size=20),
     arguments=st.lists(SCALARS | st.text(max_size=5), max_size=4),

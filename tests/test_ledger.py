@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import threading
 
@@ -13,21 +12,21 @@ from otelog._ledger.counters import DROPPED_REASONS, REFUSED_REASONS, REMOVED_RE
 from otelog._record.severity import SEVERITY_RANGES
 from tests.ledger_load import run_load, switch_interval
 from tests.pipelines import check_identity
+from tests.sizes import sized
 from tools.waiting import wait_until
 
 # Calls of each of the 32 threads; `make soak` runs all six combinations at full size. With quick switches the
 # interpreter is busy switching, and blocked calls are as fast as the exporter, which is slow on purpose.
-FULL, QUICK, BLOCKED = 100_000, 8_000, 800
-if "OTELOG_TESTS_BRIEF" in os.environ:
-    # The other Pythons: full size is for the first.
-    FULL = QUICK = 3_000
+MANY = sized(30_000, full=100_000, brief=2_000)
+QUICK = sized(4_000, full=8_000, brief=1_500)
+BLOCKED = sized(300, full=800, brief=100)
 
 
 @pytest.mark.parametrize("quick_switches", [False, True], ids=["switches_of_5_ms", "switches_of_10_us"])
 @pytest.mark.parametrize("when_full", ["drop_newest", "drop_oldest", "block"])
 def test_every_snapshot_holds_while_many_threads_log_into_a_full_queue(when_full, quick_switches):
-    calls = BLOCKED if when_full == "block" else QUICK if quick_switches else FULL
-    snapshots = 1_000 if calls == 100_000 else 100
+    calls = BLOCKED if when_full == "block" else QUICK if quick_switches else MANY
+    snapshots = 300 if calls >= 30_000 else 100
     run_load(when_full, quick_switches=quick_switches, threads=32, calls=calls, snapshots=snapshots)
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.sizes import sized
 
 pytest.importorskip("_testcapi")
 pytestmark = [
@@ -25,7 +26,7 @@ pytestmark = [
 ]
 
 # How many allocations, and each how many-th: a delivery has its steps in the first 450. Each of 700 in `make soak`.
-SPAN, STEP = ("700", "1") if os.environ.get("OTELOG_TESTS_FULL") else ("450", "3")
+SPAN, STEP = str(sized(450, full=700)), str(sized(3, full=1, brief=9))
 
 # In the caller's thread, where it can be said which allocation fails: there is no other thread.
 PROGRAM = """

@@ -40,6 +40,7 @@ from otelog._record.stacktrace import (
     render_stack,
 )
 from tests import corpus
+from tests.sizes import sized
 
 has_groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="groups and notes came with 3.11")
 if sys.version_info < (3, 11):
@@ -287,7 +288,7 @@ PLANS: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=sized(25, full=60))
 @given(PLANS)
 def test_any_tree_of_exceptions_reads_as_python_prints_it(plan: Any) -> None:
     error = build(plan)

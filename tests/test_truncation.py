@@ -24,6 +24,7 @@ from otelog._record.values import Limits
 from otelog._setup import configure
 from otelog.testing import OTLPServer, Reply
 from tests.grpc_server import GrpcServer
+from tests.sizes import sized
 
 SOURCE = Source("shop", 17, "ERROR")
 LATEST = 20.0
@@ -154,7 +155,7 @@ def is_part(cut_value: Any, value: Any) -> bool:
     return bool(cut_value == value)
 
 
-@settings(max_examples=100)
+@settings(max_examples=sized(40, full=100))
 @given(VALUES, st.dictionaries(TEXTS.filter(bool), VALUES, max_size=6), st.floats(0, 1))
 def test_any_record_is_cut_to_any_limit_or_not_at_all(body: Any, fields: dict[str, Any], share: float) -> None:
     whole = encode(body, fields)

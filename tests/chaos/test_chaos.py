@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,8 +20,9 @@ from tests.chaos.receivers import Arrivals
 from tests.chaos.reconciliation import reconcile
 from tests.chaos.seed import ROOT, find_unexpected, run_seed
 from tests.chaos.trouble import LEAKING
+from tests.sizes import sized
 
-SEEDS = "1-12" if os.environ.get("OTELOG_TESTS_BRIEF") else "1-60"
+SEEDS = f"1-{sized(60, full=60, brief=12)}"
 
 
 def test_seeds_pass() -> None:

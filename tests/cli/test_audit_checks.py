@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from otelog.audit.books import Application, Books, Collector, Exporter, FileRecords, Loki
 from otelog.audit.checks import Hop, Kind, Verdict, find_worst, list_unseen, narrow, reconcile
+from tests.sizes import sized
 
 SERVICES = ("pay", "shop", "ns/mail")
 SEVERITIES = ("info", "error", "fatal")
@@ -226,7 +227,7 @@ def test_every_difference_of_a_good_run_is_explained(truth: Truth) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(truth=truths())
-@settings(max_examples=50)
+@settings(max_examples=sized(25, full=50))
 def test_a_loss_is_named_with_its_hop_and_no_other(name: str, truth: Truth) -> None:
     hops = reconcile(LOSSES[name](write_books(truth)))
     assert unexplained(hops) == [name]
@@ -253,7 +254,7 @@ def test_what_loki_never_read_is_missing_before_it(truth: Truth) -> None:
     ],
 )
 @given(truth=truths())
-@settings(max_examples=30)
+@settings(max_examples=sized(15, full=30))
 def test_a_source_that_is_missing_is_not_seen_and_spoils_nothing(
     missing: dict[str, None], unseen: set[str], truth: Truth
 ) -> None:
@@ -266,7 +267,7 @@ def test_a_source_that_is_missing_is_not_seen_and_spoils_nothing(
 
 @pytest.mark.parametrize("stream", ["app", "errors", "ai_responses"])
 @given(truth=truths())
-@settings(max_examples=20)
+@settings(max_examples=sized(10, full=20))
 def test_records_that_come_from_nowhere_are_too_many(stream: str, truth: Truth) -> None:
     hops = reconcile(with_file(write_books(truth), stream, 1))
     assert unexplained(hops) == [f"{stream}.jsonl"]

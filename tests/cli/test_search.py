@@ -19,6 +19,7 @@ from otelog.cli.show.filters import Filters, Record
 pytest.importorskip("duckdb")
 
 from otelog.cli.search.duck import MAX_LINE_BYTES, Duck
+from tests.sizes import sized
 
 NOW = datetime(2026, 11, 24, 20, 0, tzinfo=timezone.utc)
 FIRST = {"timestamp": NOW.isoformat(timespec="microseconds"), "level": "INFO", "message": "paid"}
@@ -217,7 +218,7 @@ OBJECTS = st.lists(st.tuples(KEYS, ANY), max_size=6).map(
     ),
     filters=st.sampled_from(FILTERS),
 )
-@settings(max_examples=30)
+@settings(max_examples=sized(15, full=30))
 def test_every_question_has_the_same_answer_over_any_lines(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], filters: Filters
 ) -> None:

@@ -44,6 +44,7 @@ from tests.sinks.lines import (
     parse,
     render,
 )
+from tests.sizes import sized
 from tests.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 
 HERE = "test_line"
@@ -502,7 +503,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=sized(100, full=300))
 @given(rows=ROWS, options=OPTIONS)
 def test_the_fast_way_says_what_the_slow_way_says(rows: list[Any], options: dict[str, Any]) -> None:
     # Given as a record that has discarded nothing, but has a stack, each goes the slow way.
@@ -518,7 +519,7 @@ def test_the_fast_way_says_what_the_slow_way_says(rows: list[Any], options: dict
             assert json.dumps(values) == json.dumps(expected)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=sized(100, full=300), suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, options=OPTIONS)
 def test_the_fields_are_what_otlp_decodes_to(rows: list[Any], options: dict[str, Any]) -> None:
     options["code_attributes"] = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.sizes import sized
 from tests.stack.load import expected, expected_in_files
 from tests.stack.running import ROOT, RunningStack, Sender
 from tools.waiting import wait_until
 
-PROCESSES, COUNT = 4, 250_000 if os.environ.get("OTELOG_TESTS_FULL") else 50_000
+PROCESSES, COUNT = 4, sized(25_000, full=250_000)
 NAMES = [f"service-{number}" for number in range(PROCESSES)]
 PATIENT = {"when_full": "block", "block_timeout": 60.0, "export_timeout_millis": 60_000}
 """Options of a sender that is to be slowed down rather than to lose anything."""
