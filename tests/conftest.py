@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.sizes import sized
+from tests.sizes import is_shared_out, sized
 from tools.waiting import wait_until
 
 THREAD_SECONDS = 10.0
@@ -22,8 +22,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("otelog")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse ids that hold an address: the processes of one run could not tell that they collect the same tests."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out another run's share; refuse ids that hold an address.
+
+    With those the processes of one run could not tell that they collect the same tests.
+    """
+    left_out = [item for item in items if is_shared_out(item.nodeid)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not is_shared_out(item.nodeid)]
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"the id of {item.nodeid} changes with every run: give the parameter an id")

@@ -103,6 +103,30 @@ MAIN_VERSION_ONLY = (
     "tests/test_retry.py",
     "tests/test_truncation.py",
 )
+# Tests that take long, of what depends on the version: each of them runs on the main Python and on one of the others.
+# In `make soak` all run on all.
+SHARED_OUT = (
+    *PROGRAM_TESTS,
+    *LOADS,
+    "tests/flask",
+    "tests/test_access_context.py",
+    "tests/test_attachment.py",
+    "tests/test_encode.py",
+    "tests/test_grpc.py",
+    "tests/test_hostile.py",
+    "tests/test_inherited.py",
+    "tests/test_interop.py",
+    "tests/test_loading.py",
+    "tests/test_missing_threads.py",
+    "tests/test_once.py",
+    "tests/test_pickling.py",
+    "tests/test_private.py",
+    "tests/test_queue.py",
+    "tests/test_report.py",
+    "tests/test_shortages.py",
+    "tests/test_transport.py",
+    "tests/test_values.py",
+)
 # Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
 WORKERS = ("--numprocesses=4", "--dist=loadgroup")
 # Of the package's lines and branches, in this process, by the unit tests: other processes are not counted.
@@ -402,18 +426,20 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
     if not interpreters:
         say("no other Python of 3.10 to 3.13 was found")
     with ThreadPoolExecutor(len(interpreters) + 1) as pool:
-        for version, interpreter in interpreters.items():
-            pool.submit(run_on, tally, version, interpreter)
+        for number, (version, interpreter) in enumerate(interpreters.items(), 1):
+            pool.submit(run_on, tally, version, interpreter, f"{number}/{len(interpreters)}")
         pool.submit(oldest_sdk, tally)
 
 
-def run_on(tally: Tally, version: str, interpreter: Path) -> None:
-    """Run on another Python what depends on it."""
+def run_on(tally: Tally, version: str, interpreter: Path, share: str) -> None:
+    """Run on another Python what depends on it, with its share of what takes long: "1/3", say."""
     name = f"unit tests on Python {version}"
     # One process each, apart from this one, so that a test that kills it is named. With two, beside the real servers,
     # they want more than there is.
     command = [str(interpreter), "-m", "pytest", "--numprocesses=1", "--dist=loadgroup"]
-    run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, OTELOG_TESTS_BRIEF="1")
+    everything = "OTELOG_TESTS_FULL" in os.environ
+    environ = {} if everything else {"OTELOG_TESTS_BRIEF": "1", "OTELOG_TESTS_SHARE": " ".join((share, *SHARED_OUT))}
+    run_pytest(tally, name, [*command, *_without(MAIN_VERSION_ONLY)], apart=True, **environ)
 
 
 def oldest_sdk(tally: Tally) -> None:
@@ -425,7 +451,8 @@ def oldest_sdk(tally: Tally) -> None:
         tally.add(f"environment for the oldest SDK ({error})", 0, 1, 0.0)
         return
     command = [str(interpreter), "-m", "pytest", *CORE]
-    run_pytest(tally, "what touches the SDK, on the oldest SDK", command, apart=True, OTELOG_TESTS_BRIEF="1")
+    environ = {"OTELOG_TESTS_BRIEF": "1", "OTELOG_TESTS_SHARE": "1/3 tests/test_lifecycle.py"}
+    run_pytest(tally, "what touches the SDK, on the oldest SDK", command, apart=True, **environ)
 
 
 def newest_sdk(tally: Tally) -> None:

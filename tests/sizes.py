@@ -1,0 +1,29 @@
+"""How much of the tests is run: what `make test` has, less on the other Pythons, everything in `make soak`."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+FULL = bool(os.environ.get("OTELOG_TESTS_FULL"))
+BRIEF = bool(os.environ.get("OTELOG_TESTS_BRIEF"))
+
+
+SHARE = os.environ.get("OTELOG_TESTS_SHARE", "")
+"""Which share of some files' tests is run: "1/3 tests/test_a.py tests/b" leaves out two thirds of those, and no other."""
+
+
+def is_shared_out(nodeid: str) -> bool:
+    """Return whether a test belongs to another share. Each test is in one, the same in every run."""
+    share, *paths = SHARE.split() or [""]
+    if not any(nodeid.startswith((f"{path}::", f"{path}/")) for path in paths):
+        return False
+    number, _, shares = share.partition("/")
+    return zlib.crc32(nodeid.encode()) % int(shares) != int(number) - 1
+
+
+def sized(usual: int, *, full: int, brief: int = 0) -> int:
+    """Return a count: `full` in `make soak`, `brief` on the Pythons beside the first (0: as usual)."""
+    if FULL:
+        return full
+    return brief or usual if BRIEF else usual
