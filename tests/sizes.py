@@ -10,7 +10,7 @@ BRIEF = bool(os.environ.get("OTELOG_TESTS_BRIEF"))
 
 
 SHARE = os.environ.get("OTELOG_TESTS_SHARE", "")
-"""Which share of some files' tests is run: "1/3 tests/test_a.py tests/b" leaves out two thirds of those, and no other."""
+"""Which share of some files' tests is run: "1/3 tests/test_a.py tests/b" leaves out two thirds of those alone."""
 
 
 def is_shared_out(nodeid: str) -> bool:
