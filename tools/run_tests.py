@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ SHARED_OUT = (
     "tests/test_values.py",
 )
 # Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
-WORKERS = ("--numprocesses=4", "--dist=loadgroup")
+WORKERS = ("--numprocesses=3", "--dist=loadgroup")
 # Of the package's lines and branches, in this process, by the unit tests: other processes are not counted.
 LEAST_COVERAGE = 63
 # A tracer changes what they look at: what calls of `logging` find in a stack, what a signal or a fork interrupts, and
@@ -141,6 +142,8 @@ UNTRACED = (
     "tests/test_worker.py",
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
+MATRIX_AT_ONCE = 2
+"""Other Pythons beside each other, with a process each."""
 MOST_REPEATED = 3
 """Failed tests of a step that run once more, alone, before the step counts as failed. To go when ten runs have passed
 in a row (`tools/repeat_tests.py`)."""
@@ -177,15 +180,17 @@ class Tally:
     failures: list[str] = field(default_factory=list)
     unsteady: list[str] = field(default_factory=list)
     """Tests that failed among the others, and passed alone: each is a fault, of the test or of otelog."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(
         self, name: str, passed: int, failed: int, seconds: float, which: Sequence[str] = (), processor: float = 0.0
     ) -> None:
         """Count one step and say how it went; `processor` is the time that it had one, in seconds."""
-        self.passed += passed
-        self.failed += failed
-        if failed:
-            self.failures += [f"{name}: {one}" for one in which] or [name]
+        with self._lock:
+            self.passed += passed
+            self.failed += failed
+            if failed:
+                self.failures += [f"{name}: {one}" for one in which] or [name]
         at_work = f", at work for {processor:.0f} s" if processor else ""
         say(f"{name}: {passed} passed, {failed} failed in {seconds:.0f} s{at_work}")
 
@@ -316,6 +321,11 @@ def servers(tally: Tally) -> None:
 
 def stack(tally: Tally) -> None:
     """Run the tests against the real servers, which are started once for each file."""
+    say("building the servers' programs, where they are not in the cache yet ...")
+    # The first build takes 16 minutes on two cores: only where nothing else wants a core, since tests have deadlines.
+    command = ["nice", "-n", "19", sys.executable, "-m", "otelog.cli", "stack", "build", *PROGRAMS]
+    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        tally.add("building the servers' programs", 0, 1, 0.0)
     command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadfile", "tests/stack"]
     run_pytest(tally, "tests with the real servers", command, apart=True)
 
@@ -425,7 +435,7 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
     """Run the unit tests on the other Pythons."""
     if not interpreters:
         say("no other Python of 3.10 to 3.13 was found")
-    with ThreadPoolExecutor(len(interpreters) + 1) as pool:
+    with ThreadPoolExecutor(MATRIX_AT_ONCE) as pool:
         for number, (version, interpreter) in enumerate(interpreters.items(), 1):
             pool.submit(run_on, tally, version, interpreter, f"{number}/{len(interpreters)}")
         pool.submit(oldest_sdk, tally)
@@ -434,8 +444,7 @@ def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
 def run_on(tally: Tally, version: str, interpreter: Path, share: str) -> None:
     """Run on another Python what depends on it, with its share of what takes long: "1/3", say."""
     name = f"unit tests on Python {version}"
-    # One process each, apart from this one, so that a test that kills it is named. With two, beside the real servers,
-    # they want more than there is.
+    # One process each, apart from this one, so that a test that kills it is named.
     command = [str(interpreter), "-m", "pytest", "--numprocesses=1", "--dist=loadgroup"]
     everything = "OTELOG_TESTS_FULL" in os.environ
     environ = {} if everything else {"OTELOG_TESTS_BRIEF": "1", "OTELOG_TESTS_SHARE": " ".join((share, *SHARED_OUT))}
@@ -475,37 +484,28 @@ def main() -> int:
     parser.add_argument("--only", choices=(*STEPS, NEWEST), action="append", help="run this step only; may be repeated")
     steps = parser.parse_args().only or STEPS
     tally = Tally()
-    # The first build takes 16 minutes on two cores: it runs beside all else, and only where nothing else wants a core,
-    # since tests have deadlines.
-    builder = None
-    if "stack" in steps:
-        command = ["nice", "-n", "19", sys.executable, "-m", "otelog.cli", "stack", "build", *PROGRAMS]
-        builder = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     if "lint" in steps:
         lint(tally)
     interpreters = prepare_matrix(tally) if "matrix" in steps else {}
-    if "docs" in steps:
-        docs(tally)
-    if "unit" in steps:
-        unit(tally)
-    if "programs" in steps:
-        programs(tally)
-    # Servers mostly wait for each other, and for their own clocks.
-    with ThreadPoolExecutor(1) as pool:
-        if "load" in steps:
-            pool.submit(load, tally, apart="servers" in steps)
-        if "servers" in steps:
-            servers(tally)
-    if builder is not None:
-        say("building the servers' programs, where they are not in the cache yet ...")
-        if builder.wait() != 0:
-            tally.add("building the servers' programs", 0, 1, 0.0)
-    # The former compute, the latter mostly wait.
-    with ThreadPoolExecutor(1) as pool:
+    # The real servers mostly wait, for each other and for their own clocks; all else computes.
+    with ThreadPoolExecutor(1) as beside:
+        stack_done = beside.submit(stack, tally) if "stack" in steps else None
+        if "docs" in steps:
+            docs(tally)
+        if "unit" in steps:
+            unit(tally)
+        if "programs" in steps:
+            programs(tally)
+        # Application servers wait as well.
+        with ThreadPoolExecutor(1) as pool:
+            if "load" in steps:
+                pool.submit(load, tally, apart="servers" in steps)
+            if "servers" in steps:
+                servers(tally)
         if "matrix" in steps:
-            pool.submit(matrix, tally, interpreters)
-        if "stack" in steps:
-            stack(tally)
+            matrix(tally, interpreters)
+        if stack_done is not None:
+            stack_done.result()
     if NEWEST in steps:
         newest_sdk(tally)
     for name in tally.unsteady:
