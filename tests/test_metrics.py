@@ -53,6 +53,7 @@ OWN = {
     "otelog.log.truncated",
     "otelog.log.queue.peak",
     "otelog.log.start.time",
+    "otelog.log.end.time",
 }
 SEMCONV = {
     MODULE_NAMES[name]
@@ -185,7 +186,7 @@ def test_metrics_have_the_conventions_names_units_and_kinds(otlp: Opened, server
             assert (metric.unit, type(metric.data)) == ("s", Histogram)
         elif name == "otelog.log.queue.peak":
             assert (metric.unit, type(metric.data)) == ("{log_record}", Gauge)
-        elif name == "otelog.log.start.time":
+        elif name in ("otelog.log.start.time", "otelog.log.end.time"):
             assert (metric.unit, type(metric.data)) == ("s", Gauge)
         else:
             assert (metric.unit, type(metric.data)) == ("{log_record}", Sum)
@@ -199,6 +200,19 @@ def test_a_start_time_lies_between_the_moments_around_the_start(metrics: Metrics
     ((_, point),) = metrics.points("otelog.log.start.time")
     opened.processor.shutdown()
     assert before <= point.value <= after
+
+
+def read_end(metrics: Metrics) -> float:
+    ((_, point),) = metrics.points("otelog.log.end.time")
+    return float(point.value)
+
+
+def test_the_end_is_told_when_the_pipeline_is_shut_down(metrics: Metrics) -> None:
+    opened = Opened(InMemoryLogRecordExporter(), metrics)
+    assert read_end(metrics) == 0
+    before = time.time()
+    opened.processor.shutdown()
+    assert before <= read_end(metrics) <= time.time()
 
 
 def test_metrics_say_what_the_stats_say(otlp: Opened, server: OTLPServer, metrics: Metrics) -> None:
@@ -390,8 +404,10 @@ def test_a_replaced_pipeline_goes_on_under_its_name(metrics: Metrics, server: OT
         ledger=opened.processor.ledger,
     )
     opened.processor.replace_worker(replacement, 5.0)
+    assert read_end(metrics) == 0
     opened.emit(3)
     opened.processor.shutdown()
+    assert read_end(metrics) > 0
     name = before[0][0]["otel.component.name"]
     assert metrics.total("otel.sdk.log.created", otel__component__name=name) == 5
     assert metrics.total("otelog.log.dropped", otelog__exporter="Refuser", reason="export_failed") == 2

@@ -284,6 +284,8 @@ class Ledger:
         self._pid = os.getpid()
         self.started = time.time()
         """When these counters were at zero, in seconds since 1970."""
+        self.ended = 0.0
+        """When the pipeline was shut down, in seconds since 1970; 0 while it runs."""
         self._taken = 0
         self._accepted = 0
         self._removed = dict.fromkeys(REMOVED_REASONS, 0)
@@ -307,10 +309,12 @@ class Ledger:
     def close_queue(self, count: Callable[[], tuple[int, int]]) -> None:
         """Deliver no more from this queue; what it has evicted stays counted.
 
-        A caller that was cut off with a slot in its hand may still put its record in: it counts as refused.
+        A caller that was cut off with a slot in its hand may still put its record in: it counts as refused. Another
+        pipeline goes on with these counters.
         """
         self.begin_move()
         try:
+            self.ended = 0.0
             self._queues = tuple(one for one in self._queues if one != count)
             self._closed_queues += (count,)
         finally:

@@ -131,6 +131,13 @@ class _Instruments:
             unit="s",
             description="When the counters were at zero, in seconds since 1970.",
         )
+        # One that has died never says so: "ended on purpose" is told from "silent" by this alone.
+        meter.create_observable_gauge(
+            "otelog.log.end.time",
+            callbacks=[self._observe_with(self._end_time)],
+            unit="s",
+            description="When the pipeline was shut down, in seconds since 1970; 0 while it runs.",
+        )
         self._duration = _create_duration(meter)
 
     def _observe_with(
@@ -150,6 +157,10 @@ class _Instruments:
     @staticmethod
     def _start_time(ledger: Ledger, books: _Books, _: Stats) -> Iterator[_Point]:
         yield ledger.started, books.processor
+
+    @staticmethod
+    def _end_time(ledger: Ledger, books: _Books, _: Stats) -> Iterator[_Point]:
+        yield ledger.ended, books.processor
 
     @staticmethod
     def _queue_size(_: Ledger, books: _Books, stats: Stats) -> Iterator[_Point]:

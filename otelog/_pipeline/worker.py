@@ -237,6 +237,7 @@ class Worker:
         """Deliver what is there, and go on: the process may end here, and may as well not."""
         delivered = self.flush(min(self.shutdown_timeout, max(0.0, deadline - time.monotonic())))
         if last:
+            self.ledger.ended = time.time()
             self._notify(last=True)
         return delivered
 
@@ -279,6 +280,7 @@ class Worker:
             self._abandon()
             self.outlet.close(hanging=self._thread.is_alive())
             self._delivered_all = self._losses() == self._losses_before
+            self.ledger.ended = time.time()
             self._notify(last=True)
         finally:
             self._ended.set()

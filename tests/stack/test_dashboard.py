@@ -50,6 +50,7 @@ ABSENT = {
     "otelog_log_records_queue_peak": ("otelog/prometheus.py", "queue_peak"),
     "otelog_log_records_queue_peak_ratio": ("otelog/prometheus.py", "queue_peak"),
     "otelog_log_start_time_seconds": ("otelog/_ledger/otel_metrics.py", "otelog.log.start.time"),
+    "otelog_log_end_time_seconds": ("otelog/_ledger/otel_metrics.py", "otelog.log.end.time"),
     "otelog:missing_in_collector:records": ("collector/rules", "record: otelog:missing_in_collector:records"),
     "otelog:missing_in_output:records": ("collector/rules", "record: otelog:missing_in_output:records"),
     "otelog:missing_in_loki:records": ("collector/rules", "record: otelog:missing_in_loki:records"),

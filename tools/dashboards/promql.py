@@ -25,6 +25,7 @@ START_TIME = "otelog_log_start_time_seconds"
 WAITING_BY_OTLP = "otel_sdk_processor_log_queue_size|otelog_log_waiting|otel_sdk_exporter_log_inflight"
 WAITING_BY_SCRAPE = "otelog_log_records_(queue_size|waiting)"
 REPORTS = "otelog_collector_reports_total"
+END_TIME = "otelog_log_end_time_seconds"
 COLLECTED = "otelog_collector_log_records_total"
 
 MISSING_IN_COLLECTOR = "otelog:missing_in_collector:records"

@@ -8,6 +8,7 @@ from tools.dashboards.promql import (
     A_LOSS,
     COLLECTED,
     DELIVERED,
+    END_TIME,
     FIRST_HOP,
     LOST,
     REPORTS,
@@ -131,8 +132,9 @@ def _application(times: Times) -> list[Alert]:
     return [
         Alert(
             name="OtelogApplicationSilent",
-            # Only of those that have reported twice at least within the hour; the Collector itself has to be there, and
-            # after it was restarted they have the time to report again.
+            # Only of those that have reported twice at least within the hour, unless each of their instances has said
+            # that it was shut down. The Collector itself has to be there, and after it was restarted they have the
+            # time to report again.
             expr=(
                 "(\n"
                 f"    sum by (job) (increase({REPORTS}[{hour}])) > 0\n"
@@ -143,15 +145,20 @@ def _application(times: Times) -> list[Alert]:
                 f"        {REPORTS} unless {REPORTS} offset {before}\n"
                 "    )\n"
                 ")\n"
+                "unless\n"
+                "  (\n"
+                f"      count by (job) (last_over_time({END_TIME}[{hour}]) > 0)\n"
+                "    unless\n"
+                f"      count by (job) (last_over_time({END_TIME}[{hour}]) == 0)\n"
+                "  )\n"
                 f"unless on () ({COLLECTOR_DOWN})"
             ),
             severity="warning",
             summary="No instance of {{ $labels.job }} reports any more",
             description="""
-                {{ $labels.job }} reported to the Collector within the last hour, and has not for more than 5 minutes.
-                If it was stopped on purpose, nothing is to be done: this ends by itself. Else see whether it runs,
-                and whether it reaches the Collector; what its queue held when it died is on the board under "Left by
-                the dead".
+                {{ $labels.job }} reported to the Collector within the last hour, and has not for more than 5 minutes,
+                and at least one of its instances was not shut down in order. See whether it runs, and whether it
+                reaches the Collector; what its queue held when it died is on the board under "Left by the dead".
             """,
             dashboard="otelog-ledger",
             wait="2m",
