@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.dashboards.grafana import targets
 from tests.drills.live import LINE_BYTES, Live, Told
 from tools.waiting import wait_until
 
@@ -46,6 +47,7 @@ class Seen:
         created: By all applications.
         hops: When a loss was first shown, what each hop showed more than before, by the hop of the loss.
         all: What each showed in the end, after all losses.
+        board: What the panels of the delivery ledger's board showed in the end.
     """
 
     evaluations: int = 0
@@ -55,6 +57,7 @@ class Seen:
     created: int = 0
     hops: dict[str, dict[str, int]] = field(default_factory=dict)
     all: dict[str, int] = field(default_factory=dict)
+    board: dict[str, int] = field(default_factory=dict)
 
 
 def run(folder: Path, *, pace: int, seconds: float, events: Sequence[str] = (), rate: int = 50) -> Seen:
@@ -86,6 +89,9 @@ def run(folder: Path, *, pace: int, seconds: float, events: Sequence[str] = (), 
         seen.created += one.end()["created"]
         _go_on(live, 60 / pace)
         seen.all = {name: round(live.value(expression) - before[name]) for name, expression in HOPS.items()}
+        seen.board = {
+            name: round(live.value(target.fill_in())) for target in targets() if (name := target.name) in ON_THE_BOARD
+        }
     return seen
 
 
@@ -257,3 +263,12 @@ EXPECTED = {
     "Loki has discarded": LOST,
 }
 """What each hop shows in the end."""
+
+ON_THE_BOARD = {
+    "otelog-ledger: Lost A": LOST,
+    "otelog-ledger: Not in Collector A": LOST,
+    "otelog-ledger: Not in outputs A": 0,
+    "otelog-ledger: Not in Loki A": LOST,
+    "otelog-ledger: By service G": LOST,
+}
+"""What panels show of them in the end."""

@@ -34,3 +34,7 @@ def test_a_hundred_records_that_are_lost_are_shown_by_the_hop_that_lost_them_alo
 
 def test_in_the_end_each_hop_shows_what_it_has_lost(seen: truth.Seen) -> None:
     assert seen.all == truth.EXPECTED
+
+
+def test_the_boards_panels_show_the_same(seen: truth.Seen) -> None:
+    assert seen.board == truth.ON_THE_BOARD
