@@ -125,8 +125,10 @@ SHARED_OUT = (
     "tests/test_queue.py",
     "tests/test_report.py",
     "tests/test_shortages.py",
+    "tests/test_configure.py",
     "tests/test_transport.py",
     "tests/test_values.py",
+    "tests/test_worker.py",
 )
 # Processes of one run: tests wait more than they compute. Those of a group run in one of them, one after the other.
 WORKERS = ("--numprocesses=3", "--dist=loadgroup")
