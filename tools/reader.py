@@ -78,7 +78,7 @@ class Snippet:
 
 def list_pages() -> list[str]:
     """Returns the pages that are read: those of the root, of docs/, of examples/, and what is beside the code."""
-    patterns = ("*.md", "docs/**/*.md", "examples/**/*.md", "benchmarks/*.md", "tools/**/*.md")
+    patterns = ("*.md", "docs/**/*.md", "examples/**/*.md", "benchmarks/*.md", "otelog/**/*.md", "tools/**/*.md")
     found = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
     return sorted(page for page in found if not page.startswith("docs/_build/"))
 
