@@ -168,7 +168,7 @@ def test_a_variable_that_is_named_is_read(page: str) -> None:
 
 def read_table(heading: str, page: str = ARCHITECTURE) -> list[list[str]]:
     """The cells of the table below a heading, of ARCHITECTURE.md if no other page is given, without its head."""
-    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    section = page.partition(f"# {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip().strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row] for row in rows[1:]]
 
