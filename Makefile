@@ -50,7 +50,7 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.chaos --fresh 5000 --output benchmarks/results/chaos.md
 	@$(PY) tools/first_hour.py
 	@$(PY) tools/run_tests.py --only newest-sdk
-	@OTELOG_INSTALLATIONS=all $(PY) -m pytest -q tests/setup
+	@OTELOG_INSTALLATIONS=all $(PY) -m pytest -q tests/installation
 
 clean: ## Remove what was made here; the cache in the user's folder stays
 	@rm -rf $(VENV) docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

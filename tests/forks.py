@@ -1,9 +1,10 @@
 """Processes that fork, over and over, while their threads log and otelog delivers: over HTTP, TLS, gRPC, to files.
 
-``python -m tests.forks`` makes 2,000 forks and appends its rows to the table of `make soak`; `tests/test_forks.py`
-makes a few. Most of the children are daemons: they close all descriptors and open their own, so many that these get the
-numbers of ours. What must hold: no fork and no child hangs; each record of the parent and of each child is with the
-server once, by the server's own count; the ledger's books agree; no descriptor of a child's own was touched.
+``python -m tests.forks`` makes 2,000 forks and appends its rows to the table of `make soak`;
+`tests/runtime/test_forks.py` makes a few. Most of the children are daemons: they close all descriptors and open their
+own, so many that these get the numbers of ours. What must hold: no fork and no child hangs; each record of the parent
+and of each child is with the server once, by the server's own count; the ledger's books agree; no descriptor of a
+child's own was touched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Many threads log into a small queue with a slow exporter, while snapshots of the books are held against an oracle.
 
 ``python -m tests.ledger_load`` runs the whole matrix at full size and appends it to the table of `make soak`;
-`tests/test_ledger.py` runs a part of it.
+`tests/ledger/test_ledger.py` runs a part of it.
 """
 
 from __future__ import annotations

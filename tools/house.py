@@ -5,7 +5,7 @@
 
 A room is a module or a folder at the top of the package, whose own `__init__` is its face and no room. `FLOORS` says
 what stands on which floor; a room imports from floors below its own, and never from a room beside it.
-`tests/test_imports.py` holds it.
+`tests/house/test_imports.py` holds it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Private names of grpcio that are read, and what is done where a release has none of that name.
 
 The library itself is not imported here. Its names are those of objects, so that a release without them is seen by none
-but whoever asks: `tests/test_grpc.py` looks at the one that is installed.
+but whoever asks: `tests/otlp/test_grpc.py` looks at the one that is installed.
 """
 
 from __future__ import annotations

@@ -1,1 +1,0 @@
-"""What a new user types first."""

@@ -30,10 +30,10 @@ from otelog.sinks._readable import describe, level_style, to_plain, to_text
 from otelog.sinks._stream import PIECE_BYTES
 from otelog.sinks.console import ConsoleLogExporter, replace_console_handlers
 from tests.arrivals import configured
+from tests.capture.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 from tests.corpus import HOSTILE
 from tests.pipelines import check_identity, make_logger, running
 from tests.sinks.lines import UNSAFE, parse
-from tests.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 from tools.waiting import wait_until
 
 SGR = re.compile(r"\x1b\[[\d;]*m")

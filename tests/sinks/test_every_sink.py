@@ -22,8 +22,8 @@ import otelog
 from otelog._record.severity import severity_range
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, configured, to_python
+from tests.capture.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 from tests.corpus import HOSTILE
-from tests.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 
 log = otelog.get_logger("every.sink")
 OWN = ("code.file.path", "code.function.name", "code.line.number")

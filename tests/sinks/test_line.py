@@ -30,6 +30,7 @@ from otelog._record.values import Limits, to_any_value
 from otelog._runtime.shown_text import HIDDEN
 from otelog.sinks._line import LINE_KEYS, LineRenderer, build_line
 from tests.arrivals import attributes_of, configured, to_python
+from tests.capture.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 from tests.corpus import HOSTILE
 from tests.pipelines import make_logger
 from tests.sinks.lines import (
@@ -45,7 +46,6 @@ from tests.sinks.lines import (
     render,
 )
 from tests.sizes import sized
-from tests.test_hostile import AS_TEXT, ENDLESS_FOR_SDK, ENDLESS_TEXT, WAYS, NotTakenError
 
 HERE = "test_line"
 SPAN = SpanContext(0x1234, 0xABC, True, TraceFlags(1))

@@ -20,7 +20,7 @@ from otelog.testing import OTLPServer, Reply
 from tests.arrivals import SDK_RENEWS_RESOURCES, bodies, to_dict, to_python
 from tools.loopback import find_free_ports
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60.0
 
 CONFIGURE = """

@@ -142,7 +142,7 @@ def test_with_a_clock_before_1970_everything_is_delivered(tmp_path: Path, consol
             text=True,
             timeout=60,
             check=False,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         )
         assert done.returncode == 0, done.stderr
         # With neither time, a store takes that of the arrival.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("flask")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHOP = """
     import otelog
     otelog.configure(service_name="shop")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
 def run(program: str, folder: Path, **environ: str) -> str:
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(folder)])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(folder)])
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
         env={**os.environ, "PYTHONPATH": path, **environ},

@@ -39,7 +39,7 @@ from otelog._record.sdk import RowMaker
 from otelog._runtime.own_threads import converting, own_threads
 from otelog._runtime.quiet import quiet_turn
 from otelog._runtime.threads import RLock, get_ident
-from tests.test_queue import Side
+from tests.capture.test_queue import Side
 
 CALLS = frozenset(
     number

@@ -18,7 +18,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.common.trace_encoder")
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60.0
 TRACES = "/v1/traces"
 PROGRAM = """

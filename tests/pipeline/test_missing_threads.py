@@ -18,7 +18,7 @@ from otelog.testing import OTLPServer, Reply
 from tools.waiting import wait_until
 
 resource = pytest.importorskip("resource")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not hasattr(resource, "RLIMIT_NPROC"),

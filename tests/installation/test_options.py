@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from otelog.cli.commands import otelog
-from tests.setup.test_missing_extras import PATHS
+from tests.installation.test_missing_extras import PATHS
 
 
 def call(*words: object) -> Result:

@@ -18,7 +18,7 @@ from otelog._ledger.report import describe_losses, find_causes, list_losses
 from otelog._ledger.tally import BatchTally
 from otelog.testing import OTLPServer, Reply
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60.0
 
 

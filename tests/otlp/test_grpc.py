@@ -31,8 +31,8 @@ from otelog._otlp.open import LOGS_METHOD
 from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
 from tests.grpc_server import GrpcServer, Reply
+from tests.otlp.test_faults import check, names, send
 from tests.pipelines import make_logger, running
-from tests.test_faults import check, names, send
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 

@@ -24,7 +24,7 @@ from tools.waiting import wait_until
 RECORDS = sized(100_000, full=1_000_000)
 THREADS = 4
 MAX_BYTES = 1_000_000
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 WRITER = """
 import sys, threading

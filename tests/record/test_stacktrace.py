@@ -204,7 +204,9 @@ def test_an_exception_reads_as_python_prints_it(raising: Callable[[], None]) -> 
 
 def test_an_exception_that_was_never_raised_has_its_last_line() -> None:
     assert (
-        rendered(Custom("not raised")) == printed(Custom("not raised")) == "tests.test_stacktrace.Custom: not raised\n"
+        rendered(Custom("not raised"))
+        == printed(Custom("not raised"))
+        == "tests.record.test_stacktrace.Custom: not raised\n"
     )
 
 
@@ -297,7 +299,7 @@ def test_any_tree_of_exceptions_reads_as_python_prints_it(plan: Any) -> None:
 
 def test_type_and_message_are_told_apart() -> None:
     assert render_exception(capture_exception(KeyError("k")))[:2] == ("KeyError", "'k'")
-    assert render_exception(capture_exception(Custom("m")))[:2] == ("tests.test_stacktrace.Custom", "m")
+    assert render_exception(capture_exception(Custom("m")))[:2] == ("tests.record.test_stacktrace.Custom", "m")
 
 
 def test_a_type_of_the_main_module_is_qualified_as_such() -> None:

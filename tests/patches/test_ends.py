@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from otelog.testing import OTLPServer, Reply
-from tests.test_lifecycle import (
+from tests.runtime.test_lifecycle import (
     CONFIGURE,
     DEADLINE,
     bodies_by_instance,

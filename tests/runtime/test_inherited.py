@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from otelog.testing import OTLPServer
-from tests.test_grpc import run
+from tests.otlp.test_grpc import run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork") or not sys.platform.startswith("linux"), reason="descriptors are numbered as on Linux"
 )

@@ -11,8 +11,8 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 
 import otelog
 from tests.arrivals import configured
+from tests.pipeline.test_exporter_queue import check_books
 from tests.sizes import sized
-from tests.test_exporter_queue import check_books
 from tools.waiting import wait_until
 
 RECORDS = sized(100_000, full=1_000_000)

@@ -39,7 +39,7 @@ from otelog.testing import OTLPServer, Reply
 from tests.metrics_server import HANG, MetricsServer
 from tools.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60.0
 MODULE_NAMES = vars(otel_metrics)
 OWN = {

@@ -27,7 +27,7 @@ from otelog.testing import OTLPServer
 from tests.arrivals import bodies, configured, flush_records
 from tools.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("", "shop", "shop.web", "shop.web.access", "audit", "library")
 
 

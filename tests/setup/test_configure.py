@@ -25,7 +25,7 @@ from otelog._setup.state import is_configured
 from otelog.testing import OTLPServer, capture_logs
 from tests.arrivals import SDK_RENEWS_RESOURCES, bodies, configured, flush_record, flush_records, to_dict, to_python
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 log = otelog.get_logger("facade")
 std = logging.getLogger("std")
 

@@ -29,7 +29,7 @@ from benchmarks.rounds import Plan, run_rounds, verdict
 from benchmarks.trial import percentile
 from otelog.testing import OTLPServer
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {"rounds": 1, "records": 2_000, "paced_seconds": 0.05, "warm_up": 100, "queue_size": 4_000}
 FACTS = {
     "date": "2026-01-01",

@@ -20,7 +20,7 @@ from otelog._setup import configure
 from otelog.exceptions import ConfigurationError
 from otelog.testing import OTLPServer
 from tests.arrivals import bodies
-from tests.test_config import CASES, COMPANIONS, OPTIONS, get_value, is_one_of_two, other_of_two, variable_of
+from tests.config.test_config import CASES, COMPANIONS, OPTIONS, get_value, is_one_of_two, other_of_two, variable_of
 
 yaml = pytest.importorskip("yaml", reason="the extra config is tested in the main environment")
 jsonschema = pytest.importorskip("jsonschema")
