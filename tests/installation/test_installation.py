@@ -40,7 +40,8 @@ def find_cases() -> list[tuple[str, str]]:
     if os.environ.get("OTELOG_INSTALLATIONS") == "all":
         asked = {"", *EXTRAS, "flask,metrics", "cli,run", "dev,all", *find_documented()} - OF_THE_CHECKOUT
         return [(version, extras) for version in ("3.10", "3.11", "3.12", "3.13") for extras in sorted(asked)]
-    return [("3.11", "flask,metrics"), ("3.10", "dev")]
+    # What has failed before, with the pip that has failed; all pips and extras in `make soak`.
+    return [("3.11", "flask,metrics")]
 
 
 @cache
