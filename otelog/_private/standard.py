@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextvars
+import gc
 import logging
 import sys
 import threading
@@ -20,6 +23,7 @@ __all__ = [
     "THREADS",
     "bound_start",
     "call_before_atexit",
+    "context_of",
     "has_short_way",
     "is_owned",
     "logging_lock",
@@ -99,3 +103,18 @@ def thread_of(thread_id: int) -> threading.Thread | None:
     # Reading a dict that other threads change is one step; threading.enumerate() would take a lock.
     known: Mapping[int, threading.Thread] = getattr(threading, "_active", {})
     return known.get(thread_id)
+
+
+def context_of(source: Any) -> contextvars.Context | None:
+    """Returns the context that a task or a handle of asyncio runs in; None where it does not tell."""
+    get = getattr(source, "get_context", None)
+    if get is not None:
+        # Since Python 3.12.
+        found = get()
+    elif isinstance(source, asyncio.Task):
+        # The one that is written in C tells it to the cyclic collector only.
+        held = [getattr(source, "_context", None), *gc.get_referents(source)]
+        found = next((one for one in held if isinstance(one, contextvars.Context)), None)
+    else:
+        found = getattr(source, "_context", None)
+    return found if isinstance(found, contextvars.Context) else None
