@@ -9,9 +9,11 @@ import gc
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from operator import methodcaller
+from types import FrameType
 from typing import Any
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "has_short_way",
     "is_owned",
     "logging_lock",
+    "show_whole_warning",
     "thread_of",
 ]
 
@@ -118,3 +121,22 @@ def context_of(source: Any) -> contextvars.Context | None:
     else:
         found = getattr(source, "_context", None)
     return found if isinstance(found, contextvars.Context) else None
+
+
+def show_whole_warning(show: Any, frame: FrameType | None) -> bool:
+    """Show a warning as if `warnings.showwarning` had not been replaced; returns whether that could be done.
+
+    Its arguments leave out what a ResourceWarning is about, which the standard way names in a further line.
+
+    Args:
+        show: What is to show it.
+        frame: Whoever shows it; only `warnings` itself has the warning as a whole.
+    """
+    standard, caller = getattr(warnings, "_showwarning_orig", None), getattr(warnings, "_showwarnmsg", None)
+    if frame is None or show is not standard or frame.f_code is not getattr(caller, "__code__", None):
+        return False
+    shown, write = frame.f_locals.get("msg"), getattr(warnings, "_showwarnmsg_impl", None)
+    if shown is None or write is None:
+        return False
+    write(shown)
+    return True

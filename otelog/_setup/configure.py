@@ -13,7 +13,7 @@ from otelog._capture.facade import Logger
 from otelog._capture.handler import LoggingHandler
 from otelog._config.resolve import Settings, list_unread_files, resolve
 from otelog._ledger.counters import Ledger, Stats
-from otelog._patches import asyncio_reports, log_calls, process_ends, span_exceptions, uncaught
+from otelog._patches import asyncio_reports, log_calls, process_ends, python_warnings, span_exceptions, uncaught
 from otelog._patches.handlers import Attachment
 from otelog._pipeline.assembly import make_worker
 from otelog._pipeline.processor import BatchLogRecordProcessor
@@ -88,6 +88,10 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
                 _install_exceptions()
             else:
                 _uninstall_exceptions()
+            if settings.capture_warnings:
+                python_warnings.install()
+            else:
+                python_warnings.uninstall()
         # With the same options, too: dictConfig and the like may have taken it off.
         if settings.install_handler:
             _install_handler(settings)
@@ -264,6 +268,7 @@ def shutdown(timeout: float = 5.0) -> bool:
         Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
     """
     _uninstall_exceptions()
+    python_warnings.uninstall()
     with END.spend(timeout) as deadline:
         processor = CONFIGURED.processor if is_configured() else None
         delivered = processor is None or processor.shutdown((deadline - time.monotonic()) * 1000)
@@ -294,6 +299,7 @@ def reset() -> None:
     _remove_handler()
     _restore_console_handlers()
     _uninstall_exceptions()
+    python_warnings.uninstall()
     process_ends.uninstall_exits()
     process_ends.uninstall_sigterm()
     END.renew(DEFAULT_TOTAL)
