@@ -22,6 +22,7 @@ from otelog._record.values import Limits
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.end_time import DEFAULT_TOTAL, END
 from otelog._runtime.threads import find_thread_name
+from otelog._setup import crashes
 from otelog._setup.destinations import make_destinations
 from otelog._setup.providers import (
     ResourceOfProcess,
@@ -92,6 +93,10 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
                 python_warnings.install()
             else:
                 python_warnings.uninstall()
+            if settings.crash_folder is not None:
+                crashes.install(settings.crash_folder)
+            else:
+                crashes.uninstall()
         # With the same options, too: dictConfig and the like may have taken it off.
         if settings.install_handler:
             _install_handler(settings)
@@ -300,6 +305,7 @@ def reset() -> None:
     _restore_console_handlers()
     _uninstall_exceptions()
     python_warnings.uninstall()
+    crashes.uninstall()
     process_ends.uninstall_exits()
     process_ends.uninstall_sigterm()
     END.renew(DEFAULT_TOTAL)
