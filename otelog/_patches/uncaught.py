@@ -188,8 +188,12 @@ def _ends_process(error: BaseException) -> bool:
     return (
         outermost is not None
         and outermost.f_code.co_name != "<module>"
-        and any(value is error for value in outermost.f_locals.values())
+        and any(_holds(value, error) for value in list(outermost.f_locals.values()))
     )
+
+
+def _holds(value: Any, error: BaseException) -> bool:
+    return value is error or (type(value) is tuple and any(one is error for one in value))
 
 
 _PLACES = (

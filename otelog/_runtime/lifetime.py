@@ -82,7 +82,8 @@ def have_last_words(say: Callable[[BaseException | None], None] | None) -> None:
     _LastWords.say = staticmethod(say) if say is not None else None
 
 
-def _say_last_words(error: BaseException | None) -> None:
+def say_last_words(error: BaseException | None = None) -> None:
+    """Have whoever wants to be heard before the end say so. Never raises."""
     if _LastWords.say is not None:
         try:
             _LastWords.say(error)
@@ -121,7 +122,7 @@ def end_all() -> None:
             "this process was forked without Python's fork hooks, and nothing was delivered from it: "
             "uWSGI needs the options enable-threads and py-call-osafterfork",
         )
-    _say_last_words(None)
+    say_last_words()
     with END.spend() as deadline:
         pipelines = find_pipelines()
         if len(pipelines) > 1:
@@ -169,7 +170,7 @@ def _finalize(_: object = None) -> None:
 
 def _end_child() -> None:
     # multiprocessing writes out what ends a child, without any hook. It calls this while that passes through.
-    _say_last_words(sys.exc_info()[1])
+    say_last_words(sys.exc_info()[1])
     end_all()
 
 

@@ -198,8 +198,8 @@ class CrashFolder:
         self.open()
 
     def has_work(self) -> bool:
-        """Returns whether there is anything to be delivered."""
-        return False
+        """Returns whether there is a file to be removed."""
+        return self._own is not None
 
     def nudge(self) -> None:
         """There is nothing to be delivered."""
