@@ -26,7 +26,7 @@ import sys
 import time
 from threading import get_ident
 from time import time_ns
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 from otelog._capture.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHandler
@@ -354,7 +354,7 @@ def find_caller(frame: Any) -> Any:
 def install() -> None:
     """Have every logger of the standard library try the short way first, unless another library has changed that."""
     function: Any = _Logger._log
-    if type(function) is not FunctionType or not has_short_way():
+    if type(function) is not FunctionType or not has_short_way() or not _ARE_STANDARD:
         return
     if any(constant is take for constant in function.__code__.co_consts):
         return
@@ -414,6 +414,31 @@ _CONDITION = _CONDITION.replace("time.time ", f"time.{_clock_name} ")
 if IS_INTERNAL_FRAME is not None:
     _CONDITION = _CONDITION.replace("and currentframe", "and _is_internal_frame is IS_INTERNAL and currentframe")
     _PINS["IS_INTERNAL"] = IS_INTERNAL_FRAME
+
+
+def _is_standard(name: str, found: Any) -> bool:
+    """Returns whether what a name means here is the standard library's own."""
+    if name == "RECORD":
+        return isinstance(found, type) and found.__module__ == "logging"
+    if name == "CLOCK":
+        return type(found) is BuiltinFunctionType
+    return type(found) is FunctionType and _normcase(found.__code__.co_filename) == SOURCE_FILE
+
+
+_OF_LOGGING = (
+    "RECORD",
+    "HANDLE",
+    "MAKE",
+    "FIND",
+    "CALL",
+    "FILTER",
+    "INIT",
+    "GET_MESSAGE",
+    "GET_LEVEL_NAME",
+    "CURRENTFRAME",
+)
+# A library that was there before otelog, such as Sentry's, may have put its own in these places: it sees every record.
+_ARE_STANDARD = all(_is_standard(name, _PINS[name]) for name in (*_OF_LOGGING, "CLOCK"))
 
 # It outlives a reload of this module.
 _functions: list[Any] = globals().get("_functions", [])
