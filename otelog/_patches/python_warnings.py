@@ -20,7 +20,7 @@ from typing import Any
 
 from otelog._capture.active_pipeline import ACTIVE_PIPELINE, UnconfiguredPort
 from otelog._capture.handler import MOST_SITES, ShownRecord, find_logger
-from otelog._private.standard import show_whole_warning
+from otelog._private.standard import SOURCE_FILE, show_whole_warning
 from otelog._record.row import CodeSite, Source
 from otelog._record.severity import severity_number
 from otelog._record.values import safe_str, type_names
@@ -105,6 +105,9 @@ def _make_hook(before: Any) -> Callable[..., None]:
         if not show_whole_warning(before, sys._getframe(1)):
             before(message, category, filename, lineno, file, line)
 
+    if by_logging and SOURCE_FILE is not None:
+        # What it logs has the place of its caller, who is none of ours: `logging` passes over what is its own.
+        showwarning.__code__ = showwarning.__code__.replace(co_filename=SOURCE_FILE)
     _codes[id(showwarning.__code__)] = showwarning.__code__
     mark(showwarning, before)
     return showwarning
