@@ -37,6 +37,7 @@ PROGRAM_TESTS = (
     "tests/test_import_paths.py",
     "tests/test_lifecycle.py",
     "tests/test_metrics.py",
+    "tests/test_sentry.py",
     "tests/test_traces.py",
 )
 # Millions of log calls or thousands of random values, and exceptions thrown into other threads, which do not go with a
@@ -96,6 +97,7 @@ MAIN_VERSION_ONLY = (
     "tests/test_loki.py",
     "tests/test_loki_form.py",
     "tests/test_metrics.py",
+    "tests/test_sentry.py",
     "tests/test_traces.py",
     "tests/test_otlp_server.py",
     "tests/test_prometheus.py",

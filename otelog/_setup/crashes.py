@@ -23,6 +23,7 @@ from otelog._runtime.inherited import Identity, close_file, identify, open_file
 from otelog._runtime.lifetime import unwatch, watch_pipeline
 from otelog._runtime.replacing import keep
 from otelog._runtime.threads import start_thread
+from otelog._setup.state import CONFIGURED
 
 try:
     import fcntl as _fcntl
@@ -79,7 +80,10 @@ class _Found:
         except FileNotFoundError:
             pass
         except OSError as error:
-            warn("crash_folder", f"{self.path} cannot be removed, and is reported at each start: {error.strerror}")
+            warn(
+                f"crash_folder:{self.path}",
+                f"{self.path} cannot be removed, and is reported at each start: {error.strerror}",
+            )
         self.let_go()
 
     def let_go(self) -> None:
@@ -100,6 +104,7 @@ class CrashFolder:
         self._own: _Found | None = None
         self._target: weakref.ref[_Target] | None = None
         self._found: list[_Found] = []
+        self._lost = 0
 
     def open(self) -> None:
         """Have a crash of this process written to a file of its own, unless the application has seen to that itself."""
@@ -110,18 +115,21 @@ class CrashFolder:
             os.makedirs(self.folder, FOLDER_MODE, exist_ok=True)
             descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
         except OSError as error:
-            warn("crash_folder", f"a crash would leave no record: {path} cannot be opened: {error.strerror}")
+            warn(
+                f"crash_folder:{self.folder}",
+                f"a crash would leave no record: {path} cannot be opened: {error.strerror}",
+            )
             return
         own = _Found(path, descriptor, identify(os.fstat(descriptor)))
         if not _lock(descriptor):
-            warn("crash_folder", f"a crash would leave no record: {self.folder} has no flock()")
+            warn(f"crash_folder:{self.folder}", f"a crash would leave no record: {self.folder} has no flock()")
             own.remove()
             return
         target = _Target(descriptor)
         try:
             faulthandler.enable(target, all_threads=True)
         except (OSError, RuntimeError, ValueError) as error:
-            warn("crash_folder", f"a crash would leave no record: {error}")
+            warn(f"crash_folder:{self.folder}", f"a crash would leave no record: {error}")
             own.remove()
             return
         self._own, self._target = own, weakref.ref(target)
@@ -145,6 +153,7 @@ class CrashFolder:
             names = sorted(name for name in os.listdir(self.folder) if _NAME.fullmatch(name))
         except OSError:
             return
+        self._lost = 0 if CONFIGURED.processor is None else CONFIGURED.processor.stats().lost
         for name in names:
             if len(self._found) >= MOST_REPORTED:
                 break
@@ -174,10 +183,12 @@ class CrashFolder:
         _record(text, stat.st_mtime, stat.st_size, path)
         self._found.append(found)
 
-    def _remove_delivered(self) -> None:
-        from otelog._setup.configure import flush
-
-        if flush(DELIVERY_SECONDS):
+    def _remove_delivered(self, seconds: float = DELIVERY_SECONDS) -> None:
+        """Remove what was reported, if nothing has been lost since: whose record that was, nobody can tell."""
+        processor = CONFIGURED.processor
+        if not self._found or processor is None or not processor.force_flush(seconds * 1000):
+            return
+        if processor.stats().lost == self._lost:
             self._remove_found()
 
     def _remove_found(self) -> None:
@@ -210,10 +221,7 @@ class CrashFolder:
 
     def end_with_process(self, deadline: float) -> None:
         """Remove what has been delivered, and what this process did not need."""
-        from otelog._setup.configure import flush
-
-        if self._found and flush(0.0):
-            self._remove_found()
+        self._remove_delivered(0.0)
         self.close()
 
 
