@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import copy
 import gc
@@ -24,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import otelog
 from otelog._capture import exception_notes
+from otelog._patches import asyncio_reports
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, bodies, configured, flush_record, flush_records, to_python
 
@@ -476,6 +478,62 @@ def test_a_record_that_has_a_trace_keeps_it(server: OTLPServer) -> None:
     with TRACER.start_as_current_span("second") as second:
         log_by_logging(error)
     assert flush_record(server).trace_id.hex() == f"{second.get_span_context().trace_id:032x}"
+
+
+def test_a_thread_that_has_inherited_a_trace_fails_in_it(server: OTLPServer) -> None:
+    instrumentor = pytest.importorskip("opentelemetry.instrumentation.threading").ThreadingInstrumentor()
+    instrumentor.instrument()
+    try:
+        with TRACER.start_as_current_span("request") as span, otelog.bound(order=7):
+            raise_in_thread(ValueError("in a thread"))
+    finally:
+        instrumentor.uninstrument()
+    record = flush_record(server)
+    assert record.trace_id.hex() == f"{span.get_span_context().trace_id:032x}"
+    assert attributes_of(record)["order"] == 7
+
+
+async def fail_in_task() -> None:
+    raise ValueError("in a task")
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["as it is", "a task that does not tell its context"])
+def test_a_task_is_never_reported_in_the_trace_of_somebody_else(
+    server: OTLPServer, monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    if not tells:
+        monkeypatch.setattr(asyncio_reports, "context_of", lambda source: None)
+
+    async def main() -> trace.SpanContext:
+        with TRACER.start_as_current_span("request") as span:
+            task = asyncio.create_task(fail_in_task())
+        await asyncio.wait([task])
+        with TRACER.start_as_current_span("somebody else's"):
+            del task
+            gc.collect()
+        return span.get_span_context()
+
+    ids = asyncio.run(main())
+    record = flush_record(server)
+    assert record.event_name == "exception"
+    assert record.trace_id.hex() == (f"{ids.trace_id:032x}" if tells else "")
+
+
+def test_a_loops_own_handler_is_called_in_the_trace_of_the_task(server: OTLPServer) -> None:
+    seen: list[int] = []
+
+    async def main() -> int:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: seen.append(trace.get_current_span().get_span_context().trace_id)
+        )
+        with TRACER.start_as_current_span("request") as span:
+            asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return span.get_span_context().trace_id
+
+    assert [asyncio.run(main())] == seen
+    assert flush_records(server) == []
 
 
 # Hostile ones.

@@ -39,10 +39,15 @@ NAMES: tuple[tuple[str, str], ...] = (
     *(("logging", name) for name in _OF_THE_SHORT_WAY),
     *([("logging", "_is_internal_frame")] if sys.version_info >= (3, 11) else []),
     ("logging", "_lock"),
+    ("logging", "_showwarning"),
+    ("logging", "_warnings_showwarning"),
     ("threading", "_active"),
     ("threading", "_register_atexit"),
+    ("warnings", "_showwarning_orig"),
+    ("warnings", "_showwarnmsg"),
+    ("warnings", "_showwarnmsg_impl"),
 )
-"""Modules, and the names in them that are read here or in `otelog._patches.log_calls`."""
+"""Modules, and the names in them that are read here or in `otelog._patches`."""
 
 
 class _LevelNames(dict[int, str]):
