@@ -2,7 +2,8 @@
 
 `sys.excepthook`, `threading.excepthook` and `sys.unraisablehook` are replaced by hooks that record and then call what
 stood there before, exactly once, whatever becomes of the record. A child of `multiprocessing` calls none of them: what
-ends it is found when it ends. Without them an exception that ends a process is on its standard error only.
+ends it is found when it ends, or, from Python 3.13 on, by the child's own `run`, which is called through ours. Without
+them an exception that ends a process is on its standard error only.
 
 Once: an exception that somebody has logged at ERROR or above before is not recorded again; and where an earlier hook
 is not the interpreter's own, it may be about to log the exception, so ours is put in after it. What another library
@@ -206,7 +207,7 @@ _PLACES = (
 def install() -> None:
     """Put the hooks in place. Idempotent: what others have put on top of ours stays."""
     was_on, _state.is_on = _state.is_on, True
-    lifetime.have_last_words(_say_last_words)
+    lifetime.have_last_words(_say_last_words, _guard_child)
     for place in _PLACES:
         before = getattr(place.module, place.name)
         if not was_on and not is_ours(before):
@@ -216,7 +217,7 @@ def install() -> None:
 def uninstall() -> None:
     """Take them off again; one that another library has put on top of finds ours passing everything on."""
     _state.is_on = False
-    lifetime.have_last_words(None)
+    lifetime.have_last_words(None, None)
     for place in _PLACES:
         found = getattr(place.module, place.name)
         if is_ours(found):
@@ -265,5 +266,24 @@ def _say_last_words(error: BaseException | None) -> None:
     """Record what is left when the process ends: of the hooks that are at work, and what ends a child."""
     for report in list(_state.pending):
         _finish(_state, report)
-    if error is not None and not isinstance(error, STOPPING):
+    if _state.is_on and error is not None and not isinstance(error, STOPPING):
         _Report("multiprocessing", error, FATAL, _describe_thread(threading.current_thread())).put()
+
+
+def _guard_child() -> None:
+    """Have what ends a child of `multiprocessing` recorded where it is over before the child's end, as from 3.13 on."""
+    process = sys.modules["multiprocessing.process"].current_process()
+    names = getattr(getattr(type(process)._bootstrap, "__code__", None), "co_names", ())
+    if "_exit_function" in names or is_ours(process.run):
+        return
+    run = process.run
+
+    def guarded() -> None:
+        try:
+            run()
+        except BaseException as error:
+            _say_last_words(error)
+            raise
+
+    mark(guarded, run)
+    process.run = guarded

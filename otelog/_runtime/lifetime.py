@@ -73,13 +73,18 @@ class _LastWords:
     """Who is to be asked before all ends."""
 
     say: Callable[[BaseException | None], None] | None = None
+    begin_child: Callable[[], None] | None = None
 
 
-def have_last_words(say: Callable[[BaseException | None], None] | None) -> None:
-    """Have something called before the pipelines of a process end, with the exception that ends a child of
-    `multiprocessing`, if one does.
+def have_last_words(say: Callable[[BaseException | None], None] | None, begin_child: Callable[[], None] | None) -> None:
+    """Have something called before the pipelines of a process end.
+
+    Args:
+        say: Called with the exception that ends a child of `multiprocessing`, where that is known at the end.
+        begin_child: Called as such a child begins.
     """
     _LastWords.say = staticmethod(say) if say is not None else None
+    _LastWords.begin_child = staticmethod(begin_child) if begin_child is not None else None
 
 
 def say_last_words(error: BaseException | None = None) -> None:
@@ -160,6 +165,8 @@ def _watch_multiprocessing() -> None:
 
 
 def _finalize(_: object = None) -> None:
+    if _LastWords.begin_child is not None:
+        _LastWords.begin_child()
     finalizer, pid = _Multiprocessing.finalizer, os.getpid()
     if finalizer is not None and _Multiprocessing.finalizer_pid == pid and finalizer.still_active():
         return
