@@ -54,6 +54,9 @@ class ConfigureOptions(TypedDict, total=False):
     capture_non_propagating: bool | None
     replace_console_handler: bool | None
     direct_logging: bool | None
+    capture_exceptions: bool | None
+    capture_warnings: bool | None
+    crash_folder: str | PathLike[str] | None
     handle_sigterm: bool | None
     handle_exit: bool | None
     shutdown_timeout: float | None

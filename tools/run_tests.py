@@ -35,6 +35,7 @@ PROGRAM_TESTS = (
     "tests/patches/test_ends.py",
     "tests/runtime/test_forks.py",
     "tests/test_gevent.py",
+    "tests/test_sentry.py",
     "tests/house/test_import_paths.py",
     "tests/runtime/test_lifecycle.py",
     "tests/ledger/test_metrics.py",

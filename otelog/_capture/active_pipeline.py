@@ -13,7 +13,7 @@ from otelog._capture.queue import RecordQueue
 from otelog._ledger.counters import Ledger
 from otelog._record.attributes import build_body, find_site
 from otelog._record.row import SLOT_BYTES, Source, SpanIds
-from otelog._record.stacktrace import capture_stack, render_stack
+from otelog._record.stacktrace import CapturedException, capture_stack, render_stack
 from otelog._runtime.replacing import keep
 
 
@@ -48,6 +48,7 @@ class UnconfiguredPort(Port):
         offset: int = 0,
         thread: int | None = None,
         error: BaseException | None = None,
+        captured: CapturedException | None = None,
         stack: FrameType | str | None = None,
         event_name: str | None = None,
         given_time: bool = False,

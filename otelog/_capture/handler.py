@@ -80,6 +80,14 @@ _CALL_HANDLERS = logging.Logger.callHandlers.__code__
 _OWN_STATE = frozenset({"lock", "pipeline", "since", "watches", "_processor", "_sites", "_closed"})
 
 
+class ShownRecord(logging.LogRecord):
+    """What `logging` makes of something that has a record of otelog's already: it is for all other handlers."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, in this process or another, is a record as any other.
+        return logging.makeLogRecord, (self.__dict__,)
+
+
 class LoggingHandler(logging.Handler):
     """Puts the standard library's log records into otelog's queue.
 
@@ -181,6 +189,8 @@ class LoggingHandler(logging.Handler):
                 or self.formatter is not None
             ):
                 if type(record) is not logging.LogRecord:
+                    if type(record) is ShownRecord:
+                        return True
                     # A class of the application's may have as many attributes as a standard record, but not the same.
                     fields = find_fields(values)
                 self._take_slowly(record, source, fields, ids)

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from opentelemetry.context import create_key
 
+from otelog._capture import exception_notes
 from otelog._capture.once import Once
 from otelog._capture.queue import UNIT_BYTES, WIDTH, RecordQueue
 from otelog._ledger.counters import Ledger
@@ -365,6 +366,7 @@ class Port:
         offset: int = 0,
         thread: int | None = None,
         error: BaseException | None = None,
+        captured: CapturedException | None = None,
         stack: FrameType | str | None = None,
         event_name: str | None = None,
         given_time: bool = False,
@@ -385,6 +387,7 @@ class Port:
             offset: The instruction in it.
             thread: The thread that logged; by default this one.
             error: An exception to keep.
+            captured: The same, if it has been captured before.
             stack: A frame whose stack is kept, or its text.
             event_name: Makes the record an event.
             given_time: Whether the time was given with the record, and is not this process's clock.
@@ -399,7 +402,6 @@ class Port:
         if converting.is_inside():
             self.ledger.refuse("reentrant", severity_range(source.severity_number))
             return
-        captured: CapturedException | None = None
         captured_stack = None
         try:
             converting.enter(me)
@@ -408,7 +410,7 @@ class Port:
             else:
                 body, kept, size = _convert_message(message, arguments, self.limits)
             attributes, discarded, fields_size = _convert_fields(fields, self.limits)
-            if error is not None:
+            if error is not None and captured is None:
                 captured = capture_exception(error)
             captured_stack = stack if stack is None or isinstance(stack, str) else capture_stack(stack)
         except Exception as failure:
@@ -422,6 +424,8 @@ class Port:
         span_context, attributes, bound_size = current_span_context(attributes)
         if ids is not None:
             span_context = ids
+        if error is not None:
+            span_context, event_name = exception_notes.apply(error, span_context, event_name)
         size += fields_size + bound_size
         if captured is not None:
             size += CAPTURED_BYTES
@@ -438,6 +442,8 @@ class Port:
                 given_time=given_time,
             )
         self.put_sized((time_ns, entry, span_context, body, kept, attributes, code, offset, thread), size)
+        if error is not None:
+            exception_notes.note_record(error, source.severity_number)
 
 
 converting.add(Port.capture.__code__)

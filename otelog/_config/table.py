@@ -455,6 +455,23 @@ class ProcessOptions(Values):
         True,
         "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
     )
+    capture_exceptions = Option(
+        FLAG,
+        True,
+        "Makes a record of each exception that nobody handles: of the process, a thread, a finalizer, an asyncio task. "
+        "One that was logged before is not recorded again.",
+    )
+    capture_warnings = Option(
+        FLAG,
+        False,
+        "Makes a record of each warning that Python shows, with its category and the place that it names.",
+    )
+    crash_folder = Option(
+        FOLDER,
+        None,
+        "Where Python's `faulthandler` writes what a crash of the interpreter leaves behind, a file a process; the "
+        "next start makes a record of it. Without it there is none.",
+    )
     handle_sigterm = Option(
         FLAG,
         False,

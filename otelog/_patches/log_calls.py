@@ -26,7 +26,7 @@ import sys
 import time
 from threading import get_ident
 from time import time_ns
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 from otelog._capture.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHandler
@@ -95,6 +95,15 @@ _sources: dict[int, dict[str, Source]] = {}
 """By level and logger: what all records have in common, wherever they are logged."""
 
 
+MOST_UNASKED = 250
+"""Calls of a logger after which it is found out again what stands in its way."""
+
+_NOTHING: dict[str, Any] = {}
+_in_the_way: dict[int, list[Any]] = {}
+"""By a logger's id: where on the root logger the handler is that was in its way, which, its level, and what is left of
+`MOST_UNASKED`."""
+
+
 # One function: each further call would cost the caller about 35 ns, and one call has many conditions.
 def take(  # noqa: C901
     logger: logging.Logger, level: Any, message: Any, arguments: Any, extra: Any
@@ -142,7 +151,7 @@ def take(  # noqa: C901
                         if level >= handler.level:
                             found = handler
                     elif not is_blind(handler, level):
-                        return False
+                        return remember_in_the_way(logger, handler)
             if here is None:
                 break
             kind = type(here)
@@ -281,6 +290,45 @@ def take(  # noqa: C901
     return True
 
 
+def remember_in_the_way(logger: logging.Logger, handler: Any) -> bool:
+    """Note whom a logger's records come to, if he is on the root logger: so long it need not be found out again.
+
+    Returns:
+        False: the call goes the standard way.
+    """
+    for place, one in enumerate(logging.root.handlers):
+        if one is handler:
+            if len(_in_the_way) >= MOST_SITES:
+                _in_the_way.clear()
+            # Nothing is kept alive by that. What is wrong in it costs time, and no more: the standard way is right.
+            _in_the_way[id(logger)] = [place, id(handler), _level_of(handler), MOST_UNASKED]
+            break
+    return False
+
+
+def is_worth_a_try(logger: logging.Logger) -> bool:
+    """Returns whether a call may go the short way: what was in a logger's way the last time is not there any more."""
+    try:
+        known = _in_the_way.get(id(logger))
+        if known is None:
+            return True
+        handler = logging.root.handlers[known[0]]
+        known[3] -= 1
+        if id(handler) == known[1] and _level_of(handler) is known[2] and known[3] > 0:
+            return False
+        _in_the_way.clear()
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        # The list has become shorter, or memory is short.
+        _in_the_way.clear()
+    return True
+
+
+def _level_of(handler: Any) -> Any:
+    return getattr(handler, "__dict__", _NOTHING).get("level")
+
+
 def has_no_method(values: dict[str, Any]) -> bool:
     """Returns whether a logger's own attributes are all that `logging` needs, and no method among them."""
     return _WAYS.isdisjoint(values) and values.keys() >= _ATTRIBUTES
@@ -354,7 +402,7 @@ def find_caller(frame: Any) -> Any:
 def install() -> None:
     """Have every logger of the standard library try the short way first, unless another library has changed that."""
     function: Any = _Logger._log
-    if type(function) is not FunctionType or not has_short_way():
+    if type(function) is not FunctionType or not has_short_way() or not _ARE_STANDARD:
         return
     if any(constant is take for constant in function.__code__.co_consts):
         return
@@ -382,6 +430,7 @@ _clock_name = "time" if sys.version_info < (3, 13) else "time_ns"
 # What is named in capitals stands in the code itself; the rest is looked up where the standard way would.
 _CONDITION = """
     exc_info is None and stack_info is False and stacklevel == 1
+    and (not IN_THE_WAY or WORTH(self))
     and _logRecordFactory is RECORD and LogRecord is RECORD
     and METHODS["handle"] is HANDLE and METHODS["makeRecord"] is MAKE and METHODS["findCaller"] is FIND
     and METHODS["callHandlers"] is CALL and FILTERS["filter"] is FILTER
@@ -391,6 +440,8 @@ _CONDITION = """
     and TAKE(self, level, msg, args, extra)
 """
 _PINS: dict[str, Any] = {
+    "IN_THE_WAY": _in_the_way,
+    "WORTH": is_worth_a_try,
     "RECORD": _LogRecord,
     "METHODS": _methods,
     "HANDLE": _Logger.handle,
@@ -414,6 +465,31 @@ _CONDITION = _CONDITION.replace("time.time ", f"time.{_clock_name} ")
 if IS_INTERNAL_FRAME is not None:
     _CONDITION = _CONDITION.replace("and currentframe", "and _is_internal_frame is IS_INTERNAL and currentframe")
     _PINS["IS_INTERNAL"] = IS_INTERNAL_FRAME
+
+
+def _is_standard(name: str, found: Any) -> bool:
+    """Returns whether what a name means here is the standard library's own."""
+    if name == "RECORD":
+        return isinstance(found, type) and found.__module__ == "logging"
+    if name == "CLOCK":
+        return type(found) is BuiltinFunctionType
+    return type(found) is FunctionType and _normcase(found.__code__.co_filename) == SOURCE_FILE
+
+
+_OF_LOGGING = (
+    "RECORD",
+    "HANDLE",
+    "MAKE",
+    "FIND",
+    "CALL",
+    "FILTER",
+    "INIT",
+    "GET_MESSAGE",
+    "GET_LEVEL_NAME",
+    "CURRENTFRAME",
+)
+# A library that was there before otelog, such as Sentry's, may have put its own in these places: it sees every record.
+_ARE_STANDARD = all(_is_standard(name, _PINS[name]) for name in (*_OF_LOGGING, "CLOCK"))
 
 # It outlives a reload of this module.
 _functions: list[Any] = globals().get("_functions", [])

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.end_time import END
-from otelog._runtime.lifetime import Pipeline, end_all, find_pipelines
+from otelog._runtime.lifetime import Pipeline, end_all, find_pipelines, say_last_words
 from otelog._runtime.own_threads import own_threads
 from otelog._runtime.threads import get_ident, join, make_thread
 
@@ -231,6 +231,9 @@ def _can_be_executed(path: Any) -> bool:
 
 def _deliver_last() -> None:
     """End everything: the process is about to. Never raises, but what a signal handler does."""
+    if _exits.active:
+        # It may make the first record.
+        say_last_words()
     if not _exits.active or not any(one.has_work() for one in find_pipelines()):
         return
     if get_ident() not in own_threads:

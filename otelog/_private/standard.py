@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextvars
+import gc
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from operator import methodcaller
+from types import FrameType
 from typing import Any
 
 __all__ = [
@@ -20,9 +25,11 @@ __all__ = [
     "THREADS",
     "bound_start",
     "call_before_atexit",
+    "context_of",
     "has_short_way",
     "is_owned",
     "logging_lock",
+    "show_whole_warning",
     "thread_of",
 ]
 
@@ -32,10 +39,15 @@ NAMES: tuple[tuple[str, str], ...] = (
     *(("logging", name) for name in _OF_THE_SHORT_WAY),
     *([("logging", "_is_internal_frame")] if sys.version_info >= (3, 11) else []),
     ("logging", "_lock"),
+    ("logging", "_showwarning"),
+    ("logging", "_warnings_showwarning"),
     ("threading", "_active"),
     ("threading", "_register_atexit"),
+    ("warnings", "_showwarning_orig"),
+    ("warnings", "_showwarnmsg"),
+    ("warnings", "_showwarnmsg_impl"),
 )
-"""Modules, and the names in them that are read here or in `otelog._patches.log_calls`."""
+"""Modules, and the names in them that are read here or in `otelog._patches`."""
 
 
 class _LevelNames(dict[int, str]):
@@ -99,3 +111,37 @@ def thread_of(thread_id: int) -> threading.Thread | None:
     # Reading a dict that other threads change is one step; threading.enumerate() would take a lock.
     known: Mapping[int, threading.Thread] = getattr(threading, "_active", {})
     return known.get(thread_id)
+
+
+def context_of(source: Any) -> contextvars.Context | None:
+    """Returns the context that a task or a handle of asyncio runs in; None where it does not tell."""
+    get = getattr(source, "get_context", None)
+    if get is not None:
+        # Since Python 3.12.
+        found = get()
+    elif isinstance(source, asyncio.Task):
+        # The one that is written in C tells it to the cyclic collector only.
+        held = [getattr(source, "_context", None), *gc.get_referents(source)]
+        found = next((one for one in held if isinstance(one, contextvars.Context)), None)
+    else:
+        found = getattr(source, "_context", None)
+    return found if isinstance(found, contextvars.Context) else None
+
+
+def show_whole_warning(show: Any, frame: FrameType | None) -> bool:
+    """Show a warning as if `warnings.showwarning` had not been replaced; returns whether that could be done.
+
+    Its arguments leave out what a ResourceWarning is about, which the standard way names in a further line.
+
+    Args:
+        show: What is to show it.
+        frame: Whoever shows it; only `warnings` itself has the warning as a whole.
+    """
+    standard, caller = getattr(warnings, "_showwarning_orig", None), getattr(warnings, "_showwarnmsg", None)
+    if frame is None or show is not standard or frame.f_code is not getattr(caller, "__code__", None):
+        return False
+    shown, write = frame.f_locals.get("msg"), getattr(warnings, "_showwarnmsg_impl", None)
+    if shown is None or write is None:
+        return False
+    write(shown)
+    return True

@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 # First of all, so that its hook comes before ours: what is the parent's is let go before anything begins anew.
@@ -68,6 +69,33 @@ class _Multiprocessing:
     finalizer_pid = 0
 
 
+class _LastWords:
+    """Who is to be asked before all ends."""
+
+    say: Callable[[BaseException | None], None] | None = None
+    begin_child: Callable[[], None] | None = None
+
+
+def have_last_words(say: Callable[[BaseException | None], None] | None, begin_child: Callable[[], None] | None) -> None:
+    """Have something called before the pipelines of a process end.
+
+    Args:
+        say: Called with the exception that ends a child of `multiprocessing`, where that is known at the end.
+        begin_child: Called as such a child begins.
+    """
+    _LastWords.say = staticmethod(say) if say is not None else None
+    _LastWords.begin_child = staticmethod(begin_child) if begin_child is not None else None
+
+
+def say_last_words(error: BaseException | None = None) -> None:
+    """Have whoever wants to be heard before the end say so. Never raises."""
+    if _LastWords.say is not None:
+        try:
+            _LastWords.say(error)
+        except Exception as failure:
+            warn("last_words", f"{type(failure).__name__} while the process ended: {failure}")
+
+
 def watch(one: Forkable) -> None:
     """Tell this object of forks, for as long as it lives."""
     _alive.add(one)
@@ -99,6 +127,7 @@ def end_all() -> None:
             "this process was forked without Python's fork hooks, and nothing was delivered from it: "
             "uWSGI needs the options enable-threads and py-call-osafterfork",
         )
+    say_last_words()
     with END.spend() as deadline:
         pipelines = find_pipelines()
         if len(pipelines) > 1:
@@ -136,12 +165,20 @@ def _watch_multiprocessing() -> None:
 
 
 def _finalize(_: object = None) -> None:
+    if _LastWords.begin_child is not None:
+        _LastWords.begin_child()
     finalizer, pid = _Multiprocessing.finalizer, os.getpid()
     if finalizer is not None and _Multiprocessing.finalizer_pid == pid and finalizer.still_active():
         return
     # A low priority: the child's own finalizers may still log.
-    _Multiprocessing.finalizer = sys.modules["multiprocessing.util"].Finalize(None, end_all, exitpriority=-100)
+    _Multiprocessing.finalizer = sys.modules["multiprocessing.util"].Finalize(None, _end_child, exitpriority=-100)
     _Multiprocessing.finalizer_pid = pid
+
+
+def _end_child() -> None:
+    # multiprocessing writes out what ends a child, without any hook. It calls this while that passes through.
+    say_last_words(sys.exc_info()[1])
+    end_all()
 
 
 # At import, before nearly everything of the application: what is registered first is called last, so that the

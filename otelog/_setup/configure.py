@@ -13,7 +13,7 @@ from otelog._capture.facade import Logger
 from otelog._capture.handler import LoggingHandler
 from otelog._config.resolve import Settings, list_unread_files, resolve
 from otelog._ledger.counters import Ledger, Stats
-from otelog._patches import log_calls, process_ends
+from otelog._patches import asyncio_reports, log_calls, process_ends, python_warnings, span_exceptions, uncaught
 from otelog._patches.handlers import Attachment
 from otelog._pipeline.assembly import make_worker
 from otelog._pipeline.processor import BatchLogRecordProcessor
@@ -22,6 +22,7 @@ from otelog._record.values import Limits
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.end_time import DEFAULT_TOTAL, END
 from otelog._runtime.threads import find_thread_name
+from otelog._setup import crashes
 from otelog._setup.destinations import make_destinations
 from otelog._setup.providers import (
     ResourceOfProcess,
@@ -84,6 +85,18 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
                 process_ends.install_sigterm()
             else:
                 process_ends.uninstall_sigterm()
+            if settings.capture_exceptions:
+                _install_exceptions()
+            else:
+                _uninstall_exceptions()
+            if settings.capture_warnings:
+                python_warnings.install()
+            else:
+                python_warnings.uninstall()
+            if settings.crash_folder is not None:
+                crashes.install(settings.crash_folder)
+            else:
+                crashes.uninstall()
         # With the same options, too: dictConfig and the like may have taken it off.
         if settings.install_handler:
             _install_handler(settings)
@@ -158,6 +171,18 @@ def _open_pipeline(settings: Settings, options: dict[str, Any]) -> None:
         old.notify(observer)
     install_logger_provider(old, resource)
     install_meter_provider(settings, resource_of_process)
+
+
+def _install_exceptions() -> None:
+    span_exceptions.install()
+    asyncio_reports.install()
+    uncaught.install()
+
+
+def _uninstall_exceptions() -> None:
+    uncaught.uninstall()
+    asyncio_reports.uninstall()
+    span_exceptions.uninstall()
 
 
 def _set_root_level(level: int) -> None:
@@ -247,6 +272,8 @@ def shutdown(timeout: float = 5.0) -> bool:
     Returns:
         Whether everything was delivered; what was not is counted as ``shutdown_timeout``.
     """
+    _uninstall_exceptions()
+    python_warnings.uninstall()
     with END.spend(timeout) as deadline:
         processor = CONFIGURED.processor if is_configured() else None
         delivered = processor is None or processor.shutdown((deadline - time.monotonic()) * 1000)
@@ -276,6 +303,9 @@ def reset() -> None:
     log_calls.uninstall()
     _remove_handler()
     _restore_console_handlers()
+    _uninstall_exceptions()
+    python_warnings.uninstall()
+    crashes.uninstall()
     process_ends.uninstall_exits()
     process_ends.uninstall_sigterm()
     END.renew(DEFAULT_TOTAL)

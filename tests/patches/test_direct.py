@@ -472,3 +472,47 @@ def test_what_logging_runs_is_found_out_by_names_that_are_there() -> None:
     assert len(log.__dict__) == 9 and "manager" in log.__dict__
     assert logging._srcfile == logging.__file__
     assert type(log_calls._methods) is dict
+
+
+class Counting(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+
+
+@without_pytests_handlers()
+def test_who_stood_in_the_way_is_remembered_and_whoever_comes_or_goes_is_noticed_at_once(server: OTLPServer) -> None:
+    root = logging.getLogger()
+
+    def call() -> None:
+        log.info("to whom it may concern")
+
+    first, second = Counting(), Counting()
+    assert log_records_made(call) == 0
+    root.addHandler(first)
+    assert [log_records_made(call) for _ in range(3)] == [1, 1, 1]
+    root.addHandler(second)
+    assert log_records_made(call) == 1
+    root.removeHandler(first)
+    assert log_records_made(call) == 1
+    # However it goes, and whatever becomes of its level.
+    second.setLevel(logging.ERROR)
+    assert log_records_made(call) == 0
+    second.setLevel(logging.INFO)
+    assert log_records_made(call) == 1
+    root.handlers.remove(second)
+    assert log_records_made(call) == 0
+    root.addHandler(second)
+    call()
+    log.propagate = False
+    try:
+        call()
+    finally:
+        log.propagate = True
+    assert (first.count, second.count) == (4, 4)
+    root.removeHandler(second)
+    assert log_records_made(call) == 0
+    assert len(flush_records(server)) == 11
