@@ -242,9 +242,12 @@ class LoggingHandler(logging.Handler):
     def _had_already(self, record: logging.LogRecord) -> bool:
         """Returns whether the record has come by another way, or is about to; if not, it counts as come."""
         once = self.pipeline.once
-        if sys._getframe(2).f_code is _CALL_HANDLERS:
+        frame = sys._getframe(2)
+        if once.is_watching and once.others and once.came_otherwise(frame, record):
+            return True
+        if frame.f_code is _CALL_HANDLERS:
             return once.is_watching and once.comes_again(record)
-        return comes_otherwise(self.pipeline, record, sys._getframe(2), self)
+        return comes_otherwise(self.pipeline, record, frame, self)
 
     def _look_around(self, record: logging.LogRecord) -> None:
         # Once for each place that logs: does anything on the way of its records hand them on?

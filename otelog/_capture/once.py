@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 from weakref import ref
@@ -28,7 +29,7 @@ class Once:
     Thread safety: all methods; any signal handler or ``__del__``.
     """
 
-    __slots__ = ("_began", "_handlers", "_old", "_young", "complete_since", "is_watching")
+    __slots__ = ("_began", "_handlers", "_old", "_young", "complete_since", "is_watching", "others")
 
     def __init__(self) -> None:
         self._young: dict[int, Any] = {}
@@ -38,6 +39,8 @@ class Once:
         self.is_watching = False
         self.complete_since = _NEVER
         """All records that were made since then, and have come, are known; seconds since 1970."""
+        self.others: tuple[Callable[[FrameType | None, Any], bool], ...] = ()
+        """Each says of a record, and whoever brings it, whether another library has brought the same before."""
 
     def join(self, handler: Any) -> None:
         """Note a handler that leads to the pipeline. Where there are several, all are set to `watches`."""
@@ -59,6 +62,16 @@ class Once:
             handler = one()
             if handler is not None:
                 handler.watches = True
+                if self.others:
+                    # The short way asks this one mark.
+                    handler.looked_into = True
+
+    def came_otherwise(self, frame: FrameType | None, record: Any) -> bool:
+        """Returns whether another library has brought a record before; if so, it counts as come."""
+        if any(asks(frame, record) for asks in self.others):
+            self.remember(record)
+            return True
+        return False
 
     def comes_again(self, record: Any) -> bool:
         """Returns whether this very object has come, and no other that is equal; if not, it counts as come."""

@@ -160,7 +160,7 @@ def take(  # noqa: C901
             or found.formatter is not None
             or thread in own_threads
             or thread not in _threads
-            or (found.looked_into and found.has_own_handle())
+            or (found.looked_into and (found.watches or found.has_own_handle()))
         ):
             return False
         port = found.pipeline.port

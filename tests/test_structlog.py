@@ -1,0 +1,652 @@
+"""structlog's events as records: by the processor, by the factory, over `logging`, and without a change of code."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import datetime as dt
+import json
+import logging
+import os
+import pickle
+import random
+import string
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.sdk.trace import TracerProvider
+
+import otelog
+from otelog._capture.foreign_tracebacks import read_dicts, read_text
+from otelog.testing import OTLPServer
+from tests.arrivals import attributes_of, bodies, configured, fields_of, flush_record, flush_records, to_python
+from tests.corpus import HOSTILE
+
+structlog = pytest.importorskip("structlog")
+
+from otelog.structlog import LoggerFactory, OtelogProcessor  # noqa: E402
+
+THREADS = 16
+EVENTS = 3000 if os.environ.get("OTELOG_TESTS_FULL") else 150
+"""Of each thread."""
+
+INFO = structlog.make_filtering_bound_logger(logging.INFO)
+
+
+@pytest.fixture(autouse=True)
+def as_it_comes() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def server() -> Iterator[OTLPServer]:
+    with configured(level="DEBUG") as server:
+        yield server
+
+
+def set_up(*processors: Any, keep: bool = False, **options: Any) -> Any:
+    structlog.configure(processors=[*processors, OtelogProcessor(keep=keep)], **options)
+    return structlog.get_logger()
+
+
+def exception_of(record: LogRecord) -> tuple[Any, ...]:
+    found = attributes_of(record)
+    return tuple(found.get(f"exception.{name}") for name in ("type", "message", "stacktrace"))
+
+
+def test_an_event_is_a_record(server: OTLPServer) -> None:
+    log = set_up(structlog.contextvars.merge_contextvars, structlog.processors.add_log_level)
+    with structlog.contextvars.bound_contextvars(request="r-1"):
+        log.bind(user="eva").warning("paid %s", 7, amount=12.5, order={"lines": [1, {"two": None}]}, logger="shop")
+    found = flush_record(server)
+    assert to_python(found.body) == "paid 7"
+    assert (found.severity_text, found.severity_number) == ("WARNING", 13)
+    assert fields_of(found) == {
+        "request": "r-1",
+        "user": "eva",
+        "amount": 12.5,
+        "order": {"lines": [1, {"two": None}]},
+    }
+    assert [scope.scope.name for scope in _scopes(server)] == ["shop"]
+
+
+def _scopes(server: OTLPServer) -> list[Any]:
+    resources = [one for request in server.requests for one in request.decode().resource_logs]
+    return [scope for one in resources for scope in one.scope_logs]
+
+
+def test_without_keep_the_chain_ends_and_with_it_the_event_goes_on(server: OTLPServer, capsys: Any) -> None:
+    set_up().info("ends")
+    assert capsys.readouterr().out == ""
+    structlog.configure(processors=[OtelogProcessor(keep=True), structlog.processors.JSONRenderer()])
+    structlog.get_logger().info("goes on", a=[1])
+    assert json.loads(capsys.readouterr().out) == {"event": "goes on", "a": [1]}
+    assert bodies(flush_records(server)) == ["ends", "goes on"]
+
+
+def level_1() -> None:
+    structlog.get_logger().info("here", by="the application")
+
+
+@pytest.mark.parametrize(
+    "wrapper", [INFO, structlog.BoundLogger, structlog.stdlib.BoundLogger], ids=["filtering", "generic", "stdlib"]
+)
+def test_the_place_is_the_applications(wrapper: Any, server: OTLPServer) -> None:
+    set_up(wrapper_class=wrapper)
+    level_1()
+    found = attributes_of(flush_record(server))
+    assert found["code.file.path"] == __file__
+    assert found["code.function.name"].endswith("level_1")
+    assert found["code.line.number"] == level_1.__code__.co_firstlineno + 1
+
+
+def test_a_wrapper_of_the_applications_own_is_passed_over(server: OTLPServer) -> None:
+    space: dict[str, Any] = {"__name__": "shop.logs"}
+    exec("def say(log, text):\n    log.info(text)", space)
+    structlog.configure(processors=[OtelogProcessor(additional_ignores=["shop.logs"])])
+    space["say"](structlog.get_logger(), "said")
+    assert attributes_of(flush_record(server))["code.file.path"] == __file__
+
+
+@pytest.mark.parametrize("wrapper", [INFO, structlog.stdlib.BoundLogger], ids=["filtering", "stdlib"])
+def test_async_methods_keep_trace_place_and_exception(wrapper: Any, server: OTLPServer) -> None:
+    log = set_up(structlog.contextvars.merge_contextvars, wrapper_class=wrapper)
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("tests")
+
+    async def work() -> int:
+        with tracer.start_as_current_span("work") as span:
+            structlog.contextvars.bind_contextvars(request="r-2")
+            await log.ainfo("first", a=1)
+            try:
+                raise LookupError("no stock")
+            except LookupError:
+                await log.aexception("second")
+            return span.get_span_context().trace_id
+
+    trace_id = asyncio.run(work())
+    records = [one for one in flush_records(server) if not to_python(one.body).startswith("Using selector")]
+    assert bodies(records) == ["first", "second"]
+    for record in records:
+        assert int.from_bytes(record.trace_id, "big") == trace_id
+        assert attributes_of(record)["code.file.path"] == __file__
+        assert attributes_of(record)["request"] == "r-2"
+    kind, message, trace = exception_of(records[1])
+    assert (kind, message) == ("LookupError", "no stock")
+    assert "in work" in trace
+
+
+NAMES = ["debug", "info", "msg", "warn", "warning", "err", "error", "failure", "critical", "fatal", "log"]
+TEXTS = ["DEBUG", "INFO", "INFO", "WARNING", "WARNING", "ERROR", "ERROR", "ERROR", "CRITICAL", "CRITICAL", "INFO"]
+
+
+def test_the_severity_is_the_levels_or_else_the_methods(server: OTLPServer) -> None:
+    log = set_up(wrapper_class=structlog.BoundLogger)
+    for name in NAMES:
+        getattr(log, name)(name)
+    log.info("said otherwise", level="error")
+    log.info("no level", level=3)
+    logging.addLevelName(33, "NOTICE")
+    OtelogProcessor(keep=True)(None, "notice", {"event": "the application's own"})
+    records = flush_records(server)
+    assert [one.severity_text for one in records] == [*TEXTS, "ERROR", "INFO", "NOTICE"]
+    assert fields_of(records[-2]) == {"level": 3}
+    assert records[-1].severity_number == 15
+
+
+@pytest.mark.parametrize("level", ["WARNING", "ERROR"])
+def test_a_level_below_that_of_configure_is_no_record(level: str) -> None:
+    with configured(level=level) as server:
+        log = set_up()
+        log.info("below")
+        log.error("above")
+        assert bodies(flush_records(server)) == ["above"]
+        assert otelog.stats().created == 1
+
+
+LONG_AGO = dt.datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=dt.timezone.utc)
+NS = 1580702706_789012000
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [
+        (LONG_AGO, NS),
+        (LONG_AGO.isoformat(), NS),
+        (LONG_AGO.isoformat().replace("+00:00", "Z"), NS),
+        (LONG_AGO.astimezone(dt.timezone(dt.timedelta(hours=5))).isoformat(), NS),
+        ("2020-02-03 04:05:06+00:00", NS // 10**9 * 10**9),
+        (NS // 10**9, NS // 10**9 * 10**9),
+        (1580702706.5, 1580702706_500000000),
+        ("yesterday", None),
+        ("12:30", None),
+        ("", None),
+        (-1, None),
+        (float("nan"), None),
+        (10**400, None),
+        (True, None),
+        ([1], None),
+        ({"at": 1}, None),
+        (dt.datetime(1, 1, 1), None),  # noqa: DTZ001
+    ],
+    ids=str,
+)
+def test_a_time_is_the_records_if_it_can_be_read(stamp: Any, expected: int | None, server: OTLPServer) -> None:
+    before = time.time_ns()
+    set_up().info("dated", timestamp=stamp)
+    found = flush_record(server)
+    if expected is not None:
+        assert (found.time_unix_nano, fields_of(found)) == (expected, {})
+    else:
+        assert before <= found.time_unix_nano <= time.time_ns()
+        assert list(fields_of(found)) == ["timestamp"]
+
+
+@pytest.mark.parametrize("options", [{}, {"fmt": "iso"}, {"fmt": "iso", "utc": False}, {"fmt": "%Y-%m-%d %H:%M:%S"}])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_structlogs_own_times_are_read_to_the_second_at_least(
+    options: dict[str, Any], zone: str, server: OTLPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        before = time.time_ns() - 1000
+        set_up(structlog.processors.TimeStamper(**options)).info("now")
+        found = flush_record(server)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert before <= found.time_unix_nano <= time.time_ns()
+    assert fields_of(found) == {}
+
+
+def raised() -> BaseException:
+    try:
+        try:
+            raise KeyError("stock")
+        except KeyError as error:
+            raise ValueError("no order: 7\nsecond line") from error
+    except ValueError as error:
+        return error
+
+
+@pytest.mark.parametrize("form", ["true", "exception", "tuple", "text", "dicts", "empty tuple"])
+def test_an_exception_in_any_form_is_the_records(form: str, server: OTLPServer) -> None:
+    processors = {
+        "text": [structlog.processors.format_exc_info],
+        "dicts": [structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer())],
+    }
+    log = set_up(*processors.get(form, []))
+    error = raised()
+    try:
+        raise error
+    except ValueError:
+        given: Any = {"exception": error, "tuple": (type(error), error, error.__traceback__)}.get(form, True)
+        log.error("failed", exc_info=(None, None, None) if form == "empty tuple" else given, order=7)
+    found = flush_record(server)
+    kind, message, trace = exception_of(found)
+    assert (kind, message) == ("ValueError", "no order: 7\nsecond line")
+    assert trace.index("KeyError: 'stock'") < trace.index("direct cause") < trace.index("ValueError: no order: 7")
+    assert "raised" in trace
+    rest = {key: value for key, value in fields_of(found).items() if not key.startswith("exception.")}
+    assert rest == {"order": 7}
+
+
+@pytest.mark.parametrize("given", [None, False, 0, (), "yes", 1, (1, 2), [1]])
+def test_exc_info_without_an_exception_is_nothing(given: Any, server: OTLPServer) -> None:
+    set_up().info("all is well", exc_info=given)
+    assert fields_of(flush_record(server)) == {}
+
+
+HEADER = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{HEADER}    f()\na.b.Bad: one\ntwo", ("a.b.Bad", "one\ntwo")),
+        (f"{HEADER}KeyboardInterrupt", ("KeyboardInterrupt", None)),
+        ("ValueError: no traceback", ("ValueError", "no traceback")),
+        ("it went wrong", (None, None)),
+        ("", (None, None)),
+        ("Traceback (most recent call last):\n", (None, None)),
+        ("╭─ Traceback ─╮", (None, None)),
+        ("x" * 100_000, (None, None)),
+    ],
+)
+def test_a_text_of_an_exception_is_read(text: str, expected: tuple[Any, Any]) -> None:
+    found = read_text(text)
+    assert found["exception.stacktrace"] == text
+    assert (found.get("exception.type"), found.get("exception.message")) == expected
+
+
+@pytest.mark.parametrize("stacks", [None, [], {}, [1], [{"no": "type"}], "text", ({"exc_type": "A"},)])
+def test_what_is_no_exception_stays_a_field(stacks: Any, server: OTLPServer) -> None:
+    assert read_dicts(stacks) is None
+
+
+def test_dicts_that_somebody_has_changed_still_say_what_they_say() -> None:
+    found = read_dicts([{"exc_type": "A", "exc_value": "b", "frames": [{"nothing": 1}]}])
+    assert found is not None
+    assert (found["exception.type"], found["exception.message"]) == ("A", "b")
+    assert "nothing" in found["exception.stacktrace"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are of 3.11")
+def test_a_group_of_exceptions_as_dicts() -> None:
+    group: Any = vars(builtins)["ExceptionGroup"]
+    error = group("several", [ValueError("one"), group("inner", [KeyError("two")])])
+    dicts = structlog.tracebacks.ExceptionDictTransformer()((type(error), error, error.__traceback__))
+    found = read_dicts(dicts)
+    assert found is not None
+    assert "ValueError: one" in found["exception.stacktrace"]
+    assert "KeyError: 'two'" in found["exception.stacktrace"]
+
+
+@pytest.mark.parametrize("rendered", [False, True])
+def test_the_stack_is_the_applications(rendered: bool, server: OTLPServer) -> None:
+    log = set_up(*[structlog.processors.StackInfoRenderer()] * rendered)
+    log.info("where", stack_info=True)
+    log.info("nowhere", stack_info=False, stack="of plates")
+    first, second = flush_records(server)
+    assert attributes_of(first)["code.stacktrace"].rstrip().endswith('log.info("where", stack_info=True)')
+    assert fields_of(second) == {"stack": "of plates"}
+
+
+def test_what_changes_later_does_not_show(server: OTLPServer) -> None:
+    items = [1]
+    event = {"event": "seen", "items": items, "own": 1}
+    assert OtelogProcessor(keep=True)(None, "info", event) is event
+    items.append(2)
+    event["own"] = 2
+    assert fields_of(flush_record(server)) == {"items": [1], "own": 1}
+
+
+@pytest.mark.parametrize("key", ["message", "msg"])
+def test_a_renamed_event_is_the_body(key: str, server: OTLPServer) -> None:
+    set_up(structlog.processors.EventRenamer(key)).info("renamed", a=1)
+    structlog.configure(processors=[structlog.processors.EventRenamer("text"), OtelogProcessor(event_key="text")])
+    structlog.get_logger().info("as said")
+    first, second = flush_records(server)
+    assert bodies([first, second]) == ["renamed", "as said"]
+    assert fields_of(first) == {"a": 1}
+
+
+def test_odd_events(server: OTLPServer) -> None:
+    log = set_up(wrapper_class=structlog.BoundLogger)
+    log.info({"a": 1})
+    log.info(None, only="fields")
+    log.info(ValueError("as event"))
+    log.info("by name", **{"otel.event.name": "order.paid"})
+    records = flush_records(server)
+    assert bodies(records) == [{"a": 1}, "", "as event", "by name"]
+    assert fields_of(records[1]) == {"only": "fields"}
+    assert records[3].event_name == "order.paid"
+
+
+class Context(dict[str, Any]):
+    """As an application may choose one."""
+
+
+def test_a_context_class_of_the_applications_own(server: OTLPServer) -> None:
+    set_up(context_class=Context).bind(a=1).info("own", b=2)
+    assert fields_of(flush_record(server)) == {"a": 1, "b": 2}
+
+
+def test_the_factory_needs_no_renderer(server: OTLPServer) -> None:
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars], wrapper_class=INFO, logger_factory=LoggerFactory()
+    )
+    log = structlog.get_logger("shop.orders")
+    log.debug("below structlog's level")
+    structlog.contextvars.bind_contextvars(self="positional only")
+    log.info("paid %d", 3, amount=1)
+    try:
+        raise LookupError("x")
+    except LookupError:
+        log.exception("failed")
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    structlog.get_logger().warning("as text")
+    records = flush_records(server)
+    assert bodies(records) == ["paid 3", "failed", '{"event": "as text"}']
+    assert [one.severity_text for one in records] == ["INFO", "ERROR", "WARNING"]
+    assert fields_of(records[0]) == {"self": "positional only", "amount": 1}
+    assert exception_of(records[1])[:2] == ("LookupError", "x")
+    assert attributes_of(records[0])["code.file.path"] == __file__
+    assert {scope.scope.name for scope in _scopes(server)} == {"shop.orders", __name__}
+
+
+def test_the_factory_under_the_stdlibs_bound_logger(server: OTLPServer) -> None:
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.add_logger_name],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=LoggerFactory(),
+    )
+    structlog.get_logger("shop").info("order %s", 7)
+    assert bodies(flush_records(server)) == ["order 7"]
+
+
+def test_processor_and_logger_are_pickled() -> None:
+    processor = pickle.loads(pickle.dumps(OtelogProcessor(keep=True, additional_ignores=["shop"])))
+    assert (processor.keep, processor.additional_ignores) == (True, ("shop",))
+    assert pickle.loads(pickle.dumps(LoggerFactory()("shop"))).name == "shop"
+
+
+def test_before_configure_events_go_to_logging(caplog: pytest.LogCaptureFixture) -> None:
+    set_up().warning("early", a=1)
+    structlog.configure(
+        processors=[OtelogProcessor(keep=True), structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    structlog.get_logger().warning("kept")
+    assert [record.getMessage() for record in caplog.records] == ["early", "kept"]
+
+
+def test_after_shutdown_events_are_counted(server: OTLPServer) -> None:
+    log = set_up()
+    otelog.shutdown()
+    log.info("late")
+    assert otelog.stats().refused["already_shutdown"] == 1
+
+
+# Over `logging`.
+
+
+def over_logging(*processors: Any, factory: Any = None) -> Any:
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            *processors,
+        ],
+        logger_factory=factory or structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    return structlog.get_logger("shop.over")
+
+
+@pytest.mark.parametrize("factory", [structlog.stdlib.LoggerFactory(), logging.getLogger], ids=["own", "plain"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        structlog.processors.JSONRenderer(),
+        structlog.stdlib.render_to_log_kwargs,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    ids=["text", "kwargs", "formatter"],
+)
+def test_a_kept_event_that_goes_on_to_logging_is_taken_once(
+    ending: Any, factory: Any, server: OTLPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = over_logging(OtelogProcessor(keep=True), ending, factory=factory)
+    for number in range(3):
+        log.info("once", number=number)
+    # What is not structlog's comes as always, and so does what a processor or a handler logs on its way.
+    logging.getLogger("shop.over").info("by logging")
+    records = flush_records(server)
+    assert bodies(records) == ["once", "once", "once", "by logging"]
+    assert [fields_of(one) for one in records[:3]] == [{"number": number} for number in range(3)]
+    assert len(caplog.records) == 4
+
+
+def test_what_processors_and_handlers_log_on_the_way_arrives(server: OTLPServer) -> None:
+    def talks(logger: Any, name: str, event: Any) -> Any:
+        logging.getLogger("shop.over").info("by a processor")
+        return event
+
+    class Talks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name == "shop.over":
+                logging.getLogger("urllib3").info("by a handler")
+
+    handler = Talks()
+    logging.getLogger().addHandler(handler)
+    try:
+        over_logging(talks, OtelogProcessor(keep=True), structlog.processors.JSONRenderer()).info("once")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert sorted(bodies(flush_records(server))) == ["by a handler", "by a handler", "by a processor", "once"]
+
+
+def test_loggings_own_level_counts_where_it_is_wrapped(server: OTLPServer) -> None:
+    log = over_logging(OtelogProcessor(keep=True), structlog.stdlib.render_to_log_kwargs)
+    logging.getLogger("shop.over").setLevel("ERROR")
+    try:
+        log.info("below")
+        log.error("above")
+    finally:
+        logging.getLogger("shop.over").setLevel("NOTSET")
+    assert bodies(flush_records(server)) == ["above"]
+
+
+# Fields as its own renderer writes them.
+
+
+def _text(chance: random.Random) -> str:
+    kinds = (
+        string.printable,
+        "äßλ漢字\u2028\x00\x1b\x7f",
+        "😀\udfff\udc80",
+        '"\\/{}%s%(x)s$',
+    )
+    letters = "".join(kinds[: chance.randrange(1, 5)])
+    return "".join(chance.choice(letters) for _ in range(chance.choice((0, 1, 3, 8, 60))))
+
+
+def _value(chance: random.Random, depth: int = 0) -> Any:
+    kind = chance.randrange(10 if depth < 5 else 7)
+    if kind == 0:
+        return None
+    if kind == 1:
+        return chance.random() < 0.5
+    if kind == 2:
+        return chance.choice((0, -1, 2**31, -(2**63), 2**63 - 1, 2**63, 10**60, chance.randrange(-(2**40), 2**40)))
+    if kind == 3:
+        return chance.choice((0.0, -0.5, 1e300, 1e-320, chance.random()))
+    if kind < 7:
+        return _text(chance)
+    size = chance.randrange(5)
+    if kind == 7:
+        return [_value(chance, depth + 1) for _ in range(size)]
+    if kind == 8:
+        return tuple(_value(chance, depth + 1) for _ in range(size))
+    return {_text(chance)[:20] or "key": _value(chance, depth + 1) for _ in range(size)}
+
+
+def as_it_arrives(value: Any) -> Any:
+    """What JSON says, as far as protobuf can."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {as_it_arrives(key): as_it_arrives(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [as_it_arrives(one) for one in value]
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return str(value)
+    return value
+
+
+_MEANT = {"event", "level", "timestamp", "logger", "exc_info", "exception", "stack_info", "stack", "positional_args"}
+
+
+def hostile_fields(seed: int) -> dict[str, Any]:
+    chance = random.Random(seed)
+    keys = [_text(chance)[:30] or "k" for _ in range(chance.randrange(8))]
+    return {key: _value(chance) for key in keys if key not in _MEANT}
+
+
+def test_the_fields_of_1000_hostile_events_are_those_of_its_json_renderer() -> None:
+    lines: list[str] = []
+    with configured(level="DEBUG", max_attribute_length=None) as server:
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso"),
+                OtelogProcessor(keep=True),
+                structlog.processors.JSONRenderer(),
+            ],
+            logger_factory=lambda *_: _Lines(lines),
+        )
+        log = structlog.get_logger()
+        for seed in range(1000):
+            chance = random.Random(-1 - seed)
+            bound = log.bind(seed=seed, **hostile_fields(seed))
+            getattr(bound, chance.choice(("debug", "info", "warning", "error", "critical")))(_text(chance))
+        records = flush_records(server)
+    assert (len(records), len(lines)) == (1000, 1000)
+    for record, line in zip(records, lines, strict=True):
+        written = json.loads(line)
+        assert written.pop("timestamp")
+        assert to_python(record.body) == as_it_arrives(written.pop("event"))
+        assert record.severity_text == written.pop("level").upper()
+        assert fields_of(record) == as_it_arrives(written)
+
+
+class _Lines:
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def msg(self, line: str) -> None:
+        self.lines.append(line)
+
+    debug = info = warning = error = critical = msg
+
+
+def test_no_value_however_odd_costs_an_event(server: OTLPServer) -> None:
+    log = set_up()
+    for name, make in HOSTILE:
+        log.info("odd", case=name, value=make())
+    records = [one for one in flush_records(server) if to_python(one.body) == "odd"]
+    assert [fields_of(one)["case"] for one in records] == [name for name, _ in HOSTILE]
+    assert all("value" in fields_of(one) for one in records)
+
+
+class EvilEvent(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+def test_an_event_that_cannot_be_read_is_said(server: OTLPServer) -> None:
+    OtelogProcessor(keep=True)(None, "info", EvilEvent(event="x"))
+    assert "could not be read: RuntimeError" in bodies(flush_records(server))[0]
+
+
+class Talks:
+    def __repr__(self) -> str:
+        structlog.get_logger().info("from a repr")
+        return "talks"
+
+
+def test_a_value_that_logs_by_structlog_ends(server: OTLPServer) -> None:
+    set_up().info("outer", value=Talks())
+    assert sorted(bodies(flush_records(server))) == ["from a repr", "outer"]
+
+
+def test_16_threads_every_event_once() -> None:
+    with configured(max_queue_size=2 * THREADS * EVENTS, max_queue_bytes=1 << 30) as server:
+        log = set_up(
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            wrapper_class=INFO,
+        )
+        tracer = TracerProvider(shutdown_on_exit=False).get_tracer("tests")
+        begin = threading.Barrier(THREADS)
+
+        def work(thread: int) -> int:
+            begin.wait(30)
+            structlog.contextvars.bind_contextvars(thread=thread)
+            with tracer.start_as_current_span("work") as span:
+                for number in range(EVENTS):
+                    if number % 7:
+                        log.info("event %d", number, number=number, nested={"of": [thread]})
+                        continue
+                    try:
+                        raise ValueError(f"{thread}-{number}")
+                    except ValueError:
+                        log.exception("event %d", number, number=number)
+                return span.get_span_context().trace_id
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            traces = list(pool.map(work, range(THREADS)))
+        records = flush_records(server)
+        stats = otelog.stats()
+    assert (stats.created, stats.lost, len(records)) == (THREADS * EVENTS, 0, THREADS * EVENTS)
+    seen = set()
+    for record in records:
+        found = attributes_of(record)
+        thread, number = found["thread"], found["number"]
+        seen.add((thread, number))
+        assert to_python(record.body) == f"event {number}"
+        assert int.from_bytes(record.trace_id, "big") == traces[thread]
+        expected = ("nested", {"of": [thread]}) if number % 7 else ("exception.message", f"{thread}-{number}")
+        assert found[expected[0]] == expected[1]
+    assert len(seen) == THREADS * EVENTS
