@@ -10,7 +10,6 @@ import logging
 import os
 import pickle
 import random
-import string
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from otelog._capture.foreign_tracebacks import read_dicts, read_text
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, bodies, configured, fields_of, flush_record, flush_records, to_python
 from tests.corpus import HOSTILE
+from tests.generated import as_it_arrives, make_text, make_value
 
 structlog = pytest.importorskip("structlog")
 
@@ -490,57 +490,13 @@ def test_loggings_own_level_counts_where_it_is_wrapped(server: OTLPServer) -> No
 # Fields as its own renderer writes them.
 
 
-def _text(chance: random.Random) -> str:
-    kinds = (
-        string.printable,
-        "äßλ漢字\u2028\x00\x1b\x7f",
-        "😀\udfff\udc80",
-        '"\\/{}%s%(x)s$',
-    )
-    letters = "".join(kinds[: chance.randrange(1, 5)])
-    return "".join(chance.choice(letters) for _ in range(chance.choice((0, 1, 3, 8, 60))))
-
-
-def _value(chance: random.Random, depth: int = 0) -> Any:
-    kind = chance.randrange(10 if depth < 5 else 7)
-    if kind == 0:
-        return None
-    if kind == 1:
-        return chance.random() < 0.5
-    if kind == 2:
-        return chance.choice((0, -1, 2**31, -(2**63), 2**63 - 1, 2**63, 10**60, chance.randrange(-(2**40), 2**40)))
-    if kind == 3:
-        return chance.choice((0.0, -0.5, 1e300, 1e-320, chance.random()))
-    if kind < 7:
-        return _text(chance)
-    size = chance.randrange(5)
-    if kind == 7:
-        return [_value(chance, depth + 1) for _ in range(size)]
-    if kind == 8:
-        return tuple(_value(chance, depth + 1) for _ in range(size))
-    return {_text(chance)[:20] or "key": _value(chance, depth + 1) for _ in range(size)}
-
-
-def as_it_arrives(value: Any) -> Any:
-    """What JSON says, as far as protobuf can."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {as_it_arrives(key): as_it_arrives(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [as_it_arrives(one) for one in value]
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        return str(value)
-    return value
-
-
 _MEANT = {"event", "level", "timestamp", "logger", "exc_info", "exception", "stack_info", "stack", "positional_args"}
 
 
 def hostile_fields(seed: int) -> dict[str, Any]:
     chance = random.Random(seed)
-    keys = [_text(chance)[:30] or "k" for _ in range(chance.randrange(8))]
-    return {key: _value(chance) for key in keys if key not in _MEANT}
+    keys = [make_text(chance)[:30] or "k" for _ in range(chance.randrange(8))]
+    return {key: make_value(chance) for key in keys if key not in _MEANT}
 
 
 def test_the_fields_of_1000_hostile_events_are_those_of_its_json_renderer() -> None:
@@ -559,7 +515,7 @@ def test_the_fields_of_1000_hostile_events_are_those_of_its_json_renderer() -> N
         for seed in range(1000):
             chance = random.Random(-1 - seed)
             bound = log.bind(seed=seed, **hostile_fields(seed))
-            getattr(bound, chance.choice(("debug", "info", "warning", "error", "critical")))(_text(chance))
+            getattr(bound, chance.choice(("debug", "info", "warning", "error", "critical")))(make_text(chance))
         records = flush_records(server)
     assert (len(records), len(lines)) == (1000, 1000)
     for record, line in zip(records, lines, strict=True):

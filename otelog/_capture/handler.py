@@ -154,7 +154,8 @@ class LoggingHandler(logging.Handler):
                 source = self._sites[key]
             except KeyError:
                 source = self._make_source(key)
-                self._look_around(record)
+                if self._look_around(record):
+                    return True
             fields: dict[str, Any] | None = None
             ids = None
             extra = len(values) - _COUNT
@@ -249,12 +250,20 @@ class LoggingHandler(logging.Handler):
             return once.is_watching and once.comes_again(record)
         return comes_otherwise(self.pipeline, record, frame, self)
 
-    def _look_around(self, record: logging.LogRecord) -> None:
-        # Once for each place that logs: does anything on the way of its records hand them on?
+    def _look_around(self, record: logging.LogRecord) -> bool:
+        # Once for each place that logs: does anything on the way of its records hand them on? Returns whether another
+        # library has brought this one before.
+        once = self.pipeline.once
+        if self.watches:
+            return False
+        if once.others and once.is_brought(sys._getframe(2)):
+            once.watch()
+            return once.came_otherwise(sys._getframe(2), record)
         logger = find_logger(record.name)
-        if logger is not None and not self.watches and may_come_twice(logger, self.pipeline):
-            self.pipeline.once.watch()
-            self.pipeline.once.remember(record)
+        if logger is not None and may_come_twice(logger, self.pipeline):
+            once.watch()
+            once.remember(record)
+        return False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
@@ -430,6 +439,11 @@ def may_come_twice(logger: logging.Logger, pipeline: ActivePipeline) -> bool:
 def leads_to(handler: logging.Handler, pipeline: ActivePipeline) -> bool:
     """Returns whether this is a handler of ours, to this pipeline."""
     return is_otelogs(handler) and getattr(handler, "pipeline", None) is pipeline
+
+
+def is_here(process: Any) -> bool:
+    """Returns whether a process's id is this one's."""
+    return bool(process == _here.pid)
 
 
 def _is_of_this_process(record: logging.LogRecord) -> bool | None:

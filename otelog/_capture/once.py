@@ -39,8 +39,9 @@ class Once:
         self.is_watching = False
         self.complete_since = _NEVER
         """All records that were made since then, and have come, are known; seconds since 1970."""
-        self.others: tuple[Callable[[FrameType | None, Any], bool], ...] = ()
-        """Each says of a record, and whoever brings it, whether another library has brought the same before."""
+        self.others: tuple[Callable[[FrameType | None, Any], bool | None], ...] = ()
+        """Each says of a record, and whoever brings it, whether another library has brought the same before; None if
+        that library has no part in it."""
 
     def join(self, handler: Any) -> None:
         """Note a handler that leads to the pipeline. Where there are several, all are set to `watches`."""
@@ -72,6 +73,10 @@ class Once:
             self.remember(record)
             return True
         return False
+
+    def is_brought(self, frame: FrameType | None) -> bool:
+        """Returns whether another library is at work in a stack that may bring its records itself."""
+        return any(asks(frame, None) is not None for asks in self.others)
 
     def comes_again(self, record: Any) -> bool:
         """Returns whether this very object has come, and no other that is equal; if not, it counts as come."""

@@ -215,7 +215,7 @@ def take(  # noqa: C901
             source = None
         if source is None:
             source = find_source(name, level, logging._levelToName.get(level))
-            if source is None:
+            if source is None or is_brought(found, _getframe(2)):
                 return False
         frame: Any = _getframe(2)
         if _PASSES_OVER_CALLER:
@@ -319,6 +319,15 @@ def is_blind(handler: Any, level: int) -> bool:
         return False
     # Nor may the level be worked out by code of its own.
     return getattr(kind, "__getattribute__", None) is object.__getattribute__ and not hasattr(kind, "level")
+
+
+def is_brought(handler: LoggingHandler, frame: Any) -> bool:
+    """Returns whether another library makes a call that it may bring itself; the handler knows then what to do."""
+    once = handler.pipeline.once
+    if not once.others or not once.is_brought(frame):
+        return False
+    once.watch()
+    return True
 
 
 def find_source(name: Any, level: int, level_name: Any) -> Source | None:
