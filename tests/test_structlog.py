@@ -41,7 +41,10 @@ INFO = structlog.make_filtering_bound_logger(logging.INFO)
 
 @pytest.fixture(autouse=True)
 def as_it_comes() -> Iterator[None]:
+    # Its factory for `logging` sets a class for all loggers to come.
+    kind = logging.getLoggerClass()
     yield
+    logging.setLoggerClass(kind)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
@@ -433,7 +436,7 @@ def over_logging(*processors: Any, factory: Any = None) -> Any:
     return structlog.get_logger("shop.over")
 
 
-@pytest.mark.parametrize("factory", [structlog.stdlib.LoggerFactory(), logging.getLogger], ids=["own", "plain"])
+@pytest.mark.parametrize("factory", [structlog.stdlib.LoggerFactory, lambda: logging.getLogger], ids=["own", "plain"])
 @pytest.mark.parametrize(
     "ending",
     [
@@ -446,7 +449,7 @@ def over_logging(*processors: Any, factory: Any = None) -> Any:
 def test_a_kept_event_that_goes_on_to_logging_is_taken_once(
     ending: Any, factory: Any, server: OTLPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = over_logging(OtelogProcessor(keep=True), ending, factory=factory)
+    log = over_logging(OtelogProcessor(keep=True), ending, factory=factory())
     for number in range(3):
         log.info("once", number=number)
     # What is not structlog's comes as always, and so does what a processor or a handler logs on its way.
