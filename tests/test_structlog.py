@@ -7,8 +7,10 @@ import builtins
 import datetime as dt
 import json
 import logging
+import logging.handlers
 import os
 import pickle
+import queue
 import random
 import sys
 import threading
@@ -488,6 +490,88 @@ def test_loggings_own_level_counts_where_it_is_wrapped(server: OTLPServer) -> No
     finally:
         logging.getLogger("shop.over").setLevel("NOTSET")
     assert bodies(flush_records(server)) == ["above"]
+
+
+@pytest.mark.parametrize("through", ["root", "queue", "formatter of otelog's handler"])
+def test_an_event_for_a_processor_formatter_is_read(through: str) -> None:
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()]
+    )
+    lines: list[str] = []
+    shown = logging.StreamHandler(Stream(lines))
+    shown.setFormatter(formatter)
+    with configured(level="DEBUG") as server:
+        own = next(one for one in logging.getLogger().handlers if isinstance(one, otelog.LoggingHandler))
+        if through.startswith("formatter"):
+            own.setFormatter(formatter)
+        listener = None
+        if through == "queue":
+            waiting: queue.Queue[Any] = queue.Queue()
+            listener = logging.handlers.QueueListener(waiting, shown)
+            listener.start()
+            shown = AsItIs(waiting)  # type: ignore[assignment]
+        logging.getLogger().addHandler(shown)
+        try:
+            log = over_logging(
+                structlog.processors.StackInfoRenderer(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+            ).bind(user="eva")
+            log.warning("paid %s", 7, lines=[1, {"two": None}])
+            try:
+                raise LookupError("no stock")
+            except LookupError:
+                log.exception("failed", **{"otel.event.name": "order.failed"})
+            log.info("where", stack_info=True, timestamp="2020-02-03T04:05:06.789012Z")
+        finally:
+            logging.getLogger().removeHandler(shown)
+            if listener is not None:
+                listener.stop()
+        first, second, third = flush_records(server)
+    if through.startswith("formatter"):
+        assert json.loads(to_python(first.body))["event"] == "paid %s"
+    else:
+        assert bodies([first, second, third]) == ["paid 7", "failed", "where"]
+    assert fields_of(first) == {"user": "eva", "lines": [1, {"two": None}]}
+    assert (first.severity_text, second.severity_text) == ("WARNING", "ERROR")
+    assert attributes_of(first)["code.file.path"] == __file__
+    assert exception_of(second)[:2] == ("LookupError", "no stock")
+    assert second.event_name == "order.failed"
+    assert attributes_of(third)["code.stacktrace"].startswith("Stack (most recent call last)")
+    assert lines
+
+
+class AsItIs(logging.handlers.QueueHandler):
+    """Does not make a text of the event, as structlog wants it."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+
+class Stream:
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def write(self, text: str) -> None:
+        self.lines.append(text)
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+
+def test_events_as_keywords_of_logging(server: OTLPServer) -> None:
+    over_logging(structlog.stdlib.render_to_log_kwargs).warning("paid", order=[7], exc_info=ValueError("x"))
+    found = flush_record(server)
+    assert to_python(found.body) == "paid"
+    assert fields_of(found)["order"] == [7]
+    assert exception_of(found)[:2] == ("ValueError", "x")
+
+
+@pytest.mark.parametrize("message", [{"a": 1}, "text"])
+def test_a_mapping_that_is_no_event_is_the_body(message: Any, server: OTLPServer) -> None:
+    logging.getLogger("shop.map").info(message)
+    logging.getLogger("shop.map").info(message, extra={"_name": 1})
+    first, second = flush_records(server)
+    assert bodies([first, second]) == [message, message]
+    assert fields_of(second) == {"_name": 1}
 
 
 # Fields as its own renderer writes them.

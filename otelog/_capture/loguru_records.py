@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 from otelog._capture.active_pipeline import ACTIVE_PIPELINE, UnconfiguredPort
-from otelog._capture.handler import EVENT_NAME_KEY, MOST_SITES, is_here
-from otelog._capture.port import ODD, ActivePipeline, current_span_context, measure
-from otelog._capture.structlog_events import NEAR_NS, datetime_ns
+from otelog._capture.handler import MOST_SITES, is_here
+from otelog._capture.port import EVENT_NAME_KEY, ODD, ActivePipeline, current_span_context, measure
+from otelog._capture.structlog_fields import NEAR_NS, datetime_ns
 from otelog._capture.twice import came_by_logging, is_same
 from otelog._private.loguru import find_record, handlers_of, may_come_twice
 from otelog._record.row import CodeSite, Source, SpanIds
@@ -172,8 +172,8 @@ def watch_loguru(pipeline: ActivePipeline, *, is_needed: bool = False) -> None:
     once = pipeline.once
     if came_by_loguru not in once.others:
         once.others = (*once.others, came_by_loguru)
-    if is_needed and not once.is_watching:
-        once.watch()
+    if is_needed and not once.watches_others:
+        once.watch(others=True)
 
 
 def came_by_loguru(frame: FrameType | None, record: logging.LogRecord | None) -> bool | None:

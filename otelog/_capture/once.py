@@ -29,7 +29,7 @@ class Once:
     Thread safety: all methods; any signal handler or ``__del__``.
     """
 
-    __slots__ = ("_began", "_handlers", "_old", "_young", "complete_since", "is_watching", "others")
+    __slots__ = ("_began", "_handlers", "_old", "_young", "complete_since", "is_watching", "others", "watches_others")
 
     def __init__(self) -> None:
         self._young: dict[int, Any] = {}
@@ -42,6 +42,8 @@ class Once:
         self.others: tuple[Callable[[FrameType | None, Any], bool | None], ...] = ()
         """Each says of a record, and whoever brings it, whether another library has brought the same before; None if
         that library has no part in it."""
+        self.watches_others = False
+        """Whether one of them may have something to say of any record, and is asked for each."""
 
     def join(self, handler: Any) -> None:
         """Note a handler that leads to the pipeline. Where there are several, all are set to `watches`."""
@@ -50,20 +52,25 @@ class Once:
         if alive:
             self.watch()
         else:
-            self.is_watching = False
+            self.is_watching = self.watches_others = False
             self.complete_since = _NEVER
             self._young, self._old = {}, {}
 
-    def watch(self) -> None:
-        """Remember from now on what comes. Idempotent."""
+    def watch(self, *, others: bool = False) -> None:
+        """Remember from now on what comes. Idempotent.
+
+        Args:
+            others: Whether `others` are asked for each record, too.
+        """
         if not self.is_watching:
             self.complete_since = self._began = time.time()
             self.is_watching = True
+        self.watches_others |= others
         for one in self._handlers:
             handler = one()
             if handler is not None:
                 handler.watches = True
-                if self.others:
+                if self.watches_others:
                     # The short way asks this one mark.
                     handler.looked_into = True
 

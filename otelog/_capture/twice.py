@@ -27,8 +27,8 @@ def watch_structlog(pipeline: ActivePipeline) -> None:
     once = pipeline.once
     if came_by_structlog not in once.others:
         once.others = (*once.others, came_by_structlog)
-    if not once.is_watching:
-        once.watch()
+    if not once.watches_others:
+        once.watch(others=True)
 
 
 def came_by_structlog(frame: FrameType | None, record: logging.LogRecord | None) -> bool | None:

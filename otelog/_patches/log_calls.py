@@ -29,8 +29,8 @@ from time import time_ns
 from types import CodeType, FunctionType
 from typing import Any
 
-from otelog._capture.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHandler
-from otelog._capture.port import BOUND_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context
+from otelog._capture.handler import MOST_SITES, NEVER_FIELDS, LoggingHandler
+from otelog._capture.port import BOUND_KEY, EVENT_NAME_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context
 from otelog._patches.call_preface import compile_with_question
 from otelog._private.standard import IS_INTERNAL_FRAME, SOURCE_FILE, THREADS, has_short_way
 from otelog._record.row import FIELD_BYTES, Source
@@ -160,7 +160,7 @@ def take(  # noqa: C901
             or found.formatter is not None
             or thread in own_threads
             or thread not in _threads
-            or (found.looked_into and (found.watches or found.has_own_handle()))
+            or (found.looked_into and (found.pipeline.once.watches_others or found.has_own_handle()))
         ):
             return False
         port = found.pipeline.port
@@ -326,7 +326,7 @@ def is_brought(handler: LoggingHandler, frame: Any) -> bool:
     once = handler.pipeline.once
     if not once.others or not once.is_brought(frame):
         return False
-    once.watch()
+    once.watch(others=True)
     return True
 
 
