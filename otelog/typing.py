@@ -54,6 +54,8 @@ class ConfigureOptions(TypedDict, total=False):
     capture_non_propagating: bool | None
     replace_console_handler: bool | None
     direct_logging: bool | None
+    capture_structlog: bool | None
+    capture_loguru: bool | None
     handle_sigterm: bool | None
     handle_exit: bool | None
     shutdown_timeout: float | None

@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -469,3 +471,69 @@ def test_16_threads_every_record_once(way: str) -> None:
         assert found["nested"] == {"of": [thread]}
         assert found.get("exception.message") == (None if number % 7 else f"{thread}-{number}")
     assert len(seen) == THREADS * CALLS
+
+
+# Without a change of code.
+
+
+def test_records_are_captured_by_option_whatever_is_removed() -> None:
+    with configured(capture_loguru=True) as server:
+        logger.info("from the start")
+        logger.remove()
+        logger.info("after remove")
+        logger.remove(handler_id=None)
+        logger.configure(handlers=[{"sink": lambda message: None}])
+        logger.info("after configure")
+        own = logger.add(lambda message: None)
+        logger.remove(own)
+        logger.info("after its own")
+        otelog.configure(
+            endpoint=server.endpoint, service_name="test", thread_attributes=False, capture_loguru=True, level="ERROR"
+        )
+        logger.info("below")
+        logger.error("above")
+        otelog.loguru.install()
+        logger.error("once")
+        otelog.loguru.uninstall()
+        otelog.configure(endpoint=server.endpoint, service_name="test", thread_attributes=False)
+        logger.error("turned off")
+        assert bodies(flush_records(server)) == [
+            "from the start",
+            "after remove",
+            "after configure",
+            "after its own",
+            "above",
+            "once",
+        ]
+        assert type(logger).remove.__module__ == "loguru._logger"
+        assert not hasattr(type(logger).remove, "__wrapped__")
+
+
+PROGRAM = """
+import sys
+assert "loguru" not in sys.modules
+from loguru import logger
+logger.remove()
+logger.add(sys.stdout, format="{level} {message}")
+def pay():
+    logger.bind(order={"id": 7}).warning("paid")
+pay()
+"""
+
+
+def test_under_otelog_run_nothing_is_to_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(PROGRAM)
+    with OTLPServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "otelog.cli", "run", "--endpoint", server.endpoint, "--", "python", "shop.py"],
+            cwd=tmp_path,
+            env={**os.environ, "OTELOG_CAPTURE_LOGURU": "true"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "WARNING paid\n", "")
+        (record,) = server.records
+    assert fields_of(record) == {"order": {"id": 7}}
+    assert attributes_of(record)["code.function.name"] == "pay"

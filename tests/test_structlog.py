@@ -12,11 +12,13 @@ import os
 import pickle
 import queue
 import random
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -693,3 +695,104 @@ def test_16_threads_every_event_once() -> None:
         expected = ("nested", {"of": [thread]}) if number % 7 else ("exception.message", f"{thread}-{number}")
         assert found[expected[0]] == expected[1]
     assert len(seen) == THREADS * EVENTS
+
+
+# Without a change of code.
+
+
+def captured(**options: Any) -> Any:
+    return configured(capture_structlog=True, level="DEBUG", **options)
+
+
+def test_events_of_its_own_loggers_are_captured_by_option(capsys: Any) -> None:
+    kept = structlog.get_logger()
+    kept.info("before")
+    with captured() as server:
+        kept.bind(user="eva").info("by default", lines=[1])
+        structlog.configure(
+            processors=[structlog.processors.JSONRenderer(serializer=dumps)],
+            logger_factory=structlog.BytesLoggerFactory(),
+            cache_logger_on_first_use=True,
+        )
+        log = structlog.get_logger("shop.bytes")
+        log.warning("bytes")
+        structlog.reset_defaults()
+        log.warning("kept by its cache")
+        level_1()
+        with structlog.testing.capture_logs() as logs:
+            structlog.get_logger().info("in a test")
+        otelog.configure(endpoint=server.endpoint, service_name="test", thread_attributes=False, capture_structlog=True)
+        kept.info("configured again")
+        records = flush_records(server)
+        otelog.configure(endpoint=server.endpoint, service_name="test", thread_attributes=False)
+        kept.info("turned off")
+        assert len(flush_records(server)) == len(records)
+    kept.info("after")
+    assert [one["event"] for one in logs] == ["in a test"]
+    assert sorted(bodies(records)) == ["by default", "bytes", "configured again", "here", "kept by its cache"]
+    by_body = {to_python(one.body): one for one in records}
+    assert fields_of(by_body["by default"]) == {"user": "eva", "lines": [1]}
+    assert attributes_of(by_body["here"])["code.function.name"].endswith("level_1")
+    shown = capsys.readouterr().out
+    for text in ("before", "by default", "bytes", "kept by its cache", "configured again", "turned off", "after"):
+        assert shown.count(text) == 1
+
+
+def dumps(event: Any, **options: Any) -> bytes:
+    return json.dumps(event, **options).encode()
+
+
+def test_what_comes_otherwise_is_not_captured_twice(caplog: pytest.LogCaptureFixture) -> None:
+    with captured() as server:
+        set_up().info("by the processor")
+        structlog.configure(processors=[], logger_factory=LoggerFactory())
+        structlog.get_logger().info("by the factory")
+        over_logging(structlog.processors.KeyValueRenderer(["event"])).info("over logging")
+        assert sorted(bodies(flush_records(server)))[:2] == ["by the factory", "by the processor"]
+        assert len(server.records) == 3
+
+
+def test_a_chain_of_texts_is_captured_as_text(capsys: Any) -> None:
+    with captured() as server:
+        structlog.configure(processors=[structlog.processors.JSONRenderer(), lambda logger, name, text: text + "!"])
+        structlog.get_logger().info("as json")
+        assert bodies(flush_records(server)) == ['{"event": "as json"}']
+    assert capsys.readouterr().out == '{"event": "as json"}!\n'
+
+
+PROGRAM = """
+import sys
+assert "structlog" not in sys.modules
+import structlog
+structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()])
+def pay():
+    structlog.get_logger().warning("paid", order={"id": 7})
+pay()
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger().exception("failed")
+import importlib
+assert type(structlog.__spec__.loader).__name__ == "SourceFileLoader"
+assert "exec_module" not in vars(structlog.__spec__.loader)
+"""
+
+
+def test_under_otelog_run_nothing_is_to_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(PROGRAM)
+    with OTLPServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "otelog.cli", "run", "--endpoint", server.endpoint, "--", "python", "shop.py"],
+            cwd=tmp_path,
+            env={**os.environ, "OTELOG_CAPTURE_STRUCTLOG": "true"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["paid", "failed"]
+        first, second = server.records
+    assert fields_of(first) == {"order": {"id": 7}}
+    assert attributes_of(first)["code.function.name"] == "pay"
+    assert exception_of(second)[0] == "ZeroDivisionError"

@@ -455,6 +455,17 @@ class ProcessOptions(Values):
         True,
         "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
     )
+    capture_structlog = Option(
+        FLAG,
+        False,
+        "Takes the events that structlog's own loggers (`PrintLogger`, `WriteLogger`, `BytesLogger`) write, in a "
+        "program that knows nothing of otelog.",
+    )
+    capture_loguru = Option(
+        FLAG,
+        False,
+        "Takes loguru's records, in a program that knows nothing of otelog; `logger.remove()` does not end it.",
+    )
     handle_sigterm = Option(
         FLAG,
         False,
