@@ -756,6 +756,26 @@ def test_what_comes_otherwise_is_not_captured_twice(caplog: pytest.LogCaptureFix
         assert len(server.records) == 3
 
 
+def test_what_another_library_puts_on_top_stays_and_doubles_nothing() -> None:
+    base = structlog.get_logger().bind().__class__.__mro__[1]
+    standard = base._process_event
+    with captured() as server:
+        below = base._process_event
+        base._process_event = lambda self, *rest: below(self, *rest)
+        on_top = base._process_event
+        try:
+            options = {"endpoint": server.endpoint, "service_name": "test", "thread_attributes": False}
+            structlog.get_logger().info("first")
+            otelog.configure(**options, capture_structlog=False)
+            structlog.get_logger().info("off")
+            otelog.configure(**options, capture_structlog=True)
+            assert base._process_event is not on_top
+            structlog.get_logger().info("again")
+            assert bodies(flush_records(server)) == ["first", "again"]
+        finally:
+            base._process_event = standard
+
+
 def test_a_chain_of_texts_is_captured_as_text(capsys: Any) -> None:
     with captured() as server:
         structlog.configure(processors=[structlog.processors.JSONRenderer(), lambda logger, name, text: text + "!"])

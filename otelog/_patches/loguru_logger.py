@@ -15,7 +15,7 @@ from typing import Any
 
 from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.loguru_records import add_handler
-from otelog._patches.on_import import after_import, forget
+from otelog._patches.on_import import after_import, forget, is_awaited
 from otelog._runtime.replacing import find_original, is_ours, keep, mark
 
 __all__ = ["install", "uninstall"]
@@ -52,7 +52,8 @@ def _join() -> None:
     @wraps(standard)
     def remove(self: Any, *arguments: Any, **keywords: Any) -> Any:
         result = standard(self, *arguments, **keywords)
-        if not [one for one in (*arguments, *keywords.values()) if one is not None]:
+        # Another library may stand on top, and keep this from being taken back.
+        if is_awaited("loguru") and not [one for one in (*arguments, *keywords.values()) if one is not None]:
             _added.clear()
             _add(self)
         return result

@@ -18,7 +18,7 @@ from otelog._runtime.diagnostics import warn
 from otelog._runtime.replacing import keep
 from otelog._runtime.threads import get_ident
 
-__all__ = ["after_import", "forget"]
+__all__ = ["after_import", "forget", "is_awaited"]
 
 _waiting: dict[str, Callable[[], None]] = keep(globals(), "_waiting", dict)
 _finding: set[tuple[str, int]] = set()
@@ -87,6 +87,11 @@ def after_import(name: str, act: Callable[[], None]) -> None:
         sys.meta_path.insert(0, _Finder())
     if name in sys.modules and not getattr(getattr(sys.modules[name], "__spec__", None), "_initializing", False):
         _act(name)
+
+
+def is_awaited(name: str) -> bool:
+    """Returns whether something is called after a module's import: what is put in place then may be at work."""
+    return name in _waiting
 
 
 def forget(name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from otelog._capture.active_pipeline import ACTIVE_PIPELINE, UnconfiguredPort
 from otelog._capture.structlog_events import take_event
-from otelog._patches.on_import import after_import, forget
+from otelog._patches.on_import import after_import, forget, is_awaited
 from otelog._runtime.interruption import is_interruption
 from otelog._runtime.replacing import find_original, is_ours, mark
 
@@ -52,7 +52,8 @@ def _replace() -> None:
 
     @wraps(standard)
     def _process_event(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        chain = _find_chain(self)
+        # Another library may stand on top, and keep this from being taken back.
+        chain = _find_chain(self) if is_awaited("structlog") else None
         return standard(self if chain is None else _StandIn(self, chain), *arguments, **keywords)
 
     mark(_process_event, standard)
@@ -74,6 +75,9 @@ def _find_chain(bound: Any) -> list[Any] | None:
     """Returns the processors of a bound logger with ours among them, or None where it is not to be captured."""
     try:
         module: Any = sys.modules["structlog"]
+        if type(bound).__name__ == _StandIn.__name__:
+            # It has ours already, by a copy of this method below.
+            return None
         if not isinstance(bound._logger, tuple(getattr(module, name) for name in _WRITERS)):
             return None
         processors = list(bound._processors)
