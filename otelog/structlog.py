@@ -64,7 +64,7 @@ class OtelogProcessor:
 
     def __call__(self, logger: Any, method_name: str, event_dict: Any) -> Any:
         """Take an event. Returns the event, if it is kept."""
-        if "_record" in event_dict:
+        if isinstance(event_dict, dict) and "_record" in event_dict:
             # In a ProcessorFormatter, where no event may be dropped.
             warn(
                 "structlog:formatter",

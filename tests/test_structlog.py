@@ -645,8 +645,19 @@ class EvilEvent(dict[str, Any]):
 
 
 def test_an_event_that_cannot_be_read_is_said(server: OTLPServer) -> None:
-    OtelogProcessor(keep=True)(None, "info", EvilEvent(event="x"))
-    assert "could not be read: RuntimeError" in bodies(flush_records(server))[0]
+    take = OtelogProcessor(keep=True)
+    for event in (EvilEvent(event="x"), None, "a renderer's text", ("args", {})):
+        assert take(None, "info", event) is event
+    said = " | ".join(sorted(bodies(flush_records(server))))
+    assert said.startswith("a renderer's text | an event of structlog's could not be read: ")
+    assert said.count("could not be read: AttributeError") == 2
+    assert said.count("could not be read: RuntimeError") == 1
+
+
+def test_in_a_processor_formatter_it_takes_and_drops_nothing(server: OTLPServer) -> None:
+    event = {"event": "by logging", "_record": object(), "_from_structlog": False}
+    assert OtelogProcessor()(None, "info", event) is event
+    assert flush_records(server) == []
 
 
 class Talks:

@@ -54,7 +54,7 @@ def take_event(
         ignored: Beginnings of the names of modules whose frames are not the application's.
     """
     try:
-        fields: dict[Any, Any] = event_dict.copy() if type(event_dict) is dict else dict(event_dict.items())
+        fields: dict[Any, Any] = event_dict.copy() if type(event_dict) is dict else _copy(event_dict, event_key)
         number, text = take_level(fields, method)
         port = pipeline.port
         if isinstance(logger, logging.Logger):
@@ -98,6 +98,11 @@ def take_event(
         if is_interruption(error):
             raise
         _take_broken(pipeline, event_dict, error)
+
+
+def _copy(event: Any, event_key: str) -> dict[Any, Any]:
+    """Returns the fields of an event that is no plain dict; a renderer in front has made a text of it."""
+    return {event_key: event} if isinstance(event, (str, bytes, bytearray)) else dict(event.items())
 
 
 def _find_place(frame: FrameType | None, ignored: tuple[str, ...], thread: int) -> tuple[FrameType | None, Any, int]:

@@ -103,6 +103,5 @@ def _take(logger: Any, method_name: str, event_dict: Any) -> Any:
     # Before `configure` an event would go to `logging`, and on to the console, where it is already.
     if type(ACTIVE_PIPELINE.port) is not UnconfiguredPort:
         frame: FrameType = sys._getframe(1)
-        event = {"event": event_dict} if isinstance(event_dict, (str, bytes)) else event_dict
-        take_event(ACTIVE_PIPELINE, logger, method_name, event, frame)
+        take_event(ACTIVE_PIPELINE, logger, method_name, event_dict, frame)
     return event_dict

@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["NAMES", "STRUCTLOG_LINE", "find_async_caller", "find_chain", "reaches_nobody"]
 
-STRUCTLOG_LINE = "structlog.configure(processors=[..., otelog.structlog.OtelogProcessor()])"
+STRUCTLOG_LINE = "import otelog.structlog; structlog.configure(processors=[..., otelog.structlog.OtelogProcessor()])"
 """What brings structlog's events to otelog, where the application sets it up."""
 
 NAMES: tuple[tuple[str, str], ...] = (
