@@ -235,7 +235,11 @@ def _structlog(conditions: Conditions) -> Session:
     return Session(call, file.flush, file.close)
 
 
-def _loguru(conditions: Conditions) -> Session:
+def _loguru_direct(conditions: Conditions) -> Session:
+    return _loguru(conditions, enqueue=False)
+
+
+def _loguru(conditions: Conditions, *, enqueue: bool = True) -> Session:
     from loguru import logger
 
     def add_span_ids(record: Any) -> None:
@@ -243,7 +247,7 @@ def _loguru(conditions: Conditions) -> Session:
 
     logger.remove()
     logger.configure(patcher=add_span_ids)
-    logger.add(conditions.file, level="INFO", format="{message}", serialize=True, enqueue=True)
+    logger.add(conditions.file, level="INFO", format="{message}", serialize=True, enqueue=enqueue)
 
     def call(i: int) -> None:
         logger.info("order {} paid by {}", i, "alice", amount=12.5, currency="EUR")
@@ -373,6 +377,46 @@ def make_facade_call() -> Callable[[int], None]:
     return call
 
 
+def _make_structlog_call() -> Callable[[int], None]:
+    import structlog
+
+    from otelog.structlog import OtelogProcessor
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, OtelogProcessor()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    log = structlog.get_logger(LOGGER_NAME).bind(logger=LOGGER_NAME)
+
+    def call(i: int) -> None:
+        log.info("order %s paid by %s", i, "alice", amount=12.5, currency="EUR")
+
+    return call
+
+
+def _otelog_structlog(conditions: Conditions) -> Session:
+    return make_otelog_session(conditions, _make_structlog_call)
+
+
+def _make_loguru_call() -> Callable[[int], None]:
+    from loguru import logger
+
+    import otelog.loguru
+
+    logger.remove()
+    otelog.loguru.install(level="INFO")
+
+    def call(i: int) -> None:
+        logger.info("order {} paid by {}", i, "alice", amount=12.5, currency="EUR")
+
+    return call
+
+
+def _otelog_loguru(conditions: Conditions) -> Session:
+    return make_otelog_session(conditions, _make_loguru_call)
+
+
 def _otelog_facade(conditions: Conditions) -> Session:
     return make_otelog_session(conditions, make_facade_call)
 
@@ -447,6 +491,13 @@ OTLP_PEERS: dict[str, Peer] = {
         ),
         Peer("structlog", "structlog, JSON file", "file", (*_SDK, "structlog"), _structlog, "writes in the caller"),
         Peer(
+            "otelog-structlog",
+            "structlog + otelog's processor",
+            "logs",
+            (*_SDK, "structlog", "otelog"),
+            _otelog_structlog,
+        ),
+        Peer(
             "loguru",
             "loguru enqueue=True, JSON file",
             "file",
@@ -454,5 +505,14 @@ OTLP_PEERS: dict[str, Peer] = {
             _loguru,
             "its queue is a pipe: a full one blocks the caller",
         ),
+        Peer(
+            "loguru-direct",
+            "loguru, JSON file",
+            "file",
+            (*_SDK, "loguru"),
+            _loguru_direct,
+            "writes in the caller, under a lock",
+        ),
+        Peer("otelog-loguru", "loguru + otelog.loguru.install()", "logs", (*_SDK, "loguru", "otelog"), _otelog_loguru),
     )
 }

@@ -122,6 +122,10 @@ def judge(runs: Runs, rows: Sequence[Row], probes: Runs) -> list[Goal]:
         return Spread.over(value(run) for run in mine) if all(not run["error"] for run in mine) else None
 
     half = Spread.over(ratios(runs, "cpu_us", "burst", "otelog-processor", "sdk-http"))
+    bridges = {
+        "structlog to otelog": Spread.over(ratios(runs, "cpu_us", "burst", "otelog-structlog", "structlog")),
+        "loguru to otelog": Spread.over(ratios(runs, "cpu_us", "burst", "otelog-loguru", "loguru-direct")),
+    }
     queue = [probed(name, lambda run: run["mb"]) for name in ("full-queue-rss", "full-queue-heap")]
     sdk, own = probed("import-sdk", lambda run: run["ms"]), probed("import-otelog", lambda run: run["ms"])
     imports = None
@@ -131,6 +135,10 @@ def judge(runs: Runs, rows: Sequence[Row], probes: Runs) -> list[Goal]:
         Goal("CPU of the facade, delivered", 0.8, "× floor", False, figure("otelog-facade", "burst", "cpu_ratio")),
         Goal("CPU of LoggingHandler, delivered", 1.8, "× floor", False, figure("otelog-handler", "burst", "cpu_ratio")),
         Goal("CPU under the SDK's Logger, delivered", 0.5, "× stock SDK", False, half),
+        *(
+            Goal(f"CPU of {name}, delivered", 1.0, "× its own JSON file", False, bridge)
+            for name, bridge in bridges.items()
+        ),
         Goal("p99.9 of a facade call, burst", 100, "µs", False, figure("otelog-facade", "burst", "p999_us")),
         Goal("p99.9 of a facade call, paced", 1.5, "× floor", False, figure("otelog-facade", "paced", "p999_ratio")),
         Goal("facade, delivered", 150_000, "records/s", True, figure("otelog-facade", "burst", "delivered_per_s")),

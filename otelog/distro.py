@@ -20,8 +20,10 @@ from otelog._patches.django_settings import after_setup
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog._private.opentelemetry import find_sdk_configurator
 from otelog._private.standard import call_before_atexit
+from otelog._private.structlog import STRUCTLOG_LINE, reaches_nobody
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler, keep_last_resort, shield_loggers
+from otelog._setup.state import settings_in_force
 
 __all__ = ["OtelogConfigurator", "OtelogDistro"]
 
@@ -64,13 +66,21 @@ class OtelogConfigurator:
         keep_last_resort()
         configure()
         # Before that it is not known what the application does with it, and after loguru's own end not what it did.
-        call_before_atexit(_tell_of_loguru)
+        call_before_atexit(_tell_of_others)
 
 
-def _tell_of_loguru() -> None:
-    """Say that loguru's records have reached nobody: they are in no ledger."""
+def _tell_of_others() -> None:
+    """Say that loguru's records, or structlog's events, have reached nobody: they are in no ledger."""
+    settings = settings_in_force()
     if hands_on() is False:
-        warn("loguru", f"loguru's records do not reach otelog: {LOGURU_LINE} brings them")
+        warn(
+            "loguru", f"loguru's records do not reach otelog: {LOGURU_LINE} brings them, or OTELOG_CAPTURE_LOGURU=true"
+        )
+    if reaches_nobody() and not (settings is not None and settings.capture_structlog):
+        warn(
+            "structlog",
+            f"structlog's events do not reach otelog: {STRUCTLOG_LINE} brings them, or OTELOG_CAPTURE_STRUCTLOG=true",
+        )
 
 
 def _find_configurator() -> Any:

@@ -57,6 +57,8 @@ class ConfigureOptions(TypedDict, total=False):
     capture_exceptions: bool | None
     capture_warnings: bool | None
     crash_folder: str | PathLike[str] | None
+    capture_structlog: bool | None
+    capture_loguru: bool | None
     handle_sigterm: bool | None
     handle_exit: bool | None
     shutdown_timeout: float | None

@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_setup",),
     ("exporter", "handler", "logger", "processor", "providers"),
     ("__init__",),
-    ("celery", "distro", "gunicorn", "prometheus"),
+    ("celery", "distro", "gunicorn", "loguru", "prometheus", "structlog"),
     ("testing",),
     ("doctor", "flask"),
     ("cli",),

@@ -34,7 +34,10 @@ PEERS = {
     "queue-listener": "QueueHandler and QueueListener, JSON file",
     "picologging": "picologging with its QueueListener, JSON file (no fields, no place, no ids)",
     "structlog": "structlog, JSON file, in the caller",
+    "otelog-structlog": "structlog, by otelog's processor",
     "loguru": "loguru `enqueue=True`, JSON file",
+    "loguru-direct": "loguru, JSON file, in the caller",
+    "otelog-loguru": "loguru, by `otelog.loguru.install()`",
 }
 """The benchmark's peers, as the comparison calls them."""
 

@@ -17,6 +17,7 @@ from otelog._capture.active_pipeline import ACTIVE_PIPELINE, LeadsToPipeline
 from otelog._capture.once import find_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
 from otelog._capture.port import (
     BOUND_KEY,
+    EVENT_NAME_KEY,
     ODD,
     SMALL_BYTES,
     SPAN_KEY,
@@ -25,6 +26,7 @@ from otelog._capture.port import (
     current_span_context,
     measure,
 )
+from otelog._capture.structlog_fields import is_wrapped_event, read_wrapped_event
 from otelog._record.row import CodeSite, Source, SpanIds
 from otelog._record.severity import severity_number
 from otelog._record.stacktrace import find_exception
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
 
 MOST_SITES = 10_000
 """Bound of the cache of call sites; beyond it the cache begins anew."""
-
-EVENT_NAME_KEY = "otel.event.name"
-"""A field of this name becomes the record's event name."""
 
 # The fields that LogRecord sets itself come first in its __dict__; what `extra` and filters add comes after them. Which
 # they are differs between Python versions, and a record factory may differ again: so the last one's place is checked
@@ -162,7 +161,8 @@ class LoggingHandler(logging.Handler):
                 source = self._sites[key]
             except KeyError:
                 source = self._make_source(key)
-                self._look_around(record)
+                if self._look_around(record):
+                    return True
             fields: dict[str, Any] | None = None
             ids = None
             extra = len(values) - _COUNT
@@ -252,16 +252,25 @@ class LoggingHandler(logging.Handler):
     def _had_already(self, record: logging.LogRecord) -> bool:
         """Returns whether the record has come by another way, or is about to; if not, it counts as come."""
         once = self.pipeline.once
-        if sys._getframe(2).f_code is _CALL_HANDLERS:
+        frame = sys._getframe(2)
+        if once.watches_others and once.came_otherwise(frame, record):
+            return True
+        if frame.f_code is _CALL_HANDLERS:
             return once.is_watching and once.comes_again(record)
-        return comes_otherwise(self.pipeline, record, sys._getframe(2), self)
+        return comes_otherwise(self.pipeline, record, frame, self)
 
-    def _look_around(self, record: logging.LogRecord) -> None:
-        # Once for each place that logs: does anything on the way of its records hand them on?
+    def _look_around(self, record: logging.LogRecord) -> bool:
+        # Once for each place that logs: does anything on the way of its records hand them on? Returns whether another
+        # library has brought this one before.
+        once = self.pipeline.once
+        if once.others and not once.watches_others and once.is_brought(sys._getframe(2)):
+            once.watch(others=True)
+            return once.came_otherwise(sys._getframe(2), record)
         logger = find_logger(record.name)
         if logger is not None and not self.watches and may_come_twice(logger, self.pipeline):
-            self.pipeline.once.watch()
-            self.pipeline.once.remember(record)
+            once.watch()
+            once.remember(record)
+        return False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; see `handle`."""
@@ -306,27 +315,37 @@ class LoggingHandler(logging.Handler):
                 del fields[name]
             if TRACE_ID_KEY in fields:
                 ids = take_ids(fields)
-        message, arguments = self._find_message(record)
-        event_name = None
+        error, event_name = find_exception(record.exc_info), None
+        stack: Any = record.stack_info
+        time_ns, is_given = _find_time(record.created), False
+        message: Any
+        if fields and is_wrapped_event(record.msg, fields):
+            event = read_wrapped_event(record.msg, fields, source.scope_name, time_ns)
+            message, arguments, fields = event.message, event.odd.arguments, event.fields
+            time_ns, is_given = event.time_ns, event.is_given
+            error, stack, event_name = event.odd.error or error, event.odd.stack or stack, event.odd.event_name
+            if self.formatter is not None:
+                message, arguments = self._find_message(record)
+        else:
+            message, arguments = self._find_message(record)
         if fields and EVENT_NAME_KEY in fields:
             event_name = safe_str(fields.pop(EVENT_NAME_KEY))
-        error = find_exception(record.exc_info)
         if not record.exc_info and record.exc_text and (not fields or "exception.stacktrace" not in fields):
             # A record that came from another process has lost its exception, but not the text of it.
             fields = {"exception.stacktrace": record.exc_text, **(fields or {})}
         if ids is not None and _are_of(current_span_context(None)[0], ids):
             ids = None
         self.pipeline.port.capture(
-            _find_time(record.created),
+            time_ns,
             source,
             message,
             arguments,
             fields,
             thread=record.thread or get_ident(),
             error=error,
-            stack=record.stack_info,
+            stack=stack,
             event_name=event_name,
-            given_time=record.process is not None and record.process != _here.pid,
+            given_time=is_given or (record.process is not None and record.process != _here.pid),
             ids=ids,
         )
 
@@ -437,6 +456,11 @@ def may_come_twice(logger: logging.Logger, pipeline: ActivePipeline) -> bool:
 def leads_to(handler: logging.Handler, pipeline: ActivePipeline) -> bool:
     """Returns whether this is a handler of ours, to this pipeline."""
     return is_otelogs(handler) and getattr(handler, "pipeline", None) is pipeline
+
+
+def is_here(process: Any) -> bool:
+    """Returns whether a process's id is this one's."""
+    return bool(process == _here.pid)
 
 
 def _is_of_this_process(record: logging.LogRecord) -> bool | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 from weakref import ref
@@ -28,7 +29,7 @@ class Once:
     Thread safety: all methods; any signal handler or ``__del__``.
     """
 
-    __slots__ = ("_began", "_handlers", "_old", "_young", "complete_since", "is_watching")
+    __slots__ = ("_began", "_handlers", "_old", "_young", "complete_since", "is_watching", "others", "watches_others")
 
     def __init__(self) -> None:
         self._young: dict[int, Any] = {}
@@ -38,6 +39,11 @@ class Once:
         self.is_watching = False
         self.complete_since = _NEVER
         """All records that were made since then, and have come, are known; seconds since 1970."""
+        self.others: tuple[Callable[[FrameType | None, Any], bool | None], ...] = ()
+        """Each says of a record, and whoever brings it, whether another library has brought the same before; None if
+        that library has no part in it."""
+        self.watches_others = False
+        """Whether one of them may have something to say of any record, and is asked for each."""
 
     def join(self, handler: Any) -> None:
         """Note a handler that leads to the pipeline. Where there are several, all are set to `watches`."""
@@ -46,19 +52,38 @@ class Once:
         if alive:
             self.watch()
         else:
-            self.is_watching = False
+            self.is_watching = self.watches_others = False
             self.complete_since = _NEVER
             self._young, self._old = {}, {}
 
-    def watch(self) -> None:
-        """Remember from now on what comes. Idempotent."""
+    def watch(self, *, others: bool = False) -> None:
+        """Remember from now on what comes. Idempotent.
+
+        Args:
+            others: Whether `others` are asked for each record, too.
+        """
         if not self.is_watching:
             self.complete_since = self._began = time.time()
             self.is_watching = True
+        self.watches_others |= others
         for one in self._handlers:
             handler = one()
             if handler is not None:
                 handler.watches = True
+                if self.watches_others:
+                    # The short way asks this one mark.
+                    handler.looked_into = True
+
+    def came_otherwise(self, frame: FrameType | None, record: Any) -> bool:
+        """Returns whether another library has brought a record before; if so, it counts as come."""
+        if any(asks(frame, record) for asks in self.others):
+            self.remember(record)
+            return True
+        return False
+
+    def is_brought(self, frame: FrameType | None) -> bool:
+        """Returns whether another library is at work in a stack that may bring its records itself."""
+        return any(asks(frame, None) is not None for asks in self.others)
 
     def comes_again(self, record: Any) -> bool:
         """Returns whether this very object has come, and no other that is equal; if not, it counts as come."""

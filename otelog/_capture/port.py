@@ -50,6 +50,9 @@ NEVER = sys.maxsize
 BOUND_KEY: str = create_key("otelog-bound")
 """Where the current Context keeps what `otelog.bound` has put there."""
 
+EVENT_NAME_KEY = "otel.event.name"
+"""A field of this name becomes the record's event name."""
+
 ODD = 2**60
 """Larger than any size: there is a value that has to be converted."""
 

@@ -472,6 +472,17 @@ class ProcessOptions(Values):
         "Where Python's `faulthandler` writes what a crash of the interpreter leaves behind, a file a process; the "
         "next start makes a record of it. Without it there is none.",
     )
+    capture_structlog = Option(
+        FLAG,
+        False,
+        "Takes the events that structlog's own loggers (`PrintLogger`, `WriteLogger`, `BytesLogger`) write, in a "
+        "program that knows nothing of otelog.",
+    )
+    capture_loguru = Option(
+        FLAG,
+        False,
+        "Takes loguru's records, in a program that knows nothing of otelog; `logger.remove()` does not end it.",
+    )
     handle_sigterm = Option(
         FLAG,
         False,

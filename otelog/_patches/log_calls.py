@@ -29,8 +29,8 @@ from time import time_ns
 from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
-from otelog._capture.handler import EVENT_NAME_KEY, MOST_SITES, NEVER_FIELDS, LoggingHandler
-from otelog._capture.port import BOUND_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context
+from otelog._capture.handler import MOST_SITES, NEVER_FIELDS, LoggingHandler
+from otelog._capture.port import BOUND_KEY, EVENT_NAME_KEY, SMALL_BYTES, SPAN_KEY, Port, current_context
 from otelog._patches.call_preface import compile_with_question
 from otelog._private.standard import IS_INTERNAL_FRAME, SOURCE_FILE, THREADS, has_short_way
 from otelog._record.row import FIELD_BYTES, Source
@@ -169,7 +169,7 @@ def take(  # noqa: C901
             or found.formatter is not None
             or thread in own_threads
             or thread not in _threads
-            or (found.looked_into and found.has_own_handle())
+            or (found.looked_into and (found.pipeline.once.watches_others or found.has_own_handle()))
         ):
             return False
         port = found.pipeline.port
@@ -224,7 +224,7 @@ def take(  # noqa: C901
             source = None
         if source is None:
             source = find_source(name, level, logging._levelToName.get(level))
-            if source is None:
+            if source is None or is_brought(found, _getframe(2)):
                 return False
         frame: Any = _getframe(2)
         if _PASSES_OVER_CALLER:
@@ -367,6 +367,15 @@ def is_blind(handler: Any, level: int) -> bool:
         return False
     # Nor may the level be worked out by code of its own.
     return getattr(kind, "__getattribute__", None) is object.__getattribute__ and not hasattr(kind, "level")
+
+
+def is_brought(handler: LoggingHandler, frame: Any) -> bool:
+    """Returns whether another library makes a call that it may bring itself; the handler knows then what to do."""
+    once = handler.pipeline.once
+    if not once.others or not once.is_brought(frame):
+        return False
+    once.watch(others=True)
+    return True
 
 
 def find_source(name: Any, level: int, level_name: Any) -> Source | None:

@@ -13,7 +13,16 @@ from otelog._capture.facade import Logger
 from otelog._capture.handler import LoggingHandler
 from otelog._config.resolve import Settings, list_unread_files, resolve
 from otelog._ledger.counters import Ledger, Stats
-from otelog._patches import asyncio_reports, log_calls, process_ends, python_warnings, span_exceptions, uncaught
+from otelog._patches import (
+    asyncio_reports,
+    log_calls,
+    loguru_logger,
+    process_ends,
+    python_warnings,
+    span_exceptions,
+    structlog_chain,
+    uncaught,
+)
 from otelog._patches.handlers import Attachment
 from otelog._pipeline.assembly import make_worker
 from otelog._pipeline.processor import BatchLogRecordProcessor
@@ -110,6 +119,18 @@ def configure(**options: Unpack[ConfigureOptions]) -> None:
             log_calls.install()
         else:
             log_calls.uninstall()
+        _capture_libraries(settings)
+
+
+def _capture_libraries(settings: Settings) -> None:
+    if settings.capture_structlog:
+        structlog_chain.install()
+    else:
+        structlog_chain.uninstall()
+    if settings.capture_loguru:
+        loguru_logger.install()
+    else:
+        loguru_logger.uninstall()
 
 
 def _show_targets(settings: Settings) -> str:
@@ -301,6 +322,8 @@ def reset() -> None:
     if CONFIGURED.processor is not None:
         CONFIGURED.processor.shutdown(0.0)
     log_calls.uninstall()
+    structlog_chain.uninstall()
+    loguru_logger.uninstall()
     _remove_handler()
     _restore_console_handlers()
     _uninstall_exceptions()

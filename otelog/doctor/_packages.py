@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from otelog._private.loguru import LOGURU_LINE, hands_on
+from otelog._private.structlog import STRUCTLOG_LINE, reaches_nobody
+from otelog._setup.state import settings_in_force
 from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
 
 _INSTRUMENTATION = "opentelemetry-instrumentation-flask"
@@ -23,6 +25,8 @@ class Packages:
         configurators: Names of those that it may set the SDK up with.
         loguru: loguru's version, or None.
         loguru_hands_on: Whether it hands its records to anybody but a stream or a file; None where it is not loaded.
+        structlog: structlog's version, or None.
+        structlog_reaches_nobody: Whether it writes its events itself; None where it is not loaded.
     """
 
     flask: str | None
@@ -31,6 +35,8 @@ class Packages:
     configurators: tuple[str, ...]
     loguru: str | None = None
     loguru_hands_on: bool | None = None
+    structlog: str | None = None
+    structlog_reaches_nobody: bool | None = None
 
 
 def look_at_packages() -> Packages:
@@ -41,8 +47,14 @@ def look_at_packages() -> Packages:
         distros=_list_entry_points("opentelemetry_distro"),
         configurators=_list_entry_points("opentelemetry_configurator"),
         loguru=_find_version("loguru"),
-        loguru_hands_on=hands_on(),
+        loguru_hands_on=True if _is_captured("capture_loguru") else hands_on(),
+        structlog=_find_version("structlog"),
+        structlog_reaches_nobody=False if _is_captured("capture_structlog") else reaches_nobody(),
     )
+
+
+def _is_captured(option: str) -> bool:
+    return bool(getattr(settings_in_force(), option, False))
 
 
 def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
@@ -58,6 +70,7 @@ def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
     findings = [
         *_check_flask(installed, variables),
         *_check_loguru(installed),
+        *_check_structlog(installed),
         *_check_choice("distro", installed.distros, "OTEL_PYTHON_DISTRO", variables),
         *_check_choice("configurator", installed.configurators, "OTEL_PYTHON_CONFIGURATOR", variables),
     ]
@@ -94,6 +107,18 @@ def _check_loguru(installed: Packages) -> Iterator[Finding]:
         severity = "warning"
         what = "is loaded, and hands its records to nobody: they do not reach otelog"
     yield Finding(severity, "packages.loguru_not_captured", "loguru", what, LOGURU_LINE)
+
+
+def _check_structlog(installed: Packages) -> Iterator[Finding]:
+    if installed.structlog is None or installed.structlog_reaches_nobody is False:
+        return
+    if installed.structlog_reaches_nobody is None:
+        severity: Severity = "note"
+        what = "is installed: its events reach otelog only by a processor, or over logging"
+    else:
+        severity = "warning"
+        what = "is loaded, and writes its events itself: they do not reach otelog"
+    yield Finding(severity, "packages.structlog_not_captured", "structlog", what, STRUCTLOG_LINE)
 
 
 def _check_choice(kind: str, names: tuple[str, ...], variable: str, variables: Mapping[str, str]) -> Iterator[Finding]:

@@ -149,6 +149,8 @@ CASES: dict[str, Case] = {
     "capture_non_propagating": Case(False, "false", False, BAD_FLAG),
     "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
+    "capture_structlog": Case(True, "true", True, BAD_FLAG),
+    "capture_loguru": Case(True, "true", True, BAD_FLAG),
     "bisect_failed_exports": Case(True, "true", True, BAD_FLAG),
     "capture_exceptions": Case(False, "false", False, BAD_FLAG),
     "capture_warnings": Case(True, "true", True, BAD_FLAG),

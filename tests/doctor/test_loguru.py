@@ -14,6 +14,7 @@ import pytest
 from otelog._private.loguru import LOGURU_LINE
 
 CODE = "packages.loguru_not_captured"
+VARIABLE = "OTELOG_CAPTURE_LOGURU=true"
 
 
 def examine(folder: Path, setup: str) -> dict[str, str] | None:
@@ -49,6 +50,7 @@ PROPAGATE = """
         (f"from loguru import logger; {LOGURU_LINE}", None),
         ("from loguru import logger; logger.add(lambda message: None)", None),
         (PROPAGATE, None),
+        ("otelog.configure(capture_loguru=True); from loguru import logger; logger.remove()", None),
     ],
 )
 def test_a_loguru_that_hands_its_records_to_nobody_is_found(setup: str, severity: str | None, tmp_path: Path) -> None:
@@ -72,18 +74,21 @@ def test_the_line_brings_its_records_once_with_level_and_place() -> None:
         otelog.flush(10)
         [one] = exporter.get_finished_logs()
         record = one.log_record
-        print(record.body, record.severity_text, record.attributes["code.function.name"], record.attributes["extra"])
+        print(record.body, record.severity_text, record.attributes["code.function.name"], record.attributes["user"])
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, encoding="utf-8", timeout=60, check=False
     )
-    assert done.stdout == "paid 12 WARNING pay {'user': 'eva'}\n", done.stderr
+    assert done.stdout == "paid 12 WARNING pay eva\n", done.stderr
 
 
 @pytest.mark.parametrize(
     ("setup", "lines"),
     [
-        ("import loguru", [f"otelog: loguru's records do not reach otelog: {LOGURU_LINE} brings them"]),
+        (
+            "import loguru",
+            [f"otelog: loguru's records do not reach otelog: {LOGURU_LINE} brings them, or {VARIABLE}"],
+        ),
         (f"import otelog; from loguru import logger; {LOGURU_LINE}", []),
         ("import logging", []),
     ],

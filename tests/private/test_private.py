@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from otelog._private import flask_instrumentation, standard
+from otelog._private import flask_instrumentation, loguru, standard, structlog
 from otelog._private.opentelemetry import NAMES
 from otelog.testing import OTLPServer
 from tests.grpc_server import GrpcServer
@@ -102,9 +103,12 @@ def test_a_private_name_that_upstream_renames_is_not_missed(module: str, name: s
             assert record.trace_id.hex() == wanted
 
 
-@pytest.mark.parametrize(("module", "name"), [*NAMES, *flask_instrumentation.NAMES, *standard.NAMES])
+OF_LIBRARIES = [*flask_instrumentation.NAMES, *structlog.NAMES, *loguru.NAMES]
+
+
+@pytest.mark.parametrize(("module", "name"), [*NAMES, *OF_LIBRARIES, *standard.NAMES])
 def test_the_private_names_are_those_of_the_installed_release(module: str, name: str) -> None:
-    if module.startswith("opentelemetry.instrumentation."):
+    if not module.startswith("opentelemetry.") or module.startswith("opentelemetry.instrumentation."):
         pytest.importorskip(module)
     assert hasattr(importlib.import_module(module), name), "say in otelog/_private what this release calls it"
 
@@ -206,3 +210,66 @@ print(otelog.shutdown(), otelog.stats().exported)
             [sys.executable, "-c", code, server.endpoint], capture_output=True, text=True, check=False, cwd=tmp_path
         )
         assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True", "2"], "")
+
+
+STRUCTLOG = """
+import logging, structlog, otelog, otelog.structlog
+from otelog.testing import capture_logs
+otelog.configure(endpoint="http://127.0.0.1:1", capture_structlog=True)
+def say(keep, factory, *ending):
+    structlog.configure(
+        processors=[otelog.structlog.OtelogProcessor(keep=keep), *ending],
+        logger_factory=factory, wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    structlog.get_logger("shop").warning("said")
+with capture_logs() as captured:
+    say(False, structlog.PrintLoggerFactory())
+    say(True, structlog.stdlib.LoggerFactory(), structlog.processors.JSONRenderer())
+    print(len(captured))
+"""
+
+LOGURU = """
+import logging, otelog, otelog.loguru
+from loguru import logger
+from otelog.testing import capture_logs
+class Propagate(logging.Handler):
+    def emit(self, record):
+        logging.getLogger(record.name).handle(record)
+logger.remove()
+otelog.configure(endpoint="http://127.0.0.1:1")
+otelog.loguru.install()
+with capture_logs() as captured:
+    logger.warning("said")
+    logger.add(Propagate(), format="{message}")
+    logger.warning("said")
+    print(len(captured))
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "program", "most"),
+    [
+        ("structlog", "BoundLoggerBase", STRUCTLOG, 3),
+        ("structlog", "_process_event", STRUCTLOG, 3),
+        ("structlog", "_proxy_to_logger", STRUCTLOG, 3),
+        ("structlog", "_ASYNC_CALLING_STACK", STRUCTLOG, 2),
+        ("loguru", "_core", LOGURU, 3),
+        ("loguru", "_sink", LOGURU, 3),
+        ("loguru", "emit", LOGURU, 3),
+    ],
+)
+def test_a_private_name_of_a_bridge_that_is_renamed_costs_no_record(
+    package: str, name: str, program: str, most: int, tmp_path: Path
+) -> None:
+    pytest.importorskip(package)
+    done = subprocess.run(
+        [sys.executable, "-c", rename(name, package) + program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "OTEL_METRICS_EXPORTER": "none"},
+    )
+    # What cannot be recognised may come by both ways; nothing is lost, and nothing raises.
+    assert done.returncode == 0, done.stderr
+    assert 2 <= int(done.stdout.splitlines()[-1]) <= most
