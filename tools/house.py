@@ -34,10 +34,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_setup",),
     ("_requests", "exporter", "handler", "logger", "processor", "providers"),
     ("__init__",),
-    ("celery", "distro", "gunicorn", "prometheus"),
+    ("celery", "gunicorn", "prometheus"),
     ("testing",),
-    ("doctor", "flask"),
-    ("cli",),
+    ("asgi", "doctor", "flask"),
+    ("cli", "distro"),
 )
 WORKER = "otelog-worker"
 
