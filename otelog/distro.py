@@ -22,6 +22,7 @@ from otelog._private.opentelemetry import find_sdk_configurator
 from otelog._private.standard import call_before_atexit
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler, keep_last_resort, shield_loggers
+from otelog._setup.state import settings_in_force
 
 __all__ = ["OtelogConfigurator", "OtelogDistro"]
 
@@ -63,8 +64,21 @@ class OtelogConfigurator:
                 return
         keep_last_resort()
         configure()
+        _prepare_frameworks()
         # Before that it is not known what the application does with it, and after loguru's own end not what it did.
         call_before_atexit(_tell_of_loguru)
+
+
+def _prepare_frameworks() -> None:
+    settings = settings_in_force()
+    if settings is None:
+        return
+    try:
+        from otelog.asgi.zero_code import prepare
+
+        prepare(access_log=settings.access_log)
+    except Exception as error:
+        warn("zero-code", f"frameworks go on without otelog: {type(error).__name__}: {error}")
 
 
 def _tell_of_loguru() -> None:

@@ -88,6 +88,16 @@ def _builder_of_granian(build: Any) -> Any:
     return build_within
 
 
+def _finish_of_aiohttp(finish_response: Any) -> Any:
+    @wraps(finish_response)
+    async def finish_within(self: Any, request: Any, *arguments: Any, **keywords: Any) -> Any:
+        # A body that is made piece by piece is made here.
+        with Within(request):
+            return await finish_response(self, request, *arguments, **keywords)
+
+    return finish_within
+
+
 def _access_of_aiohttp(log_access: Any) -> Any:
     @wraps(log_access)
     def log_within(self: Any, request: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -109,6 +119,7 @@ _PLACES: tuple[tuple[str, str, str, Callable[[Any], Any]], ...] = (
     ("uvicorn.protocols.http.httptools_impl", "RequestResponseCycle", "send", _send_of_uvicorn),
     ("hypercorn.logging", "Logger", "access", _access_of_hypercorn),
     ("granian.asgi", "", "_build_access_logger", _builder_of_granian),
+    ("aiohttp.web_protocol", "RequestHandler", "finish_response", _finish_of_aiohttp),
     ("aiohttp.web_protocol", "RequestHandler", "log_access", _access_of_aiohttp),
 )
 

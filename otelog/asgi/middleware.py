@@ -15,6 +15,7 @@ from otelog._capture.port import BOUND_KEY
 from otelog._capture.remembered import remember_span
 from otelog._patches import asgi_lines, asgi_spans
 from otelog._patches.asgi_spans import FIELDS_IN_SCOPE, SPAN_IN_SCOPE
+from otelog._private.opentelemetry import is_asgi_middleware
 from otelog._record.values import safe_str
 from otelog._requests.access import ExcludedPaths
 from otelog._requests.exceptions import name_type, record_exception
@@ -384,7 +385,7 @@ def _make_entries(settings: AccessLogSettings) -> dict[str, ASGIApp]:
 
 def _instrument(app: ASGIApp, settings: AccessLogSettings) -> ASGIApp:
     """Returns what to call for a request that has no span."""
-    if not settings.instrument or is_instrumented(app):
+    if not settings.instrument or _is_instrumented(app):
         return app
     try:
         module = import_module("opentelemetry.instrumentation.asgi")
@@ -398,17 +399,9 @@ def _instrument(app: ASGIApp, settings: AccessLogSettings) -> ASGIApp:
     return traced  # type: ignore[no-any-return]
 
 
-def is_instrumented(app: Any) -> bool:
-    """Returns whether a request that is given to an application gets a span by itself, as far as it can be known."""
-    seen: set[int] = set()
-    while app is not None and id(app) not in seen:
-        seen.add(id(app))
-        if getattr(app, "_is_instrumented_by_opentelemetry", False) is True:
-            return True
-        if type(app).__name__ == "OpenTelemetryMiddleware":
-            return True
-        app = getattr(app, "app", None)
-    return False
+def _is_instrumented(app: Any) -> bool:
+    # FastAPI's and Starlette's put their middleware into the stack that is built with the first request.
+    return getattr(app, "_is_instrumented_by_opentelemetry", False) is True or is_asgi_middleware(app)
 
 
 def _context_of(exchange: Exchange) -> Any:
