@@ -88,6 +88,27 @@ def _builder_of_granian(build: Any) -> Any:
     return build_within
 
 
+def _wrapper_of_granian(wrap: Any) -> Any:
+    @wraps(wrap)
+    def wrap_within(callback: Any, *arguments: Any, **keywords: Any) -> Any:
+        run = wrap(callback, *arguments, **keywords)
+
+        @wraps(callback)
+        async def run_within(scope: Any, protocol: Any) -> Any:
+            try:
+                return await run(scope, protocol)
+            except BaseException:
+                # What granian says of it, it says in this task, which ends then. It keeps no exception in its record.
+                found = scope.get(SPAN_IN_SCOPE)
+                if isinstance(found, SpanContext):
+                    attach(set_span_in_context(NonRecordingSpan(found)))
+                raise
+
+        return run_within
+
+    return wrap_within
+
+
 def _finish_of_aiohttp(finish_response: Any) -> Any:
     @wraps(finish_response)
     async def finish_within(self: Any, request: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -119,9 +140,14 @@ _PLACES: tuple[tuple[str, str, str, Callable[[Any], Any]], ...] = (
     ("uvicorn.protocols.http.httptools_impl", "RequestResponseCycle", "send", _send_of_uvicorn),
     ("hypercorn.logging", "Logger", "access", _access_of_hypercorn),
     ("granian.asgi", "", "_build_access_logger", _builder_of_granian),
+    ("granian.asgi", "", "_callback_wrapper", _wrapper_of_granian),
     ("aiohttp.web_protocol", "RequestHandler", "finish_response", _finish_of_aiohttp),
     ("aiohttp.web_protocol", "RequestHandler", "log_access", _access_of_aiohttp),
 )
+
+
+MODULES = tuple(dict.fromkeys(place[0] for place in _PLACES))
+"""Where the servers' functions are."""
 
 
 def _find(module_name: str, class_name: str, name: str) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -26,6 +27,10 @@ SPAN_IN_SCOPE = "otelog.span_context"
 FIELDS_IN_SCOPE = "otelog.bound_fields"
 """Where a scope has the fields that are bound for its request."""
 
+LATEST: ContextVar[Any] = ContextVar("otelog_latest_scope", default=None)
+"""The scope of the latest request here, under gunicorn's ASGI worker, which writes its lines without any scope."""
+
+_NEEDS_LATEST = "gunicorn.asgi.protocol"
 _MODULE, _CLASS = "opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware"
 
 
@@ -55,6 +60,7 @@ def enter(scope: Any) -> None:
     Args:
         scope: The request's. Who mounts applications in others notes the outermost span.
     """
+    note_scope(scope)
     context = get_current()
     span_context = get_current_span(context).get_span_context()
     if span_context.is_valid:
@@ -63,6 +69,12 @@ def enter(scope: Any) -> None:
     if bound is not None and context.get(BOUND_KEY) is None:
         # The middleware takes it off, with its span.
         attach(set_value(BOUND_KEY, bound, context))
+
+
+def note_scope(scope: Any) -> None:
+    """Remember a scope for a server that writes its line about the request without it."""
+    if _NEEDS_LATEST in sys.modules:
+        LATEST.set(scope)
 
 
 def install() -> None:

@@ -177,6 +177,7 @@ class AccessLog:
             if self._fields is not None:
                 self._add_fields(exchange, self._fields)
             scope[_EXCHANGE] = True
+            asgi_spans.note_scope(scope)
             scope[FIELDS_IN_SCOPE] = exchange.context.get(BOUND_KEY)
             if self._keeps_lines_back and is_configured():
                 # A path that shall have no record shall have no line either.

@@ -19,7 +19,7 @@ _MARK = "otelog.recorded"
 """In the scope: otelog has a record of the request. Its value is what the server's line is for."""
 
 _ACCESS_LOGGERS = ("uvicorn.access", "hypercorn.access", "granian.access", "gunicorn.access", "aiohttp.access")
-_ERROR_LOGGERS = ("uvicorn.error", "hypercorn.error", "_granian", "gunicorn.error", "aiohttp.server")
+_ERROR_LOGGERS = ("uvicorn.error", "hypercorn.error", "_granian.utils", "gunicorn.error", "aiohttp.server")
 # What is loaded in a process that serves by it, and the logger of its lines.
 _SERVERS = (
     ("uvicorn.protocols.http.h11_impl", "uvicorn.access"),

@@ -25,11 +25,18 @@ def prepare(*, access_log: bool) -> None:
     Args:
         access_log: Whether applications get access records, too.
     """
+    for module_name in asgi_lines.MODULES:
+        # A server may be loaded when all loggers are there, and nothing else tells of it.
+        register_post_import_hook(_install_lines, module_name)
     register_post_import_hook(_trace_quart, "quart.app")
     if access_log:
         for module_name, _ in _CLASSES:
             # After the other one: who hooks last is around it.
             register_post_import_hook(_log_accesses, module_name)
+
+
+def _install_lines(_: Any) -> None:
+    asgi_lines.install()
 
 
 def _trace_quart(module: Any) -> None:
