@@ -10,6 +10,8 @@ Needs the extra ``aiohttp``.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from opentelemetry.trace import NonRecordingSpan, format_trace_id, set_span_in_c
 from otelog._patches import aiohttp_spans, asgi_lines
 from otelog._patches.asgi_lines import FINISH
 from otelog._patches.asgi_spans import SPAN_IN_SCOPE
+from otelog._patches.last_resort import is_seen
 from otelog._record.values import safe_str
 from otelog._requests.access import MOST_AGENT_CHARACTERS, AccessRecords, ExcludedPaths, name_host, show
 from otelog._requests.client import MOST_ADDRESS_CHARACTERS, find_forwarded
@@ -36,8 +39,7 @@ from otelog._setup.configure import configure, flush
 from otelog._setup.state import is_configured
 from otelog.asgi.entries import publish_ledger
 from otelog.asgi.middleware import DELIVER_SECONDS, NOTHING_SENT
-from otelog.asgi.options import AccessLogOptions, AccessLogSettings
-from otelog.asgi.options import resolve as resolve
+from otelog.asgi.options import AccessLogOptions, AccessLogSettings, resolve
 from otelog.asgi.server_lines import drop_doubled_exceptions, keep_back_request_lines, mark
 
 if TYPE_CHECKING:
@@ -135,8 +137,12 @@ class _Layer:
         self._entries = _make_entries(settings)
         self._keeps_lines_back = settings.access_log and settings.server_access_log != "keep"
         self._line_purpose = NOWHERE if settings.server_access_log == "silence" else LOCAL
-        # What aiohttp's `web.middleware` says of a middleware.
-        self.middleware = web.middleware(self._watch)
+
+        @web.middleware
+        async def watch(request: web.Request, handler: _Handler) -> web.StreamResponse:
+            return await self._watch(request, handler)
+
+        self.middleware = watch
 
     async def _watch(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         if _EXCHANGE in request:
@@ -258,10 +264,6 @@ class _Layer:
         )
 
     def _console_show(self, exchange: Exchange, written: Any) -> None:
-        import logging
-
-        from otelog._patches.last_resort import is_seen
-
         line = self._settings.server_access_log != "silence" and is_seen(logging.getLogger("aiohttp.access"))
         if is_configured() and not line:
             self._console.show(written, exchange.span_context, last_resort=False)
@@ -313,8 +315,6 @@ def _answer_metrics(request: web.Request) -> web.Response:
 
 
 async def _deliver(_: web.Application) -> None:
-    import asyncio
-
     try:
         await asyncio.get_running_loop().run_in_executor(None, flush, DELIVER_SECONDS)
     except RuntimeError:
