@@ -1,7 +1,7 @@
 """The application's own console, which stays what it would be without otelog.
 
-Flask, Quart, werkzeug and `logging` itself write to standard error only where a logger has no handler yet. otelog's handler on
-the root logger is one, and would silence them.
+Flask, Quart, werkzeug and `logging` itself write to standard error only where a logger has no handler yet. otelog's
+handler on the root logger is one, and would silence them.
 """
 
 from __future__ import annotations
