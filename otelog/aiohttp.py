@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def access_log(app: web.Application, **options: Unpack[AccessLogOptions]) -> Non
 
     Raises:
         ConfigurationError: An option is unknown or has a value that cannot be used.
-        RuntimeError: The application has been started.
+        RuntimeError: The application has been started, or given to another one.
     """
     if getattr(app, _HAS, False):
         return
@@ -115,8 +116,10 @@ def _instrument(app: web.Application) -> None:
         return
     instrumentor = AioHttpServerInstrumentor()
     if not instrumentor.is_instrumented_by_opentelemetry:
-        # Its middleware needs what this sets up.
-        instrumentor.instrument()
+        # Its middleware needs what this sets up. aiohttp warns of the class that it makes.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            instrumentor.instrument()
         aiohttp_spans.install()
     app.middlewares.insert(0, create_aiohttp_middleware())
     app.middlewares.insert(1, aiohttp_spans.note_span)
@@ -145,12 +148,12 @@ class _Layer:
         self.middleware = watch
 
     async def _watch(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if _EXCHANGE in request:
+        if _EXCHANGE in aiohttp_spans.state_of(request):
             return await handler(request)
         entry = self._entries.get(request.path)
         if entry is not None:
             if self._keeps_lines_back:
-                mark(request, NOWHERE)
+                mark(aiohttp_spans.state_of(request), NOWHERE)
             return entry(request)
         exchange = self._begin(request)
         if exchange is None:
@@ -180,10 +183,11 @@ class _Layer:
             exchange.keep_given_trace_id()
             if settings.fields is not None:
                 self._add_fields(exchange, request, settings.fields)
-            request[_EXCHANGE] = exchange
-            request[FINISH] = lambda response: self._finish(exchange, request, response)
+            state = aiohttp_spans.state_of(request)
+            state[_EXCHANGE] = exchange
+            state[FINISH] = lambda response: self._finish(exchange, request, response)
             if self._keeps_lines_back and is_configured():
-                mark(request, NOWHERE if request.path in self._excluded else self._line_purpose)
+                mark(state, NOWHERE if request.path in self._excluded else self._line_purpose)
             return exchange
         except Exception as error:
             _tell("a request could not be watched", error)
@@ -199,7 +203,7 @@ class _Layer:
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Give a response that is about to be sent the request's ids; a signal handler of aiohttp's."""
-        exchange = request.get(_EXCHANGE)
+        exchange = aiohttp_spans.state_of(request).get(_EXCHANGE)
         if exchange is None:
             return
         settings = self._settings
@@ -227,10 +231,10 @@ class _Layer:
             if not self._settings.access_log or request.path in self._excluded:
                 return
             exchange.status = response.status if response.prepared else NOTHING_SENT
-            exchange.sent_bytes = getattr(response, "body_length", 0) or 0
+            exchange.sent_bytes = _find_size(request, response)
             context = exchange.context
             if exchange.span_context is None:
-                exchange.span_context = request.get(SPAN_IN_SCOPE)
+                exchange.span_context = aiohttp_spans.state_of(request).get(SPAN_IN_SCOPE)
             if exchange.span_context is not None:
                 context = set_span_in_context(NonRecordingSpan(exchange.span_context), context)
             token = attach(context)
@@ -282,6 +286,14 @@ def _find_route(request: web.Request) -> str | None:
     resource = getattr(request.match_info.route, "resource", None)
     found = getattr(resource, "canonical", None)
     return found if isinstance(found, str) else None
+
+
+def _find_size(request: web.Request, response: Any) -> int:
+    if request.method == "HEAD" or not response.prepared:
+        return 0
+    length = response.content_length
+    # In newer releases what was written for a body of unknown length, its head among it.
+    return int((getattr(response, "body_length", 0) or 0) if length is None else length)
 
 
 def _make_entries(settings: AccessLogSettings) -> dict[str, Callable[[web.Request], web.Response]]:

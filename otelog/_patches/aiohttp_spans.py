@@ -20,6 +20,22 @@ from otelog._capture.remembered import remember_span
 from otelog._patches.asgi_spans import SPAN_IN_SCOPE
 from otelog._runtime.replacing import find_original, is_ours, mark
 
+_STATE = "otelog.state"
+_keys: dict[Any, Any] = {}
+
+
+def state_of(request: Any) -> dict[str, Any]:
+    """Returns what otelog keeps of a request: names to values, as a scope does it for ASGI."""
+    # Newer releases warn of keys that are texts.
+    kind = getattr(sys.modules.get("aiohttp.web"), "RequestKey", None)
+    key = _keys.get(kind)
+    if key is None:
+        key = _keys[kind] = _STATE if kind is None else kind(_STATE, dict)
+    state: dict[str, Any] | None = request.get(key)
+    if state is None:
+        state = request[key] = {}
+    return state
+
 
 async def note_span(request: Any, handler: Any) -> Any:
     """Call the handler, and note the current span; a middleware of aiohttp's."""
@@ -27,7 +43,7 @@ async def note_span(request: Any, handler: Any) -> Any:
     if not span_context.is_valid:
         return await handler(request)
     # An application that is in another one has a span of its own, in the same trace.
-    request.setdefault(SPAN_IN_SCOPE, span_context)
+    state_of(request).setdefault(SPAN_IN_SCOPE, span_context)
     try:
         return await handler(request)
     except BaseException as error:

@@ -16,11 +16,12 @@ from typing import Any
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, set_span_in_context
 
-from otelog._patches.asgi_spans import SPAN_IN_SCOPE
+from otelog._patches.aiohttp_spans import state_of
+from otelog._patches.asgi_spans import AT_FIRST_REQUEST, SPAN_IN_SCOPE
 from otelog._runtime.replacing import find_original, is_ours, mark
 
 LINE_OF: ContextVar[Any] = ContextVar("otelog_line_of", default=None)
-"""The scope, or aiohttp's request, whose line is being written."""
+"""The scope, or what is kept of aiohttp's request, whose line is being written."""
 
 WRITES_LINES: dict[str, bool] = {}
 """Whether a server writes lines, by its name, where its logger does not tell."""
@@ -113,7 +114,7 @@ def _finish_of_aiohttp(finish_response: Any) -> Any:
     @wraps(finish_response)
     async def finish_within(self: Any, request: Any, *arguments: Any, **keywords: Any) -> Any:
         # A body that is made piece by piece is made here.
-        with Within(request):
+        with Within(state_of(request)):
             return await finish_response(self, request, *arguments, **keywords)
 
     return finish_within
@@ -122,8 +123,9 @@ def _finish_of_aiohttp(finish_response: Any) -> Any:
 def _access_of_aiohttp(log_access: Any) -> Any:
     @wraps(log_access)
     def log_within(self: Any, request: Any, response: Any, *arguments: Any, **keywords: Any) -> Any:
-        finish = request.get(FINISH)
-        with Within(request):
+        state = state_of(request)
+        finish = state.get(FINISH)
+        with Within(state):
             if finish is not None:
                 finish(response)
             return log_access(self, request, response, *arguments, **keywords)
@@ -173,3 +175,6 @@ def uninstall() -> None:
         owner, found = _find(module_name, class_name, name)
         if found is not None and is_ours(found):
             setattr(owner, name, find_original(found))
+
+
+AT_FIRST_REQUEST.append(install)

@@ -9,6 +9,7 @@ brings the fields back, notes the span in the request's scope, and on an excepti
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
@@ -29,6 +30,9 @@ FIELDS_IN_SCOPE = "otelog.bound_fields"
 
 LATEST: ContextVar[Any] = ContextVar("otelog_latest_scope", default=None)
 """The scope of the latest request here, under gunicorn's ASGI worker, which writes its lines without any scope."""
+
+AT_FIRST_REQUEST: list[Callable[[], None]] = []
+"""Called once, when a server is certainly loaded; each must not raise."""
 
 _NEEDS_LATEST = "gunicorn.asgi.protocol"
 _MODULE, _CLASS = "opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware"
@@ -60,6 +64,8 @@ def enter(scope: Any) -> None:
     Args:
         scope: The request's. Who mounts applications in others notes the outermost span.
     """
+    while AT_FIRST_REQUEST:
+        AT_FIRST_REQUEST.pop()()
     note_scope(scope)
     context = get_current()
     span_context = get_current_span(context).get_span_context()

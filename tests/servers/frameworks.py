@@ -1,6 +1,7 @@
 """The application of `tests.servers.app` for other frameworks: FastAPI, Starlette, Quart, and aiohttp's server.
 
-``fast``, ``star`` and ``quart`` are for ASGI servers; ``python -m tests.servers.frameworks PORT`` is aiohttp's.
+``fast``, ``star`` and ``quart`` are for ASGI servers; ``python -m tests.servers.frameworks PORT`` is aiohttp's. Each is
+made when it is asked for: a process loads no framework but its own.
 """
 
 from __future__ import annotations
@@ -8,49 +9,67 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from aiohttp import web
-from fastapi import FastAPI
-from quart import Quart
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
 from tests.servers import books
 from tests.servers.asgi import answer
 
 books.keep()
 
-fast = FastAPI()
-quart = Quart("shop")
+
+def make_fast() -> Any:
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/{path:path}")
+    async def answer_fast(path: str) -> dict[str, Any]:
+        return await answer(f"/{path}")
+
+    return app
 
 
-@fast.get("/{path:path}")
-async def answer_fast(path: str) -> dict[str, Any]:
-    """Answer as FastAPI does."""
-    return await answer(f"/{path}")
+def make_star() -> Any:
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def answer_star(request: Any) -> JSONResponse:
+        return JSONResponse(await answer(request.url.path))
+
+    return Starlette(routes=[Route("/{path:path}", answer_star)])
 
 
-async def answer_star(request: Request) -> JSONResponse:
-    """Answer as Starlette does."""
-    return JSONResponse(await answer(request.url.path))
+def make_quart() -> Any:
+    from quart import Quart
+
+    app = Quart("shop")
+
+    @app.get("/<path:path>")
+    async def answer_quart(path: str) -> dict[str, Any]:
+        return await answer(f"/{path}")
+
+    return app
 
 
-star = Starlette(routes=[Route("/{path:path}", answer_star)])
+def serve_aiohttp(port: int) -> None:
+    from aiohttp import web
+
+    async def answer_aiohttp(request: web.Request) -> web.Response:
+        return web.json_response(await answer(request.path))
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer_aiohttp)
+    web.run_app(app, host="127.0.0.1", port=port, print=None)
 
 
-@quart.get("/<path:path>")
-async def answer_quart(path: str) -> dict[str, Any]:
-    """Answer as Quart does."""
-    return await answer(f"/{path}")
+_MAKERS = {"fast": make_fast, "star": make_star, "quart": make_quart}
 
 
-async def answer_aiohttp(request: web.Request) -> web.Response:
-    """Answer as aiohttp does."""
-    return web.json_response(await answer(request.path))
+def __getattr__(name: str) -> Any:
+    if name not in _MAKERS:
+        raise AttributeError(name)
+    made = globals()[name] = _MAKERS[name]()
+    return made
 
 
 if __name__ == "__main__":
-    application = web.Application()
-    application.router.add_get("/{path:.*}", answer_aiohttp)
-    web.run_app(application, host="127.0.0.1", port=int(sys.argv[1]), print=None)
+    serve_aiohttp(int(sys.argv[1]))
