@@ -18,7 +18,7 @@ from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
 from otelog._runtime.replacing import find_original, is_ours, mark
 
-__all__ = ["layer_calls", "trace_calls", "unlayer_calls"]
+__all__ = ["layer_calls", "note_recorded", "trace_calls", "unlayer_calls"]
 
 
 def layer_calls(owner: Any, key: str, make: Callable[[Any, Any], Any]) -> None:
@@ -82,3 +82,28 @@ def trace_calls(owner: Any, excluded_urls: Any) -> None:
         return choose
 
     layer_calls(owner, "_otelog_traced", make)
+
+
+def note_recorded(module: Any, act: Callable[[BaseException], None]) -> None:
+    """Have something called with each exception that FastAPI's own telemetry has made a record of.
+
+    The record goes to OpenTelemetry's loggers, and so to otelog; the server logs the same exception again.
+
+    Args:
+        module: ``fastapi.telemetry._asgi``, which newer releases have; in one without its function nothing is called.
+        act: Must not raise.
+    """
+    record = getattr(module, "_exception", None)
+    if not callable(record) or is_ours(record):
+        return
+
+    @wraps(record)
+    def record_and_tell(*, scope: Any, exc: BaseException) -> None:
+        record(scope=scope, exc=exc)
+        kept = scope.get("fastapi.telemetry")
+        # It takes no other exceptions, and none where logs are off.
+        if getattr(kept, "logger", None) is not None and isinstance(exc, Exception):
+            act(exc)
+
+    mark(record_and_tell, record)
+    module._exception = record_and_tell

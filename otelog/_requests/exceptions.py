@@ -26,13 +26,18 @@ def record_exception(logger_name: str, method: str, path: str, error: BaseExcept
     """
     if is_recorded(error):
         return
-    # In its __dict__, as the exceptions of the standard library take no weak reference.
-    setattr(error, _RECORDED, True)
+    note_recorded(error)
     get_logger(logger_name).event(EVENT_NAME, "Exception on %s [%s]", path, method, level=40, exc_info=error)
 
 
+def note_recorded(error: BaseException) -> None:
+    """Note that there is a record of an exception, so that nobody makes another one."""
+    # In its __dict__, as the exceptions of the standard library take no weak reference.
+    setattr(error, _RECORDED, True)
+
+
 def is_recorded(error: BaseException) -> bool:
-    """Returns whether `record_exception` has had this exception."""
+    """Returns whether there is a record of this exception."""
     return getattr(error, _RECORDED, False) is True
 
 

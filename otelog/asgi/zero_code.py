@@ -10,7 +10,9 @@ from wrapt import register_post_import_hook
 from otelog._config.resolve import is_instrumentation_disabled
 from otelog._patches import asgi_calls, asgi_lines, asgi_spans
 from otelog._record.values import safe_str
+from otelog._requests.exceptions import note_recorded
 from otelog._runtime.diagnostics import warn
+from otelog.asgi.server_lines import drop_doubled_exceptions
 
 _LAYER = "_otelog_access_log"
 # The module and the class of a framework.
@@ -29,10 +31,17 @@ def prepare(*, access_log: bool) -> None:
         # A server may be loaded when all loggers are there, and nothing else tells of it.
         register_post_import_hook(_install_lines, module_name)
     register_post_import_hook(_trace_quart, "quart.app")
+    register_post_import_hook(note_fastapis_records, "fastapi.telemetry._asgi")
+    drop_doubled_exceptions()
     if access_log:
         for module_name, _ in _CLASSES:
             # After the other one: who hooks last is around it.
             register_post_import_hook(_log_accesses, module_name)
+
+
+def note_fastapis_records(module: Any) -> None:
+    """Have an exception that FastAPI's own telemetry records be one record, and no second one of its server's."""
+    asgi_calls.note_recorded(module, note_recorded)
 
 
 def _install_lines(_: Any) -> None:

@@ -21,6 +21,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_s
 from otelog._capture.remembered import find_span, remember_span
 from otelog._patches import asgi_calls, asgi_lines, asgi_spans
 from otelog.asgi import AccessLog
+from otelog.asgi.server_lines import drop_doubled_exceptions
+from otelog.asgi.zero_code import note_fastapis_records
 from otelog.testing import CapturedLogs
 from tests.asgi.calling import SECONDS, make_scope, of_logger, request, with_exception
 from tools.loopback import find_free_ports
@@ -153,3 +155,28 @@ def test_quarts_requests_have_one_span_each_however_they_are_instrumented(logs: 
     finally:
         asgi_calls.unlayer_calls(Quart)
     assert Quart.__call__ is original
+
+
+def test_an_exception_that_fastapis_own_telemetry_records_is_one_record(logs: CapturedLogs) -> None:
+    from fastapi import FastAPI
+    from fastapi.telemetry import _asgi
+
+    # Without OpenTelemetry's instrumentation: that turns FastAPI's own off.
+    original = _asgi._exception
+    note_fastapis_records(_asgi)
+    drop_doubled_exceptions()
+    try:
+        app = FastAPI()
+
+        @app.get("/fail")
+        async def fail() -> None:
+            raise ValueError("no")
+
+        for one in (app, AccessLog(app, instrument=False)):
+            _, raised = request(one, make_scope("/fail"))
+            assert isinstance(raised, ValueError)
+            logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=raised)
+        assert [record.instrumentation_scope.name for record in with_exception(logs)] == ["fastapi", "fastapi"]
+        assert all(record.log_record.trace_id for record in with_exception(logs))
+    finally:
+        _asgi._exception = original

@@ -1,7 +1,7 @@
 """The application of `tests.servers.app` for other frameworks: FastAPI, Starlette, Quart, and aiohttp's server.
 
-``fast``, ``star`` and ``quart`` are for ASGI servers; ``python -m tests.servers.frameworks PORT`` is aiohttp's. Each is
-made when it is asked for: a process loads no framework but its own.
+``fast``, ``star`` and ``quart`` are for ASGI servers (hypercorn wants ``make_star()``), and aiohttp's is
+``python -m tests.servers.frameworks PORT``. Each is made when it is asked for.
 """
 
 from __future__ import annotations

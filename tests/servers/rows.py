@@ -228,7 +228,7 @@ ROWS = (
                 WORKERS,
             ),
             ("FastAPI", "fast", "gunicorn UvicornWorker", f"{_UVICORN_WORKER} --access-logfile - {{}}", WORKERS),
-            ("Starlette", "star", "hypercorn", f"{_HYPERCORN} {{}}", WORKERS),
+            ("Starlette", "make_star()", "hypercorn", f"{_HYPERCORN} {{}}", WORKERS),
             ("Starlette", "star", "gunicorn asgi", f"{_GUNICORN} -k asgi --access-logfile - {{}}", WORKERS),
             ("Quart", "quart", "uvicorn", f"{_WITH_BOOKS} uvicorn {{}} --host 127.0.0.1 --port PORT", 1),
             ("Quart", "quart", "granian", f"{_GRANIAN} {{}}", WORKERS),
