@@ -32,12 +32,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_patches", "_pipeline"),
     ("_otlp", "sinks"),
     ("_setup",),
-    ("exporter", "handler", "logger", "processor", "providers"),
+    ("_requests", "exporter", "handler", "logger", "processor", "providers"),
     ("__init__",),
-    ("celery", "distro", "gunicorn", "loguru", "prometheus", "structlog"),
+    ("celery", "gunicorn", "loguru", "prometheus", "structlog"),
     ("testing",),
-    ("doctor", "flask"),
-    ("cli",),
+    ("asgi", "doctor", "flask"),
+    ("aiohttp",),
+    ("cli", "distro"),
 )
 WORKER = "otelog-worker"
 

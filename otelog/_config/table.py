@@ -506,6 +506,14 @@ class ProcessOptions(Values):
 class EnvironmentOptions(Values):
     """What is no keyword."""
 
+    access_log = Option(
+        FLAG,
+        False,
+        "Under `otelog run`: one access record a request, in applications whose code says nothing of otelog.",
+        environment=("OTELOG_ACCESS_LOG",),
+        environment_only=True,
+        in_file=False,
+    )
     sdk_disabled = Option(
         FLAG,
         False,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from otelog._config.resolve import ExporterSettings, Settings, list_variables, resolve
 from otelog._setup.configure import stats
 from otelog._setup.state import settings_in_force
+from otelog.doctor._asgi_request import is_asgi
 from otelog.doctor._doubles import check_handlers
 from otelog.doctor._endpoint import check_endpoints
 from otelog.doctor._findings import Area, Finding, Report, make_area
@@ -93,14 +94,14 @@ def examine_application(app: object, request: str | None) -> Area:
     """Examine an application, once `otelog.configure` has been called.
 
     Args:
-        app: Flask's, or another.
-        request: A path to ask it for, with its own test client; None: nothing is asked.
+        app: Flask's, ASGI's, or another.
+        request: A path to ask it for; None: nothing is asked.
     """
     facts: list[str] = []
     findings: list[Finding] = []
     if is_flask(app):
         findings += check_instrumentation(app, facts)
-    else:
+    elif request is None or not is_asgi(app):
         kind = type(app)
         facts.append(f"{kind.__module__}.{kind.__qualname__} is not Flask's: its requests are not looked at")
     if request is not None:

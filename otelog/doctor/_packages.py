@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from otelog._private.loguru import LOGURU_LINE, hands_on
@@ -12,6 +12,13 @@ from otelog._setup.state import settings_in_force
 from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
 
 _INSTRUMENTATION = "opentelemetry-instrumentation-flask"
+# A framework, its instrumentation, and otelog's extra that brings it.
+_OTHERS = (
+    ("fastapi", "opentelemetry-instrumentation-fastapi", "fastapi"),
+    ("starlette", "opentelemetry-instrumentation-starlette", "asgi"),
+    ("quart", "opentelemetry-instrumentation-asgi", "asgi"),
+    ("aiohttp", "opentelemetry-instrumentation-aiohttp-server", "aiohttp"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class Packages:
         distros: Names of the entry points that `opentelemetry-instrument` may begin with.
         configurators: Names of those that it may set the SDK up with.
         loguru: loguru's version, or None.
+        others: Further frameworks' versions, with that of the instrumentation of each, or None.
         loguru_hands_on: Whether it hands its records to anybody but a stream or a file; None where it is not loaded.
         structlog: structlog's version, or None.
         structlog_reaches_nobody: Whether it writes its events itself; None where it is not loaded.
@@ -37,6 +45,7 @@ class Packages:
     loguru_hands_on: bool | None = None
     structlog: str | None = None
     structlog_reaches_nobody: bool | None = None
+    others: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
 
 
 def look_at_packages() -> Packages:
@@ -50,6 +59,11 @@ def look_at_packages() -> Packages:
         loguru_hands_on=True if _is_captured("capture_loguru") else hands_on(),
         structlog=_find_version("structlog"),
         structlog_reaches_nobody=False if _is_captured("capture_structlog") else reaches_nobody(),
+        others={
+            name: (found, _find_version(instrumentation))
+            for name, instrumentation, _ in _OTHERS
+            if (found := _find_version(name)) is not None
+        },
     )
 
 
@@ -67,8 +81,12 @@ def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
     facts = []
     if installed.flask and installed.flask_instrumentation:
         facts.append(f"flask {installed.flask} has its instrumentation ({installed.flask_instrumentation})")
+    for name, (framework, instrumentation) in installed.others.items():
+        if instrumentation is not None:
+            facts.append(f"{name} {framework} has its instrumentation ({instrumentation})")
     findings = [
         *_check_flask(installed, variables),
+        *_check_others(installed, variables),
         *_check_loguru(installed),
         *_check_structlog(installed),
         *_check_choice("distro", installed.distros, "OTEL_PYTHON_DISTRO", variables),
@@ -95,6 +113,32 @@ def _check_flask(installed: Packages, variables: Mapping[str, str]) -> Iterator[
             f"is {turned_off!r}: Flask is not instrumented, and records inside a request have no trace id",
             "take flask out of it",
         )
+
+
+def _check_others(installed: Packages, variables: Mapping[str, str]) -> Iterator[Finding]:
+    turned_off = variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+    off = {name.strip() for name in turned_off.split(",")}
+    for name, instrumentation, extra in _OTHERS:
+        if name not in installed.others:
+            continue
+        if installed.others[name][1] is None:
+            # Starlette is there with FastAPI, and aiohttp with many a client.
+            severity: Severity = "note" if name in ("starlette", "aiohttp") else "warning"
+            yield Finding(
+                severity,
+                f"packages.{name}_not_instrumented",
+                name,
+                f"{instrumentation} is not installed: records inside a request have no trace id",
+                f"pip install 'otelog[{extra}]'",
+            )
+        elif {name, f"{name}-server", "*"} & off:
+            yield Finding(
+                "warning",
+                f"packages.{name}_turned_off",
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+                f"is {turned_off!r}: {name} is not instrumented, and records inside a request have no trace id",
+                f"take {name} out of it",
+            )
 
 
 def _check_loguru(installed: Packages) -> Iterator[Finding]:

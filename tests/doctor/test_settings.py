@@ -203,6 +203,18 @@ INSTALLED: dict[str, tuple[Packages, dict[str, str], list[str]]] = {
         {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, flask"},
         ["packages.flask_turned_off"],
     ),
+    "FastAPI without its instrumentation, beside Starlette": (
+        Packages(
+            None, None, (), (), others={"fastapi": ("0.165", None), "starlette": ("1.1", None), "quart": ("1", "0")}
+        ),
+        {},
+        ["packages.fastapi_not_instrumented", "packages.starlette_not_instrumented"],
+    ),
+    "aiohttp turned off": (
+        Packages(None, None, (), (), others={"aiohttp": ("3.14", "0.66b1")}),
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiohttp-server"},
+        ["packages.aiohttp_turned_off"],
+    ),
     "several distros": (Packages(None, None, ("distro", "otelog"), ()), {}, ["packages.several_distros"]),
     "several configurators": (Packages(None, None, (), ("other", "otelog")), {}, ["packages.several_configurators"]),
     "an unknown distro": (GOOD, {"OTEL_PYTHON_DISTRO": "mine"}, ["packages.unknown_distro"]),
