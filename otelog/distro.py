@@ -16,6 +16,7 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config.resolve import choose_configurator, read_chosen_setup, wants_log_correlation
+from otelog._patches import django_requests
 from otelog._patches.django_settings import after_setup
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog._private.opentelemetry import find_sdk_configurator
@@ -145,6 +146,8 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             self._load(entry_point, kwargs)
         except (ModuleNotFoundError, DependencyConflictError) as error:
             _leave_out(entry_point, error)
+        else:
+            django_requests.install()
 
     def _load(self, entry_point: EntryPoint, kwargs: dict[str, Any]) -> None:
         try:

@@ -1,7 +1,8 @@
 """What a server says of a request has the request's trace, though it says it when the request's span has ended.
 
-gunicorn and werkzeug write a line for each request once the application is done with it. The span is still in the WSGI
-environment, where opentelemetry-instrumentation-flask has put it.
+gunicorn, werkzeug and Django's runserver write a line for each request once the application is done with it. The span
+is still in the WSGI environment, where opentelemetry-instrumentation-flask has put it, or its context, by
+`otelog._patches.django_requests`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from functools import wraps
 from typing import Any
 
 from opentelemetry.context import attach, detach
-from opentelemetry.trace import NonRecordingSpan, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
+from otelog._patches.django_requests import SPAN_CONTEXT
 from otelog._runtime.replacing import find_original, is_ours, mark
 
 SPAN_IN_ENVIRON = "opentelemetry-flask.span_key"
@@ -29,10 +31,16 @@ def _find_werkzeugs(handler: Any, *_: Any) -> Any:
     return getattr(handler, "environ", None)
 
 
+def _find_runservers(handler: Any, *_: Any) -> Any:
+    return handler.environ
+
+
 # The module, class and method, and where the method has the environment from.
 _METHODS: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
     ("gunicorn.glogging", "Logger", "access", _find_gunicorns),
     ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_werkzeugs),
+    # Closing writes the line, and closes the response.
+    ("django.core.servers.basehttp", "ServerHandler", "close", _find_runservers),
 )
 
 
@@ -61,9 +69,9 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
         # No span, or a server that calls it in another way: the line comes without a trace. The method is not called
         # while that is handled: it may ask which exception is.
         with suppress(Exception):
-            span = find_environ(*arguments, **keywords)[SPAN_IN_ENVIRON]
+            span_context = _find_span_context(find_environ(*arguments, **keywords))
             # Whatever is logged inside is not about to extend a span that has ended.
-            token = attach(set_span_in_context(NonRecordingSpan(span.get_span_context())))
+            token = attach(set_span_in_context(NonRecordingSpan(span_context)))
         try:
             return method(*arguments, **keywords)
         finally:
@@ -72,3 +80,8 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
 
     mark(call, method)
     return call
+
+
+def _find_span_context(environ: Any) -> SpanContext:
+    found: SpanContext | None = environ.get(SPAN_CONTEXT)
+    return environ[SPAN_IN_ENVIRON].get_span_context() if found is None else found
