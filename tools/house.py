@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_patches", "_pipeline"),
     ("_otlp", "sinks"),
     ("_setup",),
-    ("exporter", "handler", "logger", "processor", "providers"),
+    ("_requests", "exporter", "handler", "logger", "processor", "providers"),
     ("__init__",),
     ("celery", "distro", "gunicorn", "prometheus"),
     ("testing",),

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import flask
 
+from otelog._requests.health import watch_exports
+from otelog._requests.metrics import MISSING_PACKAGE
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure
 from otelog._setup.state import is_configured
 from otelog.exceptions import ConfigurationError
-from otelog.flask.health import health_app, watch_exports
-from otelog.flask.metrics_view import MISSING_PACKAGE, metrics_app, publish_ledger, unavailable_app
+from otelog.flask.health import health_app
+from otelog.flask.metrics_view import metrics_app, publish_ledger, unavailable_app
 from otelog.flask.middleware import RequestMiddleware
 from otelog.flask.options import FlaskSettings, resolve
 from otelog.flask.server_lines import drop_doubled_exceptions, keep_back_request_lines

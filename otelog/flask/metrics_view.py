@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otelog._requests.metrics import MISSING_PACKAGE, find_registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-MISSING_PACKAGE = "metrics need prometheus-client: python -m pip install 'otelog[prometheus]'"
 
 
 def metrics_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -18,15 +18,9 @@ def metrics_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     With ``PROMETHEUS_MULTIPROC_DIR`` set it adds up the workers' files, anew for each scrape; without, it shows the
     default registry. Needs the extra ``prometheus``.
     """
-    from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app, values
-    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client import make_wsgi_app
 
-    registry = REGISTRY
-    # How the library itself tells: it decides when it is imported.
-    if getattr(values.ValueClass, "_multiprocess", False):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    answer: Iterable[bytes] = make_wsgi_app(registry)(environ, start_response)
+    answer: Iterable[bytes] = make_wsgi_app(find_registry())(environ, start_response)
     return answer
 
 

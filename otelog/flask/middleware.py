@@ -11,17 +11,21 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import format_trace_id
 
 from otelog._record.values import safe_str
+from otelog._requests.access import ExcludedPaths
+from otelog._requests.environ import find_path, header_key
+from otelog._requests.exceptions import name_type, record_exception
+from otelog._requests.ids import find_request_id
+from otelog._requests.server_lines import LOCAL, NOWHERE
+from otelog._requests.trace_ids import OFFERED, make_offer
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import ensure_handler
 from otelog._setup.state import is_configured
-from otelog.flask.access import AccessLog, find_path
+from otelog.flask.access import AccessLog
 from otelog.flask.body import Body, hook_file
-from otelog.flask.errors import is_logged_by_flask, name_type, record_exception
+from otelog.flask.errors import is_logged_by_flask
 from otelog.flask.exchange import CURRENT, Exchange
-from otelog.flask.request_ids import find_request_id, header_key, parse_trace_id
-from otelog.flask.server_lines import LOCAL, NOWHERE, mark, mark_exception, unmark
+from otelog.flask.server_lines import mark, mark_exception, unmark
 from otelog.flask.spans import end_span
-from otelog.flask.trace_ids import OFFERED, Offer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -67,9 +71,7 @@ class RequestMiddleware:
         self._entries = entries
         self._fields = settings.fields
         self._access = AccessLog(settings) if settings.access_log else None
-        excluded = settings.access_log_excluded
-        self._excluded_paths = frozenset(path for path in excluded if not path.endswith("*"))
-        self._excluded_prefixes = tuple(path[:-1] for path in excluded if path.endswith("*"))
+        self._excluded = ExcludedPaths(settings.access_log_excluded)
         self._keeps_lines_back = settings.access_log and settings.server_access_log != "keep"
         self._line_purpose = NOWHERE if settings.server_access_log == "silence" else LOCAL
         self._request_id_header = settings.request_id_header
@@ -90,7 +92,7 @@ class RequestMiddleware:
         exchange = self._begin(environ)
         if exchange is None:
             return self._application(environ, start_response)
-        offered = OFFERED.set(self._make_offer(exchange))
+        offered = OFFERED.set(make_offer(exchange.given_trace_id))
         current = CURRENT.set(exchange)
         # Whatever the application leaves attached, as a teardown function that raises does, ends here.
         token = attach(exchange.context)
@@ -119,17 +121,13 @@ class RequestMiddleware:
             exchange = Exchange(environ, request_id, given)
             if self._keeps_lines_back and is_configured():
                 # A path that shall have no record shall have no line either.
-                mark(environ, NOWHERE if self._is_excluded(environ.get("PATH_INFO", "")) else self._line_purpose)
+                mark(environ, NOWHERE if environ.get("PATH_INFO", "") in self._excluded else self._line_purpose)
             else:
                 unmark(environ)
             return exchange
         except Exception as error:
             _tell("a request could not be watched", error)
             return None
-
-    def _make_offer(self, exchange: Exchange) -> Offer | None:
-        trace_id = parse_trace_id(exchange.given_trace_id) if exchange.given_trace_id is not None else 0
-        return Offer(trace_id) if trace_id else None
 
     def _wrap_start(self, exchange: Exchange, start_response: StartResponse) -> Callable[..., Any]:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -212,7 +210,7 @@ class RequestMiddleware:
         exchange.finished = True
         try:
             environ = exchange.wsgi
-            if self._access is None or exchange.is_passed_on or self._is_excluded(environ.get("PATH_INFO", "")):
+            if self._access is None or exchange.is_passed_on or environ.get("PATH_INFO", "") in self._excluded:
                 return
             exchange.keep_given_trace_id()
             token = attach(exchange.context)
@@ -222,9 +220,6 @@ class RequestMiddleware:
                 detach(token)
         except Exception as error:
             _tell("an access record could not be written", error)
-
-    def _is_excluded(self, path: str) -> bool:
-        return path in self._excluded_paths or path.startswith(self._excluded_prefixes)
 
     # Flask's calls.
 

@@ -1,8 +1,4 @@
-"""What a WSGI server logs of a request that otelog has a record of: filters on the server's own loggers.
-
-They keep from the pipeline what it has already; the server's other handlers, its console above all, get their lines as
-ever, unless nobody wants these. Each can be taken off again, and lets everything else pass.
-"""
+"""The lines of WSGI servers for requests that otelog has a record of."""
 
 from __future__ import annotations
 
@@ -12,20 +8,12 @@ from collections.abc import Mapping
 from threading import get_ident
 from typing import Any
 
-from otelog.flask.console import (
-    GUNICORN_ACCESS,
-    WERKZEUG_SOCKET,
-    hand_to_others,
-    is_shown_by_exporter,
-)
-from otelog.flask.errors import is_recorded
+from otelog._requests import server_lines
+from otelog._requests.server_lines import RequestLines
+from otelog.flask.console import GUNICORN_ACCESS, WERKZEUG_SOCKET
 
 _MARK = "otelog.recorded"
 """In the WSGI environment: otelog has a record of the request. Its value is what the server's line is for."""
-
-LOCAL = "local"
-NOWHERE = "nowhere"
-"""What a server's line may be for: its own handlers, or nothing at all."""
 
 _WERKZEUG_LINE = '] "%s" %s %s'
 _GUNICORN_ATOM = f"{{{_MARK}}}e"
@@ -34,25 +22,12 @@ _WERKZEUG = "werkzeug"
 _ERROR_LOGGERS = ("gunicorn.error", "waitress", _WERKZEUG)
 
 
-class _RequestLines(logging.Filter):
-    """Keeps the lines of requests that were marked from the pipeline: of those, and of no other application's."""
-
+class _WerkzeugLines(RequestLines):
     def __init__(self) -> None:
         super().__init__()
         self.threads: dict[int, str] = {}
         """What the next line of a thread of werkzeug's server is for, where such a request runs in it."""
-        self.access_name = ""
 
-    def keep_back(self, record: logging.LogRecord, purpose: str, status: object) -> bool:
-        """Bring a line to where it is for; returns False, so that it goes nowhere else."""
-        if purpose == LOCAL:
-            # Where the console exporter shows the access record, one line a request is enough.
-            level = logging.ERROR if str(status).startswith("5") else logging.INFO
-            hand_to_others(record, but_console=is_shown_by_exporter(self.access_name, level))
-        return False
-
-
-class _WerkzeugLines(_RequestLines):
     def filter(self, record: logging.LogRecord) -> bool:
         """Take out ``127.0.0.1 - - [date] "GET / HTTP/1.1" 200 -``; a thread's mark holds for one line."""
         if record.levelno != logging.INFO or not isinstance(record.msg, str) or not record.msg.endswith(_WERKZEUG_LINE):
@@ -62,7 +37,7 @@ class _WerkzeugLines(_RequestLines):
         return purpose is None or self.keep_back(record, purpose, status)
 
 
-class _GunicornLines(_RequestLines):
+class _GunicornLines(RequestLines):
     def filter(self, record: logging.LogRecord) -> bool:
         """Take out a line whose request, which gunicorn hands over with it, or whose exception is marked."""
         atoms: Any = record.args
@@ -72,27 +47,8 @@ class _GunicornLines(_RequestLines):
         return purpose is None or self.keep_back(record, purpose, "500")
 
 
-class _RecordedExceptions(logging.Filter):
-    """Keeps from the pipeline what a server says of an exception that is recorded already.
-
-    Its other handlers, the server's error log above all, get the record as ever.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.ERROR:
-            return True
-        # werkzeug writes the traceback into its message, while it handles the exception.
-        error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
-        if error is None or not is_recorded(error):
-            return True
-        if not hand_to_others(record) and logging.lastResort is not None:
-            logging.lastResort.handle(record)
-        return False
-
-
 _werkzeug_lines = _WerkzeugLines()
 _gunicorn_lines = _GunicornLines()
-_recorded_exceptions = _RecordedExceptions()
 
 
 def keep_back_request_lines(access_name: str) -> None:
@@ -108,8 +64,7 @@ def keep_back_request_lines(access_name: str) -> None:
 
 def drop_doubled_exceptions() -> None:
     """Have what servers say of recorded exceptions kept from the pipeline. Idempotent."""
-    for name in _ERROR_LOGGERS:
-        logging.getLogger(name).addFilter(_recorded_exceptions)
+    server_lines.drop_doubled_exceptions(_ERROR_LOGGERS)
 
 
 def mark(environ: dict[str, Any], purpose: str) -> None:
