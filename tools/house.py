@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("celery", "distro", "gunicorn", "prometheus"),
     ("testing",),
-    ("doctor", "flask"),
+    ("django", "doctor", "flask"),
     ("cli",),
 )
 WORKER = "otelog-worker"

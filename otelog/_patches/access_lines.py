@@ -13,10 +13,10 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any
 
-from opentelemetry.context import attach, detach
-from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
-from otelog._patches.django_requests import SPAN_CONTEXT
+from otelog._patches.django_requests import find_context
 from otelog._runtime.replacing import find_original, is_ours, mark
 
 SPAN_IN_ENVIRON = "opentelemetry-flask.span_key"
@@ -69,9 +69,7 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
         # No span, or a server that calls it in another way: the line comes without a trace. The method is not called
         # while that is handled: it may ask which exception is.
         with suppress(Exception):
-            span_context = _find_span_context(find_environ(*arguments, **keywords))
-            # Whatever is logged inside is not about to extend a span that has ended.
-            token = attach(set_span_in_context(NonRecordingSpan(span_context)))
+            token = attach(_make_context(find_environ(*arguments, **keywords)))
         try:
             return method(*arguments, **keywords)
         finally:
@@ -82,6 +80,9 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
     return call
 
 
-def _find_span_context(environ: Any) -> SpanContext:
-    found: SpanContext | None = environ.get(SPAN_CONTEXT)
-    return environ[SPAN_IN_ENVIRON].get_span_context() if found is None else found
+def _make_context(environ: Any) -> Context:
+    found = find_context(environ)
+    if found is not None:
+        return found
+    # Whatever is logged inside is not about to extend a span that has ended.
+    return set_span_in_context(NonRecordingSpan(environ[SPAN_IN_ENVIRON].get_span_context()))

@@ -14,23 +14,26 @@ request would become a part of this one: it is ended.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import wraps
 from typing import Any
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from otelog._private.django_instrumentation import end_span, find_middleware, find_span_context
 from otelog._runtime.replacing import find_original, is_ours, mark
 
-__all__ = ["SPAN_CONTEXT", "install", "uninstall"]
+__all__ = ["CONTEXT", "find_context", "install", "uninstall"]
 
-SPAN_CONTEXT = "otelog.span_context"
+CONTEXT = "otelog.context"
+"""In a request's ``META``: the context in which everything is logged that comes after the middlewares, if known."""
+
+_SPAN_CONTEXT = "otelog.span_context"
 """In a request's ``META``: the context of its span, for as long as there is the request."""
 
-_RESPONSE_SPAN_CONTEXT = "_otelog_span_context"
+_RESPONSE_CONTEXT = "_otelog_context"
 
 _MIDDLEWARE_STEPS = ("process_request", "process_view", "process_exception", "process_response")
 
@@ -72,9 +75,19 @@ def _list_places() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield getattr(sys.modules.get(f"{_HANDLERS}asgi"), "ASGIHandler", None), "send_response", _send_within_span
 
 
-def _attach(span_context: SpanContext) -> Any:
-    # Whatever is logged inside is not about to extend a span that has ended.
-    return attach(set_span_in_context(NonRecordingSpan(span_context)))
+def find_context(meta: Mapping[str, Any]) -> Context | None:
+    """Returns the context in which what comes after a request's middlewares is logged, or None: there is no span.
+
+    Args:
+        meta: The request's, or the WSGI environment.
+    """
+    context: Context | None = meta.get(CONTEXT)
+    if context is None:
+        span_context: SpanContext | None = meta.get(_SPAN_CONTEXT)
+        if span_context is not None:
+            # Whatever is logged inside is not about to extend a span that has ended.
+            context = set_span_in_context(NonRecordingSpan(span_context), Context())
+    return context
 
 
 # The instrumentation's middleware.
@@ -111,7 +124,7 @@ def _note_span(step: Any) -> Any:
         with suppress(Exception):
             span_context = find_span_context(request.META)
             if span_context is not None:
-                request.META[SPAN_CONTEXT] = span_context
+                request.META[_SPAN_CONTEXT] = span_context
         return answer
 
     return process_request
@@ -124,10 +137,10 @@ def _log_within_span(log_response: Any) -> Any:
     @wraps(log_response)
     def log_within_span(*arguments: Any, **keywords: Any) -> Any:
         meta = getattr(keywords.get("request"), "META", None)
-        span_context = meta.get(SPAN_CONTEXT) if isinstance(meta, dict) else None
-        if span_context is None:
+        context = find_context(meta) if isinstance(meta, dict) else None
+        if context is None:
             return log_response(*arguments, **keywords)
-        token = _attach(span_context)
+        token = attach(context)
         try:
             return log_response(*arguments, **keywords)
         finally:
@@ -154,11 +167,11 @@ def _answer_wsgi(call: Any) -> Any:
             raise
         finally:
             detach(token)
-        span_context = environ.get(SPAN_CONTEXT)
         # All of another body is there already; and a file, which the server sends by itself, it must know for its own.
-        if span_context is None or not getattr(response, "streaming", False) or isinstance(response, _Body):
+        if not getattr(response, "streaming", False) or isinstance(response, _Body):
             return response
-        return _Body(response, span_context)
+        context = find_context(environ)
+        return response if context is None else _Body(response, context)
 
     return answer
 
@@ -169,22 +182,25 @@ class _Body:
     Thread safety: one thread at a time, as with any WSGI body.
     """
 
-    __slots__ = ("_next", "_response", "_span_context")
+    __slots__ = ("_context", "_next", "_response")
 
-    def __init__(self, response: Iterable[bytes], span_context: SpanContext) -> None:
+    def __init__(self, response: Iterable[bytes], context: Context) -> None:
         self._response: Any = response
-        self._span_context = span_context
+        self._context = context
         self._next: Callable[[], bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        token = _attach(self._span_context)
+        token = attach(self._context)
         try:
             if self._next is None:
                 self._next = iter(self._response).__next__
-            return self._next()
+            part = self._next()
+            # What a generator attached before it paused, a span or fields, it finds again.
+            self._context = get_current()
+            return part
         finally:
             detach(token)
 
@@ -218,19 +234,19 @@ def _note_on_async_response(get_response: Any) -> Any:
 
 
 def _note(request: Any, response: Any) -> None:
-    span_context = request.META.get(SPAN_CONTEXT)
-    if span_context is not None:
-        setattr(response, _RESPONSE_SPAN_CONTEXT, span_context)
+    context = find_context(request.META)
+    if context is not None:
+        setattr(response, _RESPONSE_CONTEXT, context)
 
 
 def _close_within_span(close: Any) -> Any:
     @wraps(close)
     def close_within_span(self: Any) -> Any:
-        span_context = getattr(self, _RESPONSE_SPAN_CONTEXT, None)
-        if span_context is None:
+        context = getattr(self, _RESPONSE_CONTEXT, None)
+        if context is None:
             return close(self)
         # Django sends `request_finished`.
-        token = _attach(span_context)
+        token = attach(context)
         try:
             return close(self)
         finally:
@@ -245,11 +261,11 @@ def _close_within_span(close: Any) -> Any:
 def _send_within_span(send_response: Any) -> Any:
     @wraps(send_response)
     async def send_within_span(self: Any, response: Any, send: Any) -> Any:
-        span_context = getattr(response, _RESPONSE_SPAN_CONTEXT, None)
-        if span_context is None:
+        context = getattr(response, _RESPONSE_CONTEXT, None)
+        if context is None:
             return await send_response(self, response, send)
         # The server writes its access line while it is given the response.
-        token = _attach(span_context)
+        token = attach(context)
         try:
             return await send_response(self, response, send)
         finally:
