@@ -20,7 +20,7 @@ from functools import wraps
 from typing import Any
 
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, set_span_in_context
 
 from otelog._private.django_instrumentation import end_span, find_middleware, find_span_context
 from otelog._runtime.replacing import find_original, is_ours, mark
@@ -137,7 +137,10 @@ def _log_within_span(log_response: Any) -> Any:
     @wraps(log_response)
     def log_within_span(*arguments: Any, **keywords: Any) -> Any:
         meta = getattr(keywords.get("request"), "META", None)
-        context = find_context(meta) if isinstance(meta, dict) else None
+        context = None
+        # While the request's span is current, so is all that was bound in it.
+        if isinstance(meta, dict) and (CONTEXT in meta or not get_current_span().get_span_context().is_valid):
+            context = find_context(meta)
         if context is None:
             return log_response(*arguments, **keywords)
         token = attach(context)

@@ -29,6 +29,7 @@ pytest.importorskip("opentelemetry.instrumentation.django")
 RUN = [sys.executable, "-m", "otelog.cli", "run", "--"]
 PATIENCE = 60.0
 FINISHED = ("orders", "finished")
+HOST, HOSTS = "elsewhere.example", "ALLOWED_HOSTS."
 FIRST, LAST = 0xA0, 0xFF
 
 MANAGE = """
@@ -128,12 +129,12 @@ VISITS: list[tuple[str, str, dict[str, str], int, list[tuple[str, str]]]] = [
     (
         "GET",
         "/order/9/",
-        {"Host": "elsewhere.example"},
+        {"Host": HOST},
         400,
         [
             (
                 "django.security.DisallowedHost",
-                "Invalid HTTP_HOST header: 'elsewhere.example'. You may need to add 'elsewhere.example' to ALLOWED_HOSTS.",
+                f"Invalid HTTP_HOST header: '{HOST}'. You may need to add '{HOST}' to {HOSTS}",
             )
         ],
     ),
