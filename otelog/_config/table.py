@@ -455,6 +455,11 @@ class ProcessOptions(Values):
         True,
         "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
     )
+    django_access_log = Option(
+        FLAG,
+        False,
+        "Under `otelog run`, each request of a Django site has one access record, by its settings' `OTELOG`.",
+    )
     handle_sigterm = Option(
         FLAG,
         False,

@@ -65,6 +65,7 @@ def _list_places() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     middleware = find_middleware()
     for step in _MIDDLEWARE_STEPS:
         yield middleware, step, _note_span if step == "process_request" else _allow_any_host
+    yield middleware, "__call__", _end_with_exceptions
     yield base, "log_response", _log_within_span
     yield sys.modules.get(f"{_HANDLERS}exception"), "log_response", _log_within_span
     yield getattr(sys.modules.get(f"{_HANDLERS}wsgi"), "WSGIHandler", None), "__call__", _answer_wsgi
@@ -130,6 +131,20 @@ def _note_span(step: Any) -> Any:
     return process_request
 
 
+def _end_with_exceptions(call: Any) -> Any:
+    @wraps(call)
+    def call_ending(self: Any, request: Any) -> Any:
+        try:
+            return call(self, request)
+        except BaseException as error:
+            # The generator behind it would be closed by the collector, and complain of a context that is not there.
+            with suppress(Exception):
+                end_span(request.META, error)
+            raise
+
+    return call_ending
+
+
 # Django's own lines, which come when the middlewares are done.
 
 
@@ -164,10 +179,6 @@ def _answer_wsgi(call: Any) -> Any:
         token = attach(get_current())
         try:
             response = call(self, environ, start_response)
-        except BaseException as error:
-            with suppress(Exception):
-                end_span(environ, error)
-            raise
         finally:
             detach(token)
         # All of another body is there already; and a file, which the server sends by itself, it must know for its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,6 @@ class Answer:
     headers: dict[str, str]
     body: bytes
     raised: BaseException | None = None
-    file_wrapped: bool = False
 
 
 @dataclass
@@ -72,7 +72,7 @@ def ask_wsgi(ask: Ask) -> Answer:
     try:
         response: Any = WSGIHandler()(environ, lambda status, headers, *_: begun.extend([status, headers]))
     except BaseException as error:
-        return Answer(0, {}, b"", error)
+        return Answer(0, {}, b"", error.with_traceback(None))
     answer = Answer(int(begun[0][:3]), {name.lower(): value for name, value in begun[1]}, b"")
     try:
         for number, part in enumerate(response, 1):
@@ -80,8 +80,11 @@ def ask_wsgi(ask: Ask) -> Answer:
             if number == ask.parts:
                 break
     except BaseException as error:
-        answer.raised = error
+        answer.raised = error.with_traceback(None)
     response.close()
+    if answer.status >= 500 or answer.raised is not None:
+        # asgiref's threads for asynchronous views end with the traceback.
+        gc.collect()
     return answer
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -63,10 +63,7 @@ async def async_rows(request: HttpRequest) -> StreamingHttpResponse:
 
 
 def file(request: HttpRequest) -> FileResponse:
-    content = tempfile.TemporaryFile()
-    content.write(b"x" * 1000)
-    content.seek(0)
-    return FileResponse(content)
+    return FileResponse(io.BytesIO(b"x" * 1000))
 
 
 def own_id(request: HttpRequest) -> HttpResponse:

@@ -28,8 +28,10 @@ pytest.importorskip("opentelemetry.instrumentation.django")
 
 RUN = [sys.executable, "-m", "otelog.cli", "run", "--"]
 PATIENCE = 60.0
+OWN_ACCESS = "otelog.django.access"
 FINISHED = ("orders", "finished")
-HOST, HOSTS = "elsewhere.example", "ALLOWED_HOSTS."
+HOST = "elsewhere.example"
+REFUSED = f"Invalid HTTP_HOST header: '{HOST}'. You may need to add '{HOST}' to ALLOWED_HOSTS."
 FIRST, LAST = 0xA0, 0xFF
 
 MANAGE = """
@@ -131,12 +133,7 @@ VISITS: list[tuple[str, str, dict[str, str], int, list[tuple[str, str]]]] = [
         "/order/9/",
         {"Host": HOST},
         400,
-        [
-            (
-                "django.security.DisallowedHost",
-                f"Invalid HTTP_HOST header: '{HOST}'. You may need to add '{HOST}' to {HOSTS}",
-            )
-        ],
+        [("django.security.DisallowedHost", REFUSED)],
     ),
 ]
 """Method, path, headers, status, and all records of the request but the server's line and `finished`."""
@@ -222,7 +219,8 @@ def check_records(records: list[tuple[str, LogRecord]], access_logger: str, firs
     for number, (method, path, _, status, expected) in enumerate(VISITS, first):
         found = by_trace.get(number, [])
         (line,) = [body for logger, body in found if logger == access_logger] or [""]
-        assert f"{method} {path} HTTP/1.1" in line and str(status) in line, (path, found)
+        wanted = f"{method} /" if access_logger == OWN_ACCESS else f"{method} {path} HTTP/1.1"
+        assert wanted in line and str(status) in line, (path, found)
         assert Counter(one for one in found if one[0] != access_logger) == Counter([*expected, FINISHED]), path
     outside = {logger for logger, _ in by_trace.get(0, [])}
     assert not outside & {"orders", "django.request", access_logger}, by_trace[0]
@@ -234,12 +232,17 @@ def check_records(records: list[tuple[str, LogRecord]], access_logger: str, firs
 
 @pytest.mark.parametrize(
     ("command", "settings_by"),
-    [(command, "the application") for command in COMMANDS] + [("gunicorn", "the environment")],
+    [(command, "the application") for command in COMMANDS]
+    + [(command, "the environment") for command in ACCESS_LOGGERS],
 )
 def test_every_record_of_every_request_comes_once_and_has_its_trace(
     command: str, settings_by: str, project: Path, tmp_path: Path
 ) -> None:
-    environ = {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings"} if settings_by == "the environment" else {}
+    environ = {}
+    access_logger = ACCESS_LOGGERS[command.partition(" ")[0]]
+    if settings_by == "the environment":
+        environ = {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings", "OTELOG_DJANGO_ACCESS_LOG": "true"}
+        access_logger = OWN_ACCESS
     (port,) = find_free_ports(1)
     log = tmp_path / "log"
     arguments = [part.format(port=port) for part in COMMANDS[command]]
@@ -256,7 +259,9 @@ def test_every_record_of_every_request_comes_once_and_has_its_trace(
                 what="the last request's records",
             )
         records = list_records(server)
-    check_records(records, ACCESS_LOGGERS[command.partition(" ")[0]], FIRST)
+    check_records(records, access_logger, FIRST)
+    # The console has the server's line for each.
+    assert log.read_text().count(" HTTP/1.1") == len(VISITS) + 2
     assert "otelog:" not in log.read_text()
     # The exception of /broken/, and what it was written by; nothing of opentelemetry's.
     assert "Failed to" not in log.read_text()
