@@ -68,8 +68,21 @@ class OtelogConfigurator:
                 return
         keep_last_resort()
         configure()
+        _prepare_frameworks()
         # Before that it is not known what the application does with it, and after loguru's own end not what it did.
         call_before_atexit(_tell_of_loguru)
+
+
+def _prepare_frameworks() -> None:
+    settings = settings_in_force()
+    if settings is None:
+        return
+    try:
+        from otelog.asgi.zero_code import prepare
+
+        prepare(access_log=settings.access_log)
+    except Exception as error:
+        warn("zero-code", f"frameworks go on without otelog: {type(error).__name__}: {error}")
 
 
 def _tell_of_loguru() -> None:
@@ -152,7 +165,7 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
             _leave_out(entry_point, error)
         django_requests.install()
         settings = settings_in_force()
-        if settings is not None and settings.django_access_log:
+        if settings is not None and settings.access_log:
             try:
                 put_middleware(_DJANGO_ACCESS_LOG, MIDDLEWARE)
             except Exception as error:

@@ -54,7 +54,6 @@ class ConfigureOptions(TypedDict, total=False):
     capture_non_propagating: bool | None
     replace_console_handler: bool | None
     direct_logging: bool | None
-    django_access_log: bool | None
     handle_sigterm: bool | None
     handle_exit: bool | None
     shutdown_timeout: float | None

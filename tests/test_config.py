@@ -150,7 +150,6 @@ CASES: dict[str, Case] = {
     "replace_console_handler": Case(True, "true", True, BAD_FLAG),
     "direct_logging": Case(False, "false", False, BAD_FLAG),
     "bisect_failed_exports": Case(True, "true", True, BAD_FLAG),
-    "django_access_log": Case(True, "true", True, BAD_FLAG),
     "handle_sigterm": Case(True, "true", True, BAD_FLAG),
     "handle_exit": Case(False, "false", False, BAD_FLAG),
     "shutdown_timeout": Case(0, "9", 9.0, BAD_SECONDS, BAD_SECONDS_TEXT),

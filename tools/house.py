@@ -34,10 +34,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_setup",),
     ("_requests", "exporter", "handler", "logger", "processor", "providers"),
     ("__init__",),
-    ("celery", "distro", "gunicorn", "prometheus"),
+    ("celery", "gunicorn", "prometheus"),
     ("testing",),
-    ("django", "doctor", "flask"),
-    ("cli",),
+    ("asgi", "django", "doctor", "flask"),
+    ("cli", "distro"),
 )
 WORKER = "otelog-worker"
 

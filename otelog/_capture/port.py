@@ -20,6 +20,7 @@ from opentelemetry.context import create_key
 
 from otelog._capture.once import Once
 from otelog._capture.queue import UNIT_BYTES, WIDTH, RecordQueue
+from otelog._capture.remembered import find_span
 from otelog._ledger.counters import Ledger
 from otelog._private.opentelemetry import SPAN_KEY as SPAN_KEY
 from otelog._private.opentelemetry import current_context as current_context
@@ -422,6 +423,9 @@ class Port:
         span_context, attributes, bound_size = current_span_context(attributes)
         if ids is not None:
             span_context = ids
+        elif error is not None and (span_context is None or not span_context.trace_id):
+            # Said by a server, outside of the request's span.
+            span_context = find_span(error) or span_context
         size += fields_size + bound_size
         if captured is not None:
             size += CAPTURED_BYTES

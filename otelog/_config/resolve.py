@@ -130,6 +130,12 @@ def has_trace_variables() -> bool:
     return any(name.startswith("OTEL_EXPORTER_OTLP_TRACES_") for name in os.environ)
 
 
+def is_instrumentation_disabled(name: str) -> bool:
+    """Returns whether OpenTelemetry is set to leave a library alone."""
+    names = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    return bool({name, "*"} & {one.strip() for one in names})
+
+
 def wants_log_correlation() -> bool:
     """Returns whether OpenTelemetry's instrumentation of `logging` is set to put trace ids into records."""
     return os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").strip().lower() == "true"

@@ -455,11 +455,6 @@ class ProcessOptions(Values):
         True,
         "Takes a `logging` call without making a `LogRecord`, if no other handler, filter or factory would see one.",
     )
-    django_access_log = Option(
-        FLAG,
-        False,
-        "Under `otelog run`, each request of a Django site has one access record, by its settings' `OTELOG`.",
-    )
     handle_sigterm = Option(
         FLAG,
         False,
@@ -483,6 +478,13 @@ class ProcessOptions(Values):
 class EnvironmentOptions(Values):
     """What is no keyword."""
 
+    access_log = Option(
+        FLAG,
+        False,
+        "Under `otelog run`: one access record a request, in applications whose code says nothing of otelog.",
+        environment=("OTELOG_ACCESS_LOG",),
+        environment_only=True,
+    )
     sdk_disabled = Option(
         FLAG,
         False,

@@ -16,6 +16,8 @@ from typing import Any
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
+from otelog._patches.asgi_lines import Within
+from otelog._patches.asgi_spans import LATEST
 from otelog._patches.django_requests import find_context
 from otelog._runtime.replacing import find_original, is_ours, mark
 
@@ -65,6 +67,12 @@ def uninstall() -> None:
 def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any, **keywords: Any) -> Any:
+        scope = LATEST.get()
+        if scope is not None:
+            # gunicorn's ASGI worker; the connection's next request may have none.
+            LATEST.set(None)
+            with Within(scope):
+                return method(*arguments, **keywords)
         token = None
         # No span, or a server that calls it in another way: the line comes without a trace. The method is not called
         # while that is handled: it may ask which exception is.

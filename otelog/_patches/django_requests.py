@@ -22,6 +22,8 @@ from typing import Any
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, set_span_in_context
 
+from otelog._capture.remembered import remember_span
+from otelog._patches.asgi_spans import SPAN_IN_SCOPE, note_scope
 from otelog._private.django_instrumentation import end_span, find_middleware, find_span_context
 from otelog._runtime.replacing import find_original, is_ours, mark
 
@@ -89,6 +91,13 @@ def find_context(meta: Mapping[str, Any]) -> Context | None:
             # Whatever is logged inside is not about to extend a span that has ended.
             context = set_span_in_context(NonRecordingSpan(span_context), Context())
     return context
+
+
+def _remember(error: BaseException, meta: Mapping[str, Any]) -> None:
+    """Note on an exception that leaves Django in which span it was raised, for what the server says of it."""
+    span_context = meta.get(_SPAN_CONTEXT)
+    if span_context is not None:
+        remember_span(error, span_context)
 
 
 # The instrumentation's middleware.
@@ -179,6 +188,9 @@ def _answer_wsgi(call: Any) -> Any:
         token = attach(get_current())
         try:
             response = call(self, environ, start_response)
+        except BaseException as error:
+            _remember(error, environ)
+            raise
         finally:
             detach(token)
         # All of another body is there already; and a file, which the server sends by itself, it must know for its own.
@@ -215,6 +227,9 @@ class _Body:
             # What a generator attached before it paused, a span or fields, it finds again.
             self._context = get_current()
             return part
+        except BaseException as error:
+            remember_span(error, get_current_span(self._context).get_span_context())
+            raise
         finally:
             detach(token)
 
@@ -240,8 +255,16 @@ def _note_on_async_response(get_response: Any) -> Any:
     @wraps(get_response)
     async def get_response_noted(self: Any, request: Any) -> Any:
         _install_middleware()
-        response = await get_response(self, request)
+        try:
+            response = await get_response(self, request)
+        except BaseException as error:
+            _remember(error, request.META)
+            raise
         _note(request, response)
+        with suppress(Exception):
+            # Some servers write their line when the application has ended.
+            note_scope(request.scope)
+            request.scope.setdefault(SPAN_IN_SCOPE, request.META[_SPAN_CONTEXT])
         return response
 
     return get_response_noted
@@ -282,6 +305,9 @@ def _send_within_span(send_response: Any) -> Any:
         token = attach(context)
         try:
             return await send_response(self, response, send)
+        except BaseException as error:
+            remember_span(error, get_current_span(context).get_span_context())
+            raise
         finally:
             detach(token)
 

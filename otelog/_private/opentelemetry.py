@@ -24,6 +24,7 @@ __all__ = [
     "current_metric_reader",
     "find_sdk_configurator",
     "has_fork_hook",
+    "is_asgi_middleware",
     "is_unset_logger_provider",
     "is_unset_meter_provider",
     "processors_of",
@@ -203,3 +204,15 @@ def sdk_counts_created() -> bool:
         return False
     parse = _find("opentelemetry.sdk.environment_variables._internal", "parse_boolean_environment_variable")
     return True if parse is _MISSING else bool(parse("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"))
+
+
+def is_asgi_middleware(app: Any) -> bool:
+    """Returns whether a middleware of opentelemetry-instrumentation-asgi is in a chain of ASGI applications."""
+    seen: set[int] = set()
+    while app is not None and id(app) not in seen:
+        seen.add(id(app))
+        kind = type(app)
+        if kind.__name__ == "OpenTelemetryMiddleware" and kind.__module__.startswith("opentelemetry."):
+            return True
+        app = getattr(app, "app", None)
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelog._setup.configure import get_logger
@@ -57,6 +58,7 @@ class AccessRecords:
         agent: str = "",
         version: str = "",
         server: str = "",
+        others: Mapping[str, Any] | None = None,
     ) -> Written:
         """Record a request, in the current context.
 
@@ -74,6 +76,7 @@ class AccessRecords:
             agent: The client's name for itself.
             version: Of HTTP, such as "1.1".
             server: The host's name as the client has asked for it, without its port.
+            others: Further fields.
         """
         status = exchange.status
         fields: dict[str, Any] = {
@@ -82,7 +85,7 @@ class AccessRecords:
             "url.scheme": scheme,
             "http.response.status_code": status,
             "http.response.body.size": exchange.sent_bytes,
-            DURATION_FIELD: time.perf_counter() - exchange.begin,
+            DURATION_FIELD: (exchange.end or time.perf_counter()) - exchange.begin,
         }
         if method not in _METHODS:
             fields["http.request.method"] = _OTHER
@@ -97,6 +100,8 @@ class AccessRecords:
             fields["network.protocol.version"] = version
         if server:
             fields["server.address"] = server
+        if others:
+            fields.update(others)
         place = path if route is None else route
         if exchange.error_type is not None:
             fields["error.type"] = exchange.error_type

@@ -29,6 +29,7 @@ class Exchange:
     __slots__ = (
         "begin",
         "context",
+        "end",
         "error_type",
         "finished",
         "given_trace_id",
@@ -41,6 +42,8 @@ class Exchange:
 
     def __init__(self, request_id: str | None, given_trace_id: str | None) -> None:
         self.begin = time.perf_counter()
+        self.end: float | None = None
+        """When the response ended; None: not yet, or just now."""
         self.request_id = request_id
         self.given_trace_id = given_trace_id
         self.span_context: SpanContext | None = None
@@ -54,7 +57,7 @@ class Exchange:
         self.context = get_current()
         """In which everything is logged that belongs to the request and happens outside of the application."""
         if request_id is not None:
-            self._add_fields({REQUEST_ID_FIELD: request_id})
+            self.bind({REQUEST_ID_FIELD: request_id})
 
     def take_over_context(self) -> None:
         """Go on in the current context with the request's span, and attach it with the fields that were there.
@@ -71,8 +74,12 @@ class Exchange:
 
     def add_fields(self, fields: Mapping[Any, Any]) -> None:
         """Give every record from here on these fields, too, until the request's context is taken off."""
-        self._add_fields(fields)
+        self.bind(fields)
         attach(self.context)
+
+    def mark_end(self) -> None:
+        """Note that the response ends now, whenever its record is written."""
+        self.end = time.perf_counter()
 
     def note_span(self) -> None:
         """Remember the current span as the request's, if there is any and none is remembered."""
@@ -90,7 +97,7 @@ class Exchange:
             return
         kept = clean_trace_id(given)
         if kept:
-            self._add_fields({TRACE_ID_FIELD: kept})
+            self.bind({TRACE_ID_FIELD: kept})
 
     def leave(self) -> None:
         """Go on with the ids of the span, which has ended, unless the body is still inside of it."""
@@ -100,7 +107,8 @@ class Exchange:
         if not span.is_recording() and not isinstance(span, NonRecordingSpan):
             self.context = set_span_in_context(NonRecordingSpan(self.span_context), self.context)
 
-    def _add_fields(self, fields: Mapping[Any, Any]) -> None:
+    def bind(self, fields: Mapping[Any, Any]) -> None:
+        """Add fields to the context."""
         added = BoundFields(fields)
         outer: Any = self.context.get(BOUND_KEY)
         self.context = set_value(BOUND_KEY, added if outer is None else outer.merged_with(added), self.context)

@@ -180,7 +180,9 @@ class AccessLogMiddleware:
         if make is None:
             return None
         if self._keeps_lines_back:
-            request.META[CONTEXT] = mark(find_context(request.META) or get_current(), NOWHERE, 200)
+            request.META[CONTEXT] = mark(
+                find_context(request.META) or get_current(), NOWHERE, 200, getattr(request, "scope", None)
+            )
         return make(request)
 
     def _begin(self, request: HttpRequest) -> Exchange | None:
@@ -265,7 +267,7 @@ class AccessLogMiddleware:
             context = set_span_in_context(NonRecordingSpan(exchange.span_context), context)
         if self._keeps_lines_back and is_configured():
             purpose = NOWHERE if self._silenced or request.path_info in self._excluded else LOCAL
-            context = mark(context, purpose, exchange.status)
+            context = mark(context, purpose, exchange.status, getattr(request, "scope", None))
         request.META[CONTEXT] = context
 
     def _break(self, request: HttpRequest, exchange: Exchange, error: BaseException) -> None:

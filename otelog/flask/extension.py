@@ -8,6 +8,7 @@ import flask
 
 from otelog._requests.health import watch_exports
 from otelog._requests.metrics import MISSING_PACKAGE
+from otelog._requests.threads import instrument_threading
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure
 from otelog._setup.state import is_configured
@@ -105,7 +106,7 @@ class FlaskLogging:
             keep_back_request_lines(settings.access_log_name)
         drop_doubled_exceptions()
         if settings.instrument_threading:
-            _instrument_threading()
+            instrument_threading()
 
 
 class _Installed:
@@ -139,13 +140,3 @@ def _place_before_request(app: Flask, middleware: RequestMiddleware) -> None:
     functions = app.before_request_funcs.setdefault(None, [])
     started = getattr(app, "_before_request", None)
     functions.insert(functions.index(started) + 1 if started in functions else 0, middleware.before_request)
-
-
-def _instrument_threading() -> None:
-    try:
-        from opentelemetry.instrumentation.threading import ThreadingInstrumentor
-    except ImportError:
-        return
-    instrumentor = ThreadingInstrumentor()
-    if not instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.instrument()

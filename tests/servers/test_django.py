@@ -241,7 +241,7 @@ def test_every_record_of_every_request_comes_once_and_has_its_trace(
     environ = {}
     access_logger = ACCESS_LOGGERS[command.partition(" ")[0]]
     if settings_by == "the environment":
-        environ = {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings", "OTELOG_DJANGO_ACCESS_LOG": "true"}
+        environ = {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings", "OTELOG_ACCESS_LOG": "true"}
         access_logger = OWN_ACCESS
     (port,) = find_free_ports(1)
     log = tmp_path / "log"
