@@ -28,21 +28,17 @@ def _find_gunicorns(logger: Any, response: Any, request: Any, environ: Any, *_: 
     return environ
 
 
-def _find_werkzeugs(handler: Any, *_: Any) -> Any:
+def _find_handlers(handler: Any, *_: Any) -> Any:
     # Without it the request was none that came to the application.
     return getattr(handler, "environ", None)
-
-
-def _find_runservers(handler: Any, *_: Any) -> Any:
-    return handler.environ
 
 
 # The module, class and method, and where the method has the environment from.
 _METHODS: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
     ("gunicorn.glogging", "Logger", "access", _find_gunicorns),
-    ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_werkzeugs),
+    ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_handlers),
     # Closing writes the line, and closes the response.
-    ("django.core.servers.basehttp", "ServerHandler", "close", _find_runservers),
+    ("django.core.servers.basehttp", "ServerHandler", "close", _find_handlers),
 )
 
 
