@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
 from celery.utils.log import get_task_logger
 
-FOLDER = "TRACED_TASKS_FOLDER"
-KINDS = ("good", "broken", "flaky")
+FOLDER, POOL = "TRACED_TASKS_FOLDER", "TRACED_TASKS_POOL"
+KINDS = ("good", "broken", "flaky", "slow")
 
 log = get_task_logger("shop.tasks")
 folder = Path(os.environ[FOLDER])
@@ -48,7 +49,15 @@ def flaky(self: Task, name: str) -> None:
         raise self.retry(exc=KeyError(name), countdown=0)
 
 
-TASKS: dict[str, Any] = {"good": good, "broken": broken, "flaky": flaky}
+@app.task(time_limit=1)
+def slow(name: str) -> None:
+    """Run into its time limit, where the pool has one."""
+    log.info("slow %s", name)
+    if os.environ[POOL] == "prefork":
+        time.sleep(60)
+
+
+TASKS: dict[str, Any] = {"good": good, "broken": broken, "flaky": flaky, "slow": slow}
 
 
 def ask(traces: list[str]) -> None:
