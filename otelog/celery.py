@@ -27,7 +27,8 @@ __all__ = ["CeleryInstrumentor", "connect", "disconnect"]
 def connect() -> None:
     """Have every process of a pool deliver what it holds before it ends, whatever ends it. Idempotent.
 
-    And have the worker's own lines about a task be in the trace that the task was sent in. Delivery may take `shutdown_timeout` seconds; what is not delivered then is counted.
+    And have the worker's own lines about a task be in the trace that the task was sent in. Delivery may take
+    `shutdown_timeout` seconds; what is not delivered then is counted.
     """
     signals.worker_process_shutdown.connect(_end, weak=False, dispatch_uid="otelog")
     signals.celeryd_init.connect(_prepare_worker, weak=False, dispatch_uid="otelog")

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
 
 _INSTRUMENTATION = "opentelemetry-instrumentation-flask"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library whose work is to be in a trace, and what that needs.
+
+    Args:
+        name: Its distribution's, its instrumentation's entry point's, and our extra's.
+        title: For messages.
+        inside: What has no trace without.
+        version: What is installed, or None.
+        instrumentation: The version of its instrumentation, or None.
+    """
+
+    name: str
+    title: str
+    inside: str
+    version: str | None = None
+    instrumentation: str | None = None
+
+
+_LIBRARIES = (
+    Library("django", "Django", "a request"),
+    Library("celery", "Celery", "a task"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +46,7 @@ class Packages:
         flask_instrumentation: The version of its instrumentation, or None.
         distros: Names of the entry points that `opentelemetry-instrument` may begin with.
         configurators: Names of those that it may set the SDK up with.
+        libraries: Other libraries than Flask.
         loguru: loguru's version, or None.
         loguru_hands_on: Whether it hands its records to anybody but a stream or a file; None where it is not loaded.
     """
@@ -29,6 +55,7 @@ class Packages:
     flask_instrumentation: str | None
     distros: tuple[str, ...]
     configurators: tuple[str, ...]
+    libraries: tuple[Library, ...] = ()
     loguru: str | None = None
     loguru_hands_on: bool | None = None
 
@@ -40,6 +67,14 @@ def look_at_packages() -> Packages:
         flask_instrumentation=_find_version(_INSTRUMENTATION),
         distros=_list_entry_points("opentelemetry_distro"),
         configurators=_list_entry_points("opentelemetry_configurator"),
+        libraries=tuple(
+            replace(
+                one,
+                version=_find_version(one.name),
+                instrumentation=_find_version(f"opentelemetry-instrumentation-{one.name}"),
+            )
+            for one in _LIBRARIES
+        ),
         loguru=_find_version("loguru"),
         loguru_hands_on=hands_on(),
     )
@@ -55,8 +90,14 @@ def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
     facts = []
     if installed.flask and installed.flask_instrumentation:
         facts.append(f"flask {installed.flask} has its instrumentation ({installed.flask_instrumentation})")
+    facts += [
+        f"{one.name} {one.version} has its instrumentation ({one.instrumentation})"
+        for one in installed.libraries
+        if one.version and one.instrumentation
+    ]
     findings = [
         *_check_flask(installed, variables),
+        *(finding for one in installed.libraries for finding in _check_library(one, variables)),
         *_check_loguru(installed),
         *_check_choice("distro", installed.distros, "OTEL_PYTHON_DISTRO", variables),
         *_check_choice("configurator", installed.configurators, "OTEL_PYTHON_CONFIGURATOR", variables),
@@ -81,6 +122,29 @@ def _check_flask(installed: Packages, variables: Mapping[str, str]) -> Iterator[
             "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
             f"is {turned_off!r}: Flask is not instrumented, and records inside a request have no trace id",
             "take flask out of it",
+        )
+
+
+def _check_library(library: Library, variables: Mapping[str, str]) -> Iterator[Finding]:
+    if library.version is None:
+        return
+    if library.instrumentation is None:
+        yield Finding(
+            "warning",
+            f"packages.{library.name}_not_instrumented",
+            library.name,
+            f"opentelemetry-instrumentation-{library.name} is not installed: records inside {library.inside} have no"
+            " trace id",
+            f"pip install 'otelog[{library.name}]'",
+        )
+    turned_off = variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+    if {library.name, "*"} & {name.strip() for name in turned_off.split(",")}:
+        yield Finding(
+            "warning",
+            f"packages.{library.name}_turned_off",
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+            f"is {turned_off!r}: {library.title} is not instrumented: records inside {library.inside} have no trace id",
+            f"take {library.name} out of it",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from otelog.doctor._canary import SCOPE
 from otelog.doctor._findings import Finding, list_names
 from otelog.doctor._flask_applications import is_flask
+from otelog.doctor._other_applications import ask_django, at_end_of_django, is_django
 from otelog.testing import capture_logs
 
 
@@ -18,23 +19,23 @@ def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
     """Make a request by the application's own test client; its records are kept from the pipeline meanwhile.
 
     Args:
-        app: Any; others than Flask's cannot be asked.
+        app: Any; others than Flask's and Django's cannot be asked.
         path: What is asked for.
         facts: Where what is well is added.
     """
-    if not is_flask(app):
+    if not is_flask(app) and not is_django(app):
         yield Finding(
             "error",
             "application.no_test_client",
             path,
-            "only a Flask application can be asked for a path here",
+            "only an application of Flask's or Django's can be asked for a path here",
             "leave the request out",
         )
         return
     with capture_logs() as logs:
         try:
             with _record_inside(app):
-                status = app.test_client().get(path).status_code
+                status = ask_django(path) if is_django(app) else app.test_client().get(path).status_code
         except Exception as error:
             yield Finding(
                 "error",
@@ -61,7 +62,7 @@ def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
             "application.no_trace_id",
             path,
             f"was answered {status}, and records of {list_names(bare)} have no trace id",
-            "is Flask instrumented, and is there a TracerProvider? a thread of its own needs its instrumentation, too",
+            "is the framework instrumented, and is there a TracerProvider? a thread of its own needs its instrumentation, too",
         )
     else:
         facts.append(f"{path} was answered {status}; {len(records)} records inside, all with the request's trace id")
@@ -77,9 +78,13 @@ def _record_inside(app: Any) -> Iterator[None]:
     """Log one record at the end of each request, whatever the application does before."""
     logger = logging.getLogger(SCOPE)
 
-    def log(sender: object, **_: object) -> None:
+    def log(sender: object = None, **_: object) -> None:
         logger.log(logger.getEffectiveLevel(), "otelog doctor was here")
 
+    if is_django(app):
+        with at_end_of_django(log):
+            yield
+        return
     signal = importlib.import_module("flask").request_finished
     with signal.connected_to(log, sender=app):
         yield

@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = [sys.executable, "-m", "otelog.cli", "run", "--"]
 PATIENCE = 120.0
 MODULE = "tests.servers.traced_tasks"
-# Tasks that fail, and may not, and in which order, is written there.
 TRACES = {kind: f"{number:032x}" for number, kind in enumerate(("good", "broken", "flaky", "slow"), 1)}
 QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 
