@@ -56,7 +56,7 @@ def check_django(facts: list[str]) -> Iterator[Finding]:
             "warning",
             "application.late_instrumentation",
             name,
-            f"has {list_names(middleware[:place])} in front of OpenTelemetry's middleware: their records have no trace id",
+            f"has {list_names(middleware[:place])} in front of OpenTelemetry's: their records have no trace id",
             "leave OTEL_PYTHON_DJANGO_MIDDLEWARE_POSITION alone, so that it is the first",
         )
     else:
@@ -104,7 +104,7 @@ def _check_logging(settings: Any) -> Iterator[Finding]:
             "note",
             "application.disables_loggers",
             "LOGGING",
-            "does not say disable_existing_loggers=False: loggers that it does not name, but that are there, are disabled",
+            "does not say disable_existing_loggers=False: what it does not name, but is there, is disabled",
             "see what is said of the loggers; set it to False, unless that is meant",
         )
 

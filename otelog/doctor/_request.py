@@ -62,7 +62,7 @@ def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
             "application.no_trace_id",
             path,
             f"was answered {status}, and records of {list_names(bare)} have no trace id",
-            "is the framework instrumented, and is there a TracerProvider? a thread of its own needs its instrumentation, too",
+            "is it instrumented, and is there a TracerProvider? a thread of its own needs its instrumentation, too",
         )
     else:
         facts.append(f"{path} was answered {status}; {len(records)} records inside, all with the request's trace id")
