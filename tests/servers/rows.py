@@ -163,6 +163,7 @@ _ASGI = "tests.servers.asgi:app"
 _WITH_BOOKS = "python -m tests.servers.with_books"
 _UVICORN = f"{_WITH_BOOKS} uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
 _UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
+_DJANGO_APP = "tests.servers.django_app"
 _DJANGO = "python -m tests.servers.django_app runserver PORT"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
 _UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
@@ -212,6 +213,12 @@ ROWS = (
     Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir FOLDER", play=changed, workers=1, cycles=1),
     Row("hypercorn", f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}", cycles=1),
     Row("Django runserver", _DJANGO, play=changed, workers=1, cycles=1),
+    Row("Django gunicorn", f"{_GUNICORN} {_DJANGO_APP}:make_wsgi()", cycles=1),
+    Row(
+        "Django uvicorn --workers",
+        f"{_WITH_BOOKS} uvicorn --factory {_DJANGO_APP}:make_asgi --host 127.0.0.1 --port PORT --workers {WORKERS}",
+        cycles=1,
+    ),
     Row(
         "flask run --debug",
         "flask --app tests.servers.app run --debug --extra-files FOLDER/changed.py --port PORT",
