@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("celery", "gunicorn", "prometheus"),
     ("testing",),
     ("asgi", "django", "doctor", "flask"),
+    ("aiohttp",),
     ("cli", "distro"),
 )
 WORKER = "otelog-worker"

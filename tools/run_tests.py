@@ -60,6 +60,7 @@ APART = ("tests/docs", "tests/servers", "tests/stack")
 # What stays is what the interpreter has a part in: calls, frames, values, threads, memory, ends of processes, TLS.
 MAIN_VERSION_ONLY = (
     *APART,
+    "tests/asgi",
     "tests/chaos",
     "tests/cli",
     "tests/dashboards",

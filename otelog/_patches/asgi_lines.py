@@ -121,18 +121,18 @@ def _finish_of_aiohttp(finish_response: Any) -> Any:
 
 def _access_of_aiohttp(log_access: Any) -> Any:
     @wraps(log_access)
-    def log_within(self: Any, request: Any, *arguments: Any, **keywords: Any) -> Any:
+    def log_within(self: Any, request: Any, response: Any, *arguments: Any, **keywords: Any) -> Any:
         finish = request.get(FINISH)
         with Within(request):
             if finish is not None:
-                finish()
-            return log_access(self, request, *arguments, **keywords)
+                finish(response)
+            return log_access(self, request, response, *arguments, **keywords)
 
     return log_within
 
 
 FINISH = "otelog.finish"
-"""Where a request of aiohttp's has what is to be called when its response has been sent."""
+"""Where a request of aiohttp's has what is to be called with its response, when that has been sent."""
 
 # The module, the class (none: a function of the module's), the name, and what stands in its place.
 _PLACES: tuple[tuple[str, str, str, Callable[[Any], Any]], ...] = (

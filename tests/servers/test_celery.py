@@ -129,6 +129,7 @@ def test_a_request_and_its_tasks_are_one_trace(pool: str, tmp_path: Path) -> Non
         "celery.apps.worker",
         "celery.worker.consumer.connection",
         "celery.pool",
+        "multiprocessing",
         "celery.worker",
         "py.warnings",
     }
