@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from otelog._config.resolve import choose_configurator, read_chosen_setup, wants_log_correlation
 from otelog._patches import django_requests
 from otelog._patches.django_settings import after_setup, put_middleware
-from otelog._private.django_instrumentation import MIDDLEWARE
+from otelog._private.django_instrumentation import MIDDLEWARE, is_instrumented
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog._private.opentelemetry import find_sdk_configurator
 from otelog._private.standard import call_before_atexit
@@ -160,7 +160,9 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
     def _load_late(self, entry_point: EntryPoint, kwargs: dict[str, Any]) -> None:
         # Called by the application, whom no exception must reach.
         try:
-            self._load(entry_point, kwargs)
+            # The application may have done it by itself.
+            if not is_instrumented():
+                self._load(entry_point, kwargs)
         except (ModuleNotFoundError, DependencyConflictError) as error:
             _leave_out(entry_point, error)
         django_requests.install()

@@ -65,6 +65,7 @@ MAIN_VERSION_ONLY = (
     "tests/cli",
     "tests/dashboards",
     "tests/differential",
+    "tests/django",
     "tests/doctor",
     "tests/examples",
     "tests/first_hour",

@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.context import detach
 
-__all__ = ["KEYS", "MIDDLEWARE", "NAMES", "end_span", "find_middleware", "find_span_context"]
+__all__ = ["KEYS", "MIDDLEWARE", "NAMES", "end_span", "find_middleware", "find_span_context", "is_instrumented"]
 
 _MODULE = "opentelemetry.instrumentation.django.middleware.otel_middleware"
 _MIDDLEWARE = "_DjangoMiddleware"
@@ -25,6 +25,12 @@ KEYS = {
     "_environ_token": "opentelemetry-instrumentor-django.token",
 }
 """Where it keeps a request's span, in the request's ``META``, by the names of its middleware's attributes."""
+
+
+def is_instrumented() -> bool:
+    """Returns whether Django's instrumentation is in place already."""
+    kind = getattr(sys.modules.get("opentelemetry.instrumentation.django"), "DjangoInstrumentor", None)
+    return kind is not None and getattr(kind(), "is_instrumented_by_opentelemetry", False) is True
 
 
 def find_middleware() -> Any:

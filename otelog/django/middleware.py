@@ -252,6 +252,7 @@ class AccessLogMiddleware:
                 self._finish(request, exchange)
         except Exception as error:
             _tell("a response could not be watched", error)
+            self._finish(request, exchange)
         return response
 
     def _add_headers(self, exchange: Exchange, response: HttpResponseBase) -> None:
@@ -323,7 +324,8 @@ def _note_exception(request: Any = None, **_: Any) -> None:
     """Note an exception that Django answers with 500; record it where Django's record would not arrive."""
     error = sys.exc_info()[1]
     try:
-        exchange = request.META.get(_EXCHANGE)
+        # The signal may be anybody's.
+        exchange = getattr(request, "META", {}).get(_EXCHANGE)
         if exchange is None or error is None:
             return
         exchange.error_type = name_type(error)

@@ -39,6 +39,9 @@ import os, sys
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site_of_tests.settings")
     from django.core.management import execute_from_command_line
+    if os.environ.get("BY_HAND"):
+        from opentelemetry.instrumentation.django import DjangoInstrumentor
+        DjangoInstrumentor().instrument()
     execute_from_command_line(sys.argv)
 """
 SETTINGS = """
@@ -243,6 +246,8 @@ def test_every_record_of_every_request_comes_once_and_has_its_trace(
     if settings_by == "the environment":
         environ = {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings", "OTELOG_ACCESS_LOG": "true"}
         access_logger = OWN_ACCESS
+        if command.startswith("runserver"):
+            environ["BY_HAND"] = "true"
     (port,) = find_free_ports(1)
     log = tmp_path / "log"
     arguments = [part.format(port=port) for part in COMMANDS[command]]
@@ -265,6 +270,7 @@ def test_every_record_of_every_request_comes_once_and_has_its_trace(
     assert "otelog:" not in log.read_text()
     # The exception of /broken/, and what it was written by; nothing of opentelemetry's.
     assert "Failed to" not in log.read_text()
+    assert "already instrumented" not in log.read_text()
 
 
 def run_command(starter: list[str], project: Path, *arguments: str, **environ: str) -> tuple[int, str, list[str]]:
