@@ -17,7 +17,7 @@ from tests.django.running import OURS, THEIRS
 
 try:
     import django
-    import opentelemetry.instrumentation.django
+    import opentelemetry.instrumentation.django  # noqa: F401
     from django.conf import settings
 except ImportError:
     # Of the extra "django".
