@@ -308,3 +308,24 @@ def test_a_command_says_what_it_says_without_otelog(
         assert (with_otelog[0], with_otelog[2][-1:]) == (without[0], without[2][-1:])
     else:
         assert (with_otelog[0], with_otelog[1], with_otelog[2][-1:]) == (without[0], without[1], without[2][-1:])
+
+
+@pytest.mark.parametrize("outcome", ["ends well", "raises"])
+def test_the_records_of_a_command_arrive_when_it_ends(outcome: str, project: Path) -> None:
+    code = "import logging; logging.getLogger('command').warning('at work')"
+    if outcome == "raises":
+        code += "; 1 / 0"
+    with OTLPServer() as server:
+        done = subprocess.run(
+            [*RUN, "python", "manage.py", "shell", "-c", code],
+            cwd=project,
+            env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+            check=False,
+        )
+        said = [record.body.string_value for record in server.records]
+    assert done.returncode == (outcome == "raises"), done.stderr
+    assert ("ZeroDivisionError" in done.stderr) == (outcome == "raises")
+    assert said[:1] == ["at work"], done.stderr
