@@ -484,6 +484,7 @@ class EnvironmentOptions(Values):
         "Under `otelog run`: one access record a request, in applications whose code says nothing of otelog.",
         environment=("OTELOG_ACCESS_LOG",),
         environment_only=True,
+        in_file=False,
     )
     sdk_disabled = Option(
         FLAG,

@@ -1,7 +1,7 @@
 """The application's own console, which stays what it would be without otelog.
 
-Flask, werkzeug and `logging` itself write to standard error only where a logger has no handler yet. otelog's handler on
-the root logger is one, and would silence them.
+Flask, Quart, werkzeug and `logging` itself write to standard error only where a logger has no handler yet. otelog's
+handler on the root logger is one, and would silence them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from otelog._capture.handler import find_logger, is_otelogs, way_of
 from otelog._runtime.replacing import find_original, is_ours, mark
 
 # Where a library asks whether any handler would show its records.
-_QUESTIONS = (("flask.logging", "has_level_handler"), ("werkzeug._internal", "_has_level_handler"))
+_QUESTIONS = (
+    ("flask.logging", "has_level_handler"),
+    ("quart.logging", "has_level_handler"),
+    ("werkzeug._internal", "_has_level_handler"),
+)
 
 
 class LastResort(logging.Handler):

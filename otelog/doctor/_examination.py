@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from otelog._config.resolve import ExporterSettings, Settings, list_variables, resolve
 from otelog._setup.configure import stats
 from otelog._setup.state import settings_in_force
+from otelog.doctor._asgi_request import is_asgi
 from otelog.doctor._doubles import check_handlers
 from otelog.doctor._endpoint import check_endpoints
 from otelog.doctor._findings import Area, Finding, Report, make_area
@@ -94,8 +95,8 @@ def examine_application(app: object, request: str | None) -> Area:
     """Examine an application, once `otelog.configure` has been called.
 
     Args:
-        app: Flask's, Django's, Celery's, or another.
-        request: A path to ask it for, with its own test client; None: nothing is asked.
+        app: Flask's, Django's, Celery's, ASGI's, or another.
+        request: A path to ask it for; None: nothing is asked.
     """
     facts: list[str] = []
     findings: list[Finding] = []
@@ -105,7 +106,7 @@ def examine_application(app: object, request: str | None) -> Area:
         findings += check_django(facts)
     elif is_celery(app):
         findings += check_celery(app, facts)
-    else:
+    elif request is None or not is_asgi(app):
         kind = type(app)
         facts.append(f"{kind.__module__}.{kind.__qualname__} is not Flask's: its requests are not looked at")
     if request is not None:

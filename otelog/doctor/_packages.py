@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog.doctor._findings import Area, Finding, Severity, list_names, make_area
 
 _INSTRUMENTATION = "opentelemetry-instrumentation-flask"
-
-
-@dataclass(frozen=True, slots=True)
-class Library:
-    """A library whose work is to be in a trace, and what that needs.
-
-    Args:
-        name: Its distribution's, its instrumentation's entry point's, and our extra's.
-        title: For messages.
-        inside: What has no trace without.
-        version: What is installed, or None.
-        instrumentation: The version of its instrumentation, or None.
-    """
-
-    name: str
-    title: str
-    inside: str
-    version: str | None = None
-    instrumentation: str | None = None
-
-
-_LIBRARIES = (
-    Library("django", "Django", "a request"),
-    Library("celery", "Celery", "a task"),
+# A framework, its instrumentation, and otelog's extra that brings it.
+_OTHERS = (
+    ("fastapi", "opentelemetry-instrumentation-fastapi", "fastapi"),
+    ("starlette", "opentelemetry-instrumentation-starlette", "asgi"),
+    ("quart", "opentelemetry-instrumentation-asgi", "asgi"),
+    ("aiohttp", "opentelemetry-instrumentation-aiohttp-server", "aiohttp"),
+    ("django", "opentelemetry-instrumentation-django", "django"),
+    ("celery", "opentelemetry-instrumentation-celery", "celery"),
 )
 
 
@@ -46,8 +30,8 @@ class Packages:
         flask_instrumentation: The version of its instrumentation, or None.
         distros: Names of the entry points that `opentelemetry-instrument` may begin with.
         configurators: Names of those that it may set the SDK up with.
-        libraries: Other libraries than Flask.
         loguru: loguru's version, or None.
+        others: Further frameworks' versions, with that of the instrumentation of each, or None.
         loguru_hands_on: Whether it hands its records to anybody but a stream or a file; None where it is not loaded.
     """
 
@@ -55,9 +39,9 @@ class Packages:
     flask_instrumentation: str | None
     distros: tuple[str, ...]
     configurators: tuple[str, ...]
-    libraries: tuple[Library, ...] = ()
     loguru: str | None = None
     loguru_hands_on: bool | None = None
+    others: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
 
 
 def look_at_packages() -> Packages:
@@ -67,16 +51,13 @@ def look_at_packages() -> Packages:
         flask_instrumentation=_find_version(_INSTRUMENTATION),
         distros=_list_entry_points("opentelemetry_distro"),
         configurators=_list_entry_points("opentelemetry_configurator"),
-        libraries=tuple(
-            replace(
-                one,
-                version=_find_version(one.name),
-                instrumentation=_find_version(f"opentelemetry-instrumentation-{one.name}"),
-            )
-            for one in _LIBRARIES
-        ),
         loguru=_find_version("loguru"),
         loguru_hands_on=hands_on(),
+        others={
+            name: (found, _find_version(instrumentation))
+            for name, instrumentation, _ in _OTHERS
+            if (found := _find_version(name)) is not None
+        },
     )
 
 
@@ -90,14 +71,12 @@ def check_packages(installed: Packages, variables: Mapping[str, str]) -> Area:
     facts = []
     if installed.flask and installed.flask_instrumentation:
         facts.append(f"flask {installed.flask} has its instrumentation ({installed.flask_instrumentation})")
-    facts += [
-        f"{one.name} {one.version} has its instrumentation ({one.instrumentation})"
-        for one in installed.libraries
-        if one.version and one.instrumentation
-    ]
+    for name, (framework, instrumentation) in installed.others.items():
+        if instrumentation is not None:
+            facts.append(f"{name} {framework} has its instrumentation ({instrumentation})")
     findings = [
         *_check_flask(installed, variables),
-        *(finding for one in installed.libraries for finding in _check_library(one, variables)),
+        *_check_others(installed, variables),
         *_check_loguru(installed),
         *_check_choice("distro", installed.distros, "OTEL_PYTHON_DISTRO", variables),
         *_check_choice("configurator", installed.configurators, "OTEL_PYTHON_CONFIGURATOR", variables),
@@ -125,27 +104,34 @@ def _check_flask(installed: Packages, variables: Mapping[str, str]) -> Iterator[
         )
 
 
-def _check_library(library: Library, variables: Mapping[str, str]) -> Iterator[Finding]:
-    if library.version is None:
-        return
-    if library.instrumentation is None:
-        yield Finding(
-            "warning",
-            f"packages.{library.name}_not_instrumented",
-            library.name,
-            f"opentelemetry-instrumentation-{library.name} is not installed: records inside {library.inside} have no"
-            " trace id",
-            f"pip install 'otelog[{library.name}]'",
-        )
+def _check_others(installed: Packages, variables: Mapping[str, str]) -> Iterator[Finding]:
     turned_off = variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
-    if {library.name, "*"} & {name.strip() for name in turned_off.split(",")}:
-        yield Finding(
-            "warning",
-            f"packages.{library.name}_turned_off",
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-            f"is {turned_off!r}: {library.title} is not instrumented: records inside {library.inside} have no trace id",
-            f"take {library.name} out of it",
-        )
+    off = {name.strip() for name in turned_off.split(",")}
+    for name, instrumentation, extra in _OTHERS:
+        if name not in installed.others:
+            continue
+        if installed.others[name][1] is None:
+            # Starlette is there with FastAPI, and aiohttp with many a client.
+            severity: Severity = "note" if name in ("starlette", "aiohttp") else "warning"
+            yield Finding(
+                severity,
+                f"packages.{name}_not_instrumented",
+                name,
+                f"{instrumentation} is not installed: records inside {_name_work(name)} have no trace id",
+                f"pip install 'otelog[{extra}]'",
+            )
+        elif {name, f"{name}-server", "*"} & off:
+            yield Finding(
+                "warning",
+                f"packages.{name}_turned_off",
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+                f"is {turned_off!r}: {name} is not instrumented, and records inside {_name_work(name)} have no trace id",
+                f"take {name} out of it",
+            )
+
+
+def _name_work(library: str) -> str:
+    return "a task" if library == "celery" else "a request"
 
 
 def _check_loguru(installed: Packages) -> Iterator[Finding]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from otelog.doctor._asgi_request import ask_asgi, is_asgi, log_inside
 from otelog.doctor._canary import SCOPE
 from otelog.doctor._findings import Finding, list_names
 from otelog.doctor._flask_applications import is_flask
@@ -16,26 +16,31 @@ from otelog.testing import capture_logs
 
 
 def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
-    """Make a request by the application's own test client; its records are kept from the pipeline meanwhile.
+    """Make a request to the application itself; its records are kept from the pipeline meanwhile.
 
     Args:
-        app: Any; others than Flask's and Django's cannot be asked.
+        app: Flask's, Django's, or an ASGI application; others cannot be asked.
         path: What is asked for.
         facts: Where what is well is added.
     """
-    if not is_flask(app) and not is_django(app):
+    if is_flask(app):
+        ask = _ask_flask
+    elif is_django(app):
+        ask = _ask_django
+    elif is_asgi(app):
+        ask = ask_asgi
+    else:
         yield Finding(
             "error",
             "application.no_test_client",
             path,
-            "only an application of Flask's or Django's can be asked for a path here",
+            "only a Flask, Django or ASGI application can be asked for a path here",
             "leave the request out",
         )
         return
     with capture_logs() as logs:
         try:
-            with _record_inside(app):
-                status = ask_django(path) if is_django(app) else app.test_client().get(path).status_code
+            status = ask(app, path)
         except Exception as error:
             yield Finding(
                 "error",
@@ -73,18 +78,26 @@ def _scope(record: Any) -> str:
     return "" if scope is None else str(scope.name)
 
 
+def _ask_flask(app: Any, path: str) -> int:
+    with _record_inside(app):
+        return int(app.test_client().get(path).status_code)
+
+
+def _ask_django(_: Any, path: str) -> int:
+    def log(**_: object) -> None:
+        log_inside()
+
+    with at_end_of_django(log):
+        return ask_django(path)
+
+
 @contextmanager
 def _record_inside(app: Any) -> Iterator[None]:
     """Log one record at the end of each request, whatever the application does before."""
-    logger = logging.getLogger(SCOPE)
 
-    def log(sender: object = None, **_: object) -> None:
-        logger.log(logger.getEffectiveLevel(), "otelog doctor was here")
+    def log(sender: object, **_: object) -> None:
+        log_inside()
 
-    if is_django(app):
-        with at_end_of_django(log):
-            yield
-        return
     signal = importlib.import_module("flask").request_finished
     with signal.connected_to(log, sender=app):
         yield

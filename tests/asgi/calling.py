@@ -48,7 +48,7 @@ def make_scope(path: str = "/", **others: Any) -> dict[str, Any]:
 
 
 class Connection:
-    """The server's side: what the application has sent, and what it is given to receive, and after its response a disconnect."""
+    """The server's side: what was sent, and what there is to receive; after the response that is a disconnect."""
 
     def __init__(self, messages: Sequence[dict[str, Any]] = ()) -> None:
         self._messages = list(messages) or [{"type": "http.request", "body": b"", "more_body": False}]

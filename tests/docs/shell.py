@@ -19,7 +19,18 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 STACK = (ROOT / "docs" / "reference" / "stack.md").read_text(encoding="utf-8")
 OTHERS = {"curl", "docker", "cd", "mkdir", "kill", "cat", "source", "git"}
 """Commands of others that are taken as they are."""
-PROGRAMS = {"flask", "gunicorn", "uvicorn", "hypercorn", "waitress-serve", "celery", "python", "uwsgi", "django-admin"}
+PROGRAMS = {
+    "flask",
+    "granian",
+    "gunicorn",
+    "uvicorn",
+    "hypercorn",
+    "waitress-serve",
+    "celery",
+    "python",
+    "uwsgi",
+    "django-admin",
+}
 """What is run behind ``otelog run --``."""
 FOREIGN_VARIABLES = {
     "PROMETHEUS_MULTIPROC_DIR",

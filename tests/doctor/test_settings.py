@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otelog._config.resolve import list_variables, resolve
-from otelog.doctor._packages import Library, Packages, check_packages, look_at_packages
+from otelog.doctor._packages import Packages, check_packages, look_at_packages
 from otelog.doctor._settings import check_settings, list_targets
 from otelog.exceptions import ConfigurationError
 
@@ -203,15 +203,27 @@ INSTALLED: dict[str, tuple[Packages, dict[str, str], list[str]]] = {
         {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, flask"},
         ["packages.flask_turned_off"],
     ),
+    "FastAPI without its instrumentation, beside Starlette": (
+        Packages(
+            None, None, (), (), others={"fastapi": ("0.165", None), "starlette": ("1.1", None), "quart": ("1", "0")}
+        ),
+        {},
+        ["packages.fastapi_not_instrumented", "packages.starlette_not_instrumented"],
+    ),
     "Django and Celery without their instrumentations": (
-        Packages(None, None, (), (), (Library("django", "Django", "", "5"), Library("celery", "Celery", "", "5"))),
+        Packages(None, None, (), (), others={"django": ("5", None), "celery": ("5", None)}),
         {},
         ["packages.django_not_instrumented", "packages.celery_not_instrumented"],
     ),
     "Django turned off": (
-        Packages(None, None, (), (), (Library("django", "Django", "", "5", "0.66b1"),)),
+        Packages(None, None, (), (), others={"django": ("5", "0.66b1")}),
         {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "django"},
         ["packages.django_turned_off"],
+    ),
+    "aiohttp turned off": (
+        Packages(None, None, (), (), others={"aiohttp": ("3.14", "0.66b1")}),
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiohttp-server"},
+        ["packages.aiohttp_turned_off"],
     ),
     "several distros": (Packages(None, None, ("distro", "otelog"), ()), {}, ["packages.several_distros"]),
     "several configurators": (Packages(None, None, (), ("other", "otelog")), {}, ["packages.several_configurators"]),

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tools.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 REQUEST_SECONDS = 20.0
+_REQUEST = re.compile(r"request-\d+")
 END_SECONDS = 20.0
 """How long a server may take for its end, otelog's own five seconds included."""
 
@@ -71,6 +73,7 @@ class Cycle:
         port: Where the server listens; 0: it does not.
         workers: How many processes must answer before it is worked with: a signal to one that is not ready is lost.
         environ: Beside the test's own environment.
+        traced: Whether each record of a request must have its request's trace.
     """
 
     folder: Path
@@ -79,6 +82,7 @@ class Cycle:
     port: int = 0
     workers: int = 1
     environ: dict[str, str] = field(default_factory=dict)
+    traced: bool = False
 
     def __post_init__(self) -> None:
         self._names = 0
@@ -272,6 +276,8 @@ class Cycle:
         )
         assert not self.killed or missing, "the kill has not hit anything"
         assert set(own) <= self.expected | self.possible, set(own) - self.expected - self.possible
+        if self.traced:
+            self._check_traces()
         outcome = self.outcome
         outcome.processes = len(known) + len(self.killed)
         outcome.delivered = sum(records.values())
@@ -280,6 +286,22 @@ class Cycle:
         outcome.held = held
         outcome.made = outcome.delivered + outcome.counted + outcome.killed
         return outcome
+
+    def _check_traces(self) -> None:
+        """See that the records of a request, the server's line of it among them, are of one trace of its own."""
+        traces: dict[str, set[bytes]] = {}
+        for request in self.receiver.requests:
+            for record in (
+                one
+                for resource_logs in request.decode().resource_logs
+                for scope_logs in resource_logs.scope_logs
+                for one in scope_logs.log_records
+            ):
+                found = _REQUEST.search(record.body.string_value)
+                if found is not None:
+                    traces.setdefault(found[0], set()).add(record.trace_id)
+        assert all(len(ids) == 1 and b"" not in ids for ids in traces.values()), traces
+        assert len(set().union(*traces.values())) == len(traces), traces
 
     def _check_book(self, book: dict[str, Any], delivered: int) -> None:
         assert book["held"] == 0, book

@@ -144,6 +144,7 @@ class Row:
         needs_broker: whether Redis must be there.
         starts: whether it is to be started before `play` begins.
         cycles: how many lives it has in `make test`.
+        traced: whether each record of a request must have its request's trace.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Row:
     needs_broker: bool = False
     starts: bool = True
     cycles: int = 3
+    traced: bool = False
 
 
 _GUNICORN = f"gunicorn --no-control-socket -c tests/servers/gunicorn_conf.py -w {WORKERS} -b 127.0.0.1:PORT"
@@ -164,6 +166,9 @@ _WITH_BOOKS = "python -m tests.servers.with_books"
 _UVICORN = f"{_WITH_BOOKS} uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
 _UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
 _DJANGO_APP = "tests.servers.django_app"
+_HYPERCORN = f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} --access-logfile -"
+_GRANIAN = f"{_WITH_BOOKS} granian --interface asgi --host 127.0.0.1 --port PORT --workers {WORKERS} --access-log"
+_FRAMEWORKS = "tests.servers.frameworks"
 _DJANGO = "python -m tests.servers.django_app runserver PORT"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
 _UWSGI = f"uwsgi --http-socket 127.0.0.1:PORT --master --processes {WORKERS} --need-app --disable-logging"
@@ -212,6 +217,25 @@ ROWS = (
     Row("uvicorn --workers, HUP", f"{_UVICORN} --workers {WORKERS}", play=reloaded, cycles=1),
     Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir FOLDER", play=changed, workers=1, cycles=1),
     Row("hypercorn", f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}", cycles=1),
+    *(
+        Row(f"{framework} under {name}", command.format(f"{_FRAMEWORKS}:{app}"), workers=workers, traced=True, cycles=1)
+        for framework, app, name, command, workers in (
+            ("FastAPI", "fast", "uvicorn", f"{_WITH_BOOKS} uvicorn {{}} --host 127.0.0.1 --port PORT", 1),
+            (
+                "FastAPI",
+                "fast",
+                "uvicorn --workers",
+                f"{_WITH_BOOKS} uvicorn {{}} --port PORT --workers {WORKERS}",
+                WORKERS,
+            ),
+            ("FastAPI", "fast", "gunicorn UvicornWorker", f"{_UVICORN_WORKER} --access-logfile - {{}}", WORKERS),
+            ("Starlette", "star", "hypercorn", f"{_HYPERCORN} {{}}", WORKERS),
+            ("Starlette", "star", "gunicorn asgi", f"{_GUNICORN} -k asgi --access-logfile - {{}}", WORKERS),
+            ("Quart", "quart", "uvicorn", f"{_WITH_BOOKS} uvicorn {{}} --host 127.0.0.1 --port PORT", 1),
+            ("Quart", "quart", "granian", f"{_GRANIAN} {{}}", WORKERS),
+        )
+    ),
+    Row("aiohttp", f"python -m {_FRAMEWORKS} PORT", workers=1, traced=True, cycles=1),
     Row("Django runserver", _DJANGO, play=changed, workers=1, cycles=1),
     Row("Django gunicorn", f"{_GUNICORN} {_DJANGO_APP}:make_wsgi()", cycles=1),
     Row(
@@ -273,6 +297,7 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
             port,
             row.workers,
             environ,
+            row.traced,
         )
         stack.callback(cycle.close)
         if row.starts:
