@@ -125,7 +125,7 @@ def _check_others(installed: Packages, variables: Mapping[str, str]) -> Iterator
                 "warning",
                 f"packages.{name}_turned_off",
                 "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-                f"is {turned_off!r}: {name} is not instrumented, and records inside {_name_work(name)} have no trace id",
+                f"is {turned_off!r}: {name} is not instrumented: records inside {_name_work(name)} have no trace id",
                 f"take {name} out of it",
             )
 

@@ -83,7 +83,8 @@ def _ask_flask(app: Any, path: str) -> int:
         return int(app.test_client().get(path).status_code)
 
 
-def _ask_django(_: Any, path: str) -> int:
+def _ask_django(app: Any, path: str) -> int:
+    # There is one site in a process: `app` is its handler.
     def log(**_: object) -> None:
         log_inside()
 
