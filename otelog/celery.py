@@ -1,4 +1,7 @@
-"""What Celery needs: a process of its prefork pool leaves without telling Python, and would take records along::
+"""What Celery needs.
+
+A process of its prefork pool leaves without telling Python, and would take records along. And what the worker says of a
+task outside of the process that runs it has no trace::
 
     import otelog, otelog.celery
     otelog.configure(service_name="shop")
@@ -9,10 +12,13 @@ in the module of the Celery application. Under `otelog run` and `opentelemetry-i
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from celery import signals
 
+from otelog._patches import celery_lines
 from otelog._runtime.lifetime import end_all
 
 __all__ = ["CeleryInstrumentor", "connect", "disconnect"]
@@ -21,18 +27,30 @@ __all__ = ["CeleryInstrumentor", "connect", "disconnect"]
 def connect() -> None:
     """Have every process of a pool deliver what it holds before it ends, whatever ends it. Idempotent.
 
-    It may take `shutdown_timeout` seconds; what is not delivered then is counted.
+    And have the worker's own lines about a task be in the trace that the task was sent in. Delivery may take
+    `shutdown_timeout` seconds; what is not delivered then is counted.
     """
     signals.worker_process_shutdown.connect(_end, weak=False, dispatch_uid="otelog")
+    signals.celeryd_init.connect(_prepare_worker, weak=False, dispatch_uid="otelog")
 
 
 def disconnect() -> None:
     """Take it back. Idempotent."""
     signals.worker_process_shutdown.disconnect(_end, dispatch_uid="otelog")
+    signals.celeryd_init.disconnect(_prepare_worker, dispatch_uid="otelog")
+    celery_lines.uninstall()
 
 
 def _end(**_: Any) -> None:
     end_all()
+
+
+def _prepare_worker(**_: Any) -> None:
+    # The worker is about to load them; a program that only sends tasks need not.
+    for name in ("celery.worker.request", "celery.worker.strategy"):
+        with suppress(ImportError):
+            import_module(name)
+    celery_lines.install()
 
 
 class CeleryInstrumentor:

@@ -16,11 +16,14 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.distro import BaseDistro
 
 from otelog._config.resolve import choose_configurator, read_chosen_setup, wants_log_correlation
-from otelog._patches.django_settings import after_setup
+from otelog._patches import django_requests
+from otelog._patches.django_settings import after_setup, put_middleware
+from otelog._private.django_instrumentation import MIDDLEWARE, is_instrumented
 from otelog._private.loguru import LOGURU_LINE, hands_on
 from otelog._private.opentelemetry import find_sdk_configurator
 from otelog._private.standard import call_before_atexit
 from otelog._private.structlog import STRUCTLOG_LINE, reaches_nobody
+from otelog._record.values import safe_str
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler, keep_last_resort, shield_loggers
 from otelog._setup.state import settings_in_force
@@ -28,6 +31,7 @@ from otelog._setup.state import settings_in_force
 __all__ = ["OtelogConfigurator", "OtelogDistro"]
 
 _OWN = "otelog"
+_DJANGO_ACCESS_LOG = "otelog.django.AccessLogMiddleware"
 _DISTROS, _CONFIGURATORS = "opentelemetry_distro", "opentelemetry_configurator"
 
 
@@ -165,9 +169,18 @@ class OtelogDistro(BaseDistro):  # type: ignore[misc]
     def _load_late(self, entry_point: EntryPoint, kwargs: dict[str, Any]) -> None:
         # Called by the application, whom no exception must reach.
         try:
-            self._load(entry_point, kwargs)
+            # The application may have done it by itself.
+            if not is_instrumented():
+                self._load(entry_point, kwargs)
         except (ModuleNotFoundError, DependencyConflictError) as error:
             _leave_out(entry_point, error)
+        django_requests.install()
+        settings = settings_in_force()
+        if settings is not None and settings.access_log:
+            try:
+                put_middleware(_DJANGO_ACCESS_LOG, MIDDLEWARE)
+            except Exception as error:
+                warn("django:access_log", f"there are no access records: {type(error).__name__}: {safe_str(error)}")
 
     def _load(self, entry_point: EntryPoint, kwargs: dict[str, Any]) -> None:
         try:

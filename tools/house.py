@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("celery", "gunicorn", "loguru", "prometheus", "structlog"),
     ("testing",),
-    ("asgi", "doctor", "flask"),
+    ("asgi", "django", "doctor", "flask"),
     ("aiohttp",),
     ("cli", "distro"),
 )

@@ -68,6 +68,7 @@ MAIN_VERSION_ONLY = (
     "tests/config",
     "tests/dashboards",
     "tests/differential",
+    "tests/django",
     "tests/doctor",
     "tests/examples",
     "tests/first_hour",

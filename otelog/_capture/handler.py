@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from otelog._capture.active_pipeline import ACTIVE_PIPELINE, LeadsToPipeline
+from otelog._capture.django_fields import tidy
 from otelog._capture.once import find_handled, is_being_handled_elsewhere, is_handed_on, may_hand_on
 from otelog._capture.port import (
     BOUND_KEY,
@@ -315,6 +316,8 @@ class LoggingHandler(logging.Handler):
                 del fields[name]
             if TRACE_ID_KEY in fields:
                 ids = take_ids(fields)
+            if "request" in fields:
+                tidy(source.scope_name, fields)
         error, event_name = find_exception(record.exc_info), None
         stack: Any = record.stack_info
         time_ns, is_given = _find_time(record.created), False

@@ -1,7 +1,8 @@
 """What a server says of a request has the request's trace, though it says it when the request's span has ended.
 
-gunicorn and werkzeug write a line for each request once the application is done with it. The span is still in the WSGI
-environment, where opentelemetry-instrumentation-flask has put it.
+gunicorn, werkzeug and Django's runserver write a line for each request once the application is done with it. The span
+is still in the WSGI environment, where opentelemetry-instrumentation-flask has put it, or its context, by
+`otelog._patches.django_requests`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelog._patches.asgi_lines import Within
 from otelog._patches.asgi_spans import LATEST
+from otelog._patches.django_requests import find_context
 from otelog._runtime.replacing import find_original, is_ours, mark
 
 SPAN_IN_ENVIRON = "opentelemetry-flask.span_key"
@@ -26,7 +28,7 @@ def _find_gunicorns(logger: Any, response: Any, request: Any, environ: Any, *_: 
     return environ
 
 
-def _find_werkzeugs(handler: Any, *_: Any) -> Any:
+def _find_handlers(handler: Any, *_: Any) -> Any:
     # Without it the request was none that came to the application.
     return getattr(handler, "environ", None)
 
@@ -34,7 +36,9 @@ def _find_werkzeugs(handler: Any, *_: Any) -> Any:
 # The module, class and method, and where the method has the environment from.
 _METHODS: tuple[tuple[str, str, str, Callable[..., Any]], ...] = (
     ("gunicorn.glogging", "Logger", "access", _find_gunicorns),
-    ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_werkzeugs),
+    ("werkzeug.serving", "WSGIRequestHandler", "log_request", _find_handlers),
+    # Closing writes the line, and closes the response.
+    ("django.core.servers.basehttp", "ServerHandler", "close", _find_handlers),
 )
 
 
@@ -69,9 +73,7 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
         # No span, or a server that calls it in another way: the line comes without a trace. The method is not called
         # while that is handled: it may ask which exception is.
         with suppress(Exception):
-            span = find_environ(*arguments, **keywords)[SPAN_IN_ENVIRON]
-            # Whatever is logged inside is not about to extend a span that has ended.
-            token = attach(set_span_in_context(NonRecordingSpan(span.get_span_context())))
+            token = attach(_make_context(find_environ(*arguments, **keywords)))
         try:
             return method(*arguments, **keywords)
         finally:
@@ -80,3 +82,11 @@ def _within_span(method: Callable[..., Any], find_environ: Callable[..., Any]) -
 
     mark(call, method)
     return call
+
+
+def _make_context(environ: Any) -> Context:
+    found = find_context(environ)
+    if found is not None:
+        return found
+    # Whatever is logged inside is not about to extend a span that has ended.
+    return set_span_in_context(NonRecordingSpan(environ[SPAN_IN_ENVIRON].get_span_context()))

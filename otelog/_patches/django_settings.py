@@ -10,10 +10,12 @@ there, and no request has been taken yet. So that public function is replaced un
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
-__all__ = ["after_setup"]
+__all__ = ["after_setup", "put_middleware"]
 
 
 def after_setup(act: Callable[[], None]) -> Callable[[], None]:
@@ -48,3 +50,24 @@ def after_setup(act: Callable[[], None]) -> Callable[[], None]:
 
     django.setup = setup
     return undo
+
+
+def put_middleware(path: str, behind: str) -> None:
+    """Put a middleware into the settings, which are there, unless it, or one that is made from it, is among them.
+
+    Args:
+        path: Of the class.
+        behind: Of the one that it comes right after, if that is there; otherwise it is the first.
+    """
+    settings: Any = import_module("django.conf").settings
+    import_string: Any = import_module("django.utils.module_loading").import_string
+    there = list(settings.MIDDLEWARE)
+    ours = import_string(path)
+    for one in there:
+        # What cannot be imported is Django's to complain of.
+        with suppress(Exception):
+            found = import_string(one)
+            if isinstance(found, type) and issubclass(found, ours):
+                return
+    place = there.index(behind) + 1 if behind in there else 0
+    settings.MIDDLEWARE = [*there[:place], path, *there[place:]]

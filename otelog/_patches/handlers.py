@@ -33,7 +33,7 @@ from otelog._capture.handler import (
     way_of,
 )
 from otelog._capture.once import find_handled
-from otelog._patches import access_lines, aiohttp_spans, asgi_lines, asgi_spans, werkzeug_lines
+from otelog._patches import access_lines, aiohttp_spans, asgi_lines, asgi_spans, django_requests, werkzeug_lines
 from otelog._patches import last_resort as last_resort_module
 from otelog._private.standard import logging_lock
 from otelog._runtime.diagnostics import warn
@@ -130,6 +130,7 @@ class Attachment:
         self._passing.clear()
         last_resort_module.restore()
         access_lines.uninstall()
+        django_requests.uninstall()
         asgi_lines.uninstall()
         aiohttp_spans.uninstall()
         asgi_spans.uninstall()
@@ -291,6 +292,7 @@ def _look_after_libraries() -> None:
                 here._have_kind_pass(kind)
     last_resort_module.spare()
     access_lines.install()
+    django_requests.install()
     asgi_spans.install()
     asgi_lines.install()
     aiohttp_spans.install()

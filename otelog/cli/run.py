@@ -135,9 +135,11 @@ def _find_program(name: str) -> str:
 
 
 def _warn_of_missing_instrumentation() -> None:
-    if find_spec("flask") is not None and find_spec("opentelemetry.instrumentation.flask") is None:
-        click.echo(
-            "Warning: without opentelemetry-instrumentation-flask no record has a request's trace id: "
-            "python -m pip install 'otelog[flask]'",
-            err=True,
-        )
+    for name in ("flask", "django", "celery"):
+        if find_spec(name) is not None and find_spec(f"opentelemetry.instrumentation.{name}") is None:
+            inside = "task" if name == "celery" else "request"
+            click.echo(
+                f"Warning: without opentelemetry-instrumentation-{name} no record has a {inside}'s trace id: "
+                f"python -m pip install 'otelog[{name}]'",
+                err=True,
+            )

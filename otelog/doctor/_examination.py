@@ -15,6 +15,7 @@ from otelog.doctor._findings import Area, Finding, Report, make_area
 from otelog.doctor._flask_applications import check_instrumentation, find_applications, is_flask
 from otelog.doctor._limits import check_limits
 from otelog.doctor._loggers import check_loggers
+from otelog.doctor._other_applications import check_celery, check_django, has_django_handler, is_celery, is_django
 from otelog.doctor._packages import check_packages, look_at_packages
 from otelog.doctor._providers import check_providers, look_at_providers
 from otelog.doctor._settings import check_settings, list_targets, refuse_settings
@@ -23,7 +24,7 @@ from otelog.exceptions import ConfigurationError
 
 
 def examine(*, canary: bool = True, timeout: float = 5.0) -> Report:
-    """Examine this process: settings, packages, providers, loggers, handlers, limits, Flask, and the endpoint.
+    """Examine this process: settings, packages, providers, loggers, handlers, limits, applications, and the endpoint.
 
     It changes nothing, and is meant for a shell or a health page of a running application; `otelog doctor` calls it
     for one that it has imported. With the canary it waits for the endpoint's answer in the calling thread.
@@ -94,13 +95,17 @@ def examine_application(app: object, request: str | None) -> Area:
     """Examine an application, once `otelog.configure` has been called.
 
     Args:
-        app: Flask's, ASGI's, or another.
+        app: Flask's, Django's, Celery's, ASGI's, or another.
         request: A path to ask it for; None: nothing is asked.
     """
     facts: list[str] = []
     findings: list[Finding] = []
     if is_flask(app):
         findings += check_instrumentation(app, facts)
+    elif is_django(app):
+        findings += check_django(facts)
+    elif is_celery(app):
+        findings += check_celery(app, facts)
     elif request is None or not is_asgi(app):
         kind = type(app)
         facts.append(f"{kind.__module__}.{kind.__qualname__} is not Flask's: its requests are not looked at")
@@ -115,6 +120,8 @@ def examine_application(app: object, request: str | None) -> Area:
 def _examine_applications() -> Iterator[Area]:
     facts: list[str] = []
     findings = [finding for app in find_applications() for finding in check_instrumentation(app, facts)]
+    if has_django_handler():
+        findings += check_django(facts)
     if facts or findings:
         yield make_area("application", facts, findings)
 

@@ -18,6 +18,8 @@ _OTHERS = (
     ("starlette", "opentelemetry-instrumentation-starlette", "asgi"),
     ("quart", "opentelemetry-instrumentation-asgi", "asgi"),
     ("aiohttp", "opentelemetry-instrumentation-aiohttp-server", "aiohttp"),
+    ("django", "opentelemetry-instrumentation-django", "django"),
+    ("celery", "opentelemetry-instrumentation-celery", "celery"),
 )
 
 
@@ -128,7 +130,7 @@ def _check_others(installed: Packages, variables: Mapping[str, str]) -> Iterator
                 severity,
                 f"packages.{name}_not_instrumented",
                 name,
-                f"{instrumentation} is not installed: records inside a request have no trace id",
+                f"{instrumentation} is not installed: records inside {_name_work(name)} have no trace id",
                 f"pip install 'otelog[{extra}]'",
             )
         elif {name, f"{name}-server", "*"} & off:
@@ -136,9 +138,13 @@ def _check_others(installed: Packages, variables: Mapping[str, str]) -> Iterator
                 "warning",
                 f"packages.{name}_turned_off",
                 "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-                f"is {turned_off!r}: {name} is not instrumented, and records inside a request have no trace id",
+                f"is {turned_off!r}: {name} is not instrumented: records inside {_name_work(name)} have no trace id",
                 f"take {name} out of it",
             )
+
+
+def _name_work(library: str) -> str:
+    return "a task" if library == "celery" else "a request"
 
 
 def _check_loguru(installed: Packages) -> Iterator[Finding]:

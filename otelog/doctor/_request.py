@@ -11,6 +11,7 @@ from otelog.doctor._asgi_request import ask_asgi, is_asgi, log_inside
 from otelog.doctor._canary import SCOPE
 from otelog.doctor._findings import Finding, list_names
 from otelog.doctor._flask_applications import is_flask
+from otelog.doctor._other_applications import ask_django, at_end_of_django, is_django
 from otelog.testing import capture_logs
 
 
@@ -18,12 +19,14 @@ def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
     """Make a request to the application itself; its records are kept from the pipeline meanwhile.
 
     Args:
-        app: Flask's, or an ASGI application; others cannot be asked.
+        app: Flask's, Django's, or an ASGI application; others cannot be asked.
         path: What is asked for.
         facts: Where what is well is added.
     """
     if is_flask(app):
         ask = _ask_flask
+    elif is_django(app):
+        ask = _ask_django
     elif is_asgi(app):
         ask = ask_asgi
     else:
@@ -31,7 +34,7 @@ def check_request(app: Any, path: str, facts: list[str]) -> Iterator[Finding]:
             "error",
             "application.no_test_client",
             path,
-            "only a Flask or an ASGI application can be asked for a path here",
+            "only a Flask, Django or ASGI application can be asked for a path here",
             "leave the request out",
         )
         return
@@ -78,6 +81,15 @@ def _scope(record: Any) -> str:
 def _ask_flask(app: Any, path: str) -> int:
     with _record_inside(app):
         return int(app.test_client().get(path).status_code)
+
+
+def _ask_django(app: Any, path: str) -> int:
+    # There is one site in a process: `app` is its handler.
+    def log(**_: object) -> None:
+        log_inside()
+
+    with at_end_of_django(log):
+        return ask_django(path)
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from otelog._requests.access import AccessRecords
 from otelog._requests.console import AccessConsole
 from otelog._requests.environ import client_finder, decode, find_agent, find_path, find_server, find_version
+from otelog._requests.wsgi_servers import has_line_of_server, is_silent_server
 from otelog._setup.state import is_configured
-from otelog.flask.console import has_line_of_server, is_silent_server
 
 if TYPE_CHECKING:
     from otelog.flask.exchange import Exchange

@@ -10,7 +10,7 @@ from typing import Any
 
 from otelog._requests import server_lines
 from otelog._requests.server_lines import RequestLines
-from otelog.flask.console import GUNICORN_ACCESS, WERKZEUG_SOCKET
+from otelog._requests.wsgi_servers import GUNICORN_ACCESS, WERKZEUG_SOCKET
 
 _MARK = "otelog.recorded"
 """In the WSGI environment: otelog has a record of the request. Its value is what the server's line is for."""

@@ -203,3 +203,58 @@ def test_an_application_that_cannot_be_imported_is_told_beside_everything_else(f
 )
 def test_what_cannot_be_meant_is_refused(words: list[str], said: str) -> None:
     assert said in " ".join(ask(*words, code=2).split())
+
+
+DJANGO = """
+    import logging, sys
+    from django.conf import settings
+    from django.http import HttpResponse
+    from django.urls import path
+
+    early = logging.getLogger("early")
+
+    def order(request):
+        logging.getLogger("shop").warning("asked")
+        return HttpResponse("ok")
+
+    urlpatterns = [path("order/", order)]
+    settings.configure(
+        SECRET_KEY="none", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["shop.example"], MIDDLEWARE=[],
+        LOGGING={"version": 1, "loggers": {"shop.quiet": {"propagate": False}}},
+    )
+    from django.core.wsgi import get_wsgi_application
+    application = get_wsgi_application()
+"""
+
+
+def test_a_django_site_is_told_what_its_settings_hide(folder: Path) -> None:
+    pytest.importorskip("opentelemetry.instrumentation.django")
+    (folder / "site_of_tests.py").write_text(textwrap.dedent(DJANGO), encoding="utf-8")
+    report, found, _ = examine(folder, "site_of_tests:application", "--request", "/order/", "--no-canary", code=1)
+    assert [code for code, _ in found] == ["logger.disabled", "logger.not_propagating"]
+    (disabled,) = [one["names"] for one in report["findings"] if one["code"] == "logger.disabled"]
+    # Django's own among them, which its default settings had set up before.
+    assert {"early", "django.request"} <= set(disabled)
+    notes = [one["code"] for one in report["findings"] if one["area"] == "application"]
+    assert notes == ["application.no_access_log", "application.disables_loggers"]
+    facts = [one["fact"] for one in report["facts"] if one["area"] == "application"]
+    assert facts == [
+        "site_of_tests is instrumented: each request is a span",
+        "/order/ was answered 200; 2 records inside, all with the request's trace id",
+    ]
+    _, found, _ = examine(
+        folder,
+        "site_of_tests:application",
+        "--no-canary",
+        code=1,
+        OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="django",
+    )
+    assert ("application.not_instrumented", "site_of_tests") in found
+
+
+def test_a_celery_application_is_looked_at(folder: Path) -> None:
+    pytest.importorskip("opentelemetry.instrumentation.celery")
+    (folder / "work.py").write_text("from celery import Celery\napp = Celery('work')\n", encoding="utf-8")
+    report, found, _ = examine(folder, "work:app", "--no-canary", code=0)
+    assert found == []
+    assert "work is instrumented: each task is a span, in the trace that it is sent in" in str(report["facts"])

@@ -29,6 +29,8 @@ NOT_PYTHON = {
     "otelog.resource.names",
     "otelog.exporter",
     "otelog.severity",
+    # A logger's.
+    "otelog.django.access",
 }
 FOR_US = {"bench", "dashboards", "distro", "docs", "lint", "picologging", "servers", "test"}
 """Extras that are for who changes otelog."""

@@ -210,6 +210,16 @@ INSTALLED: dict[str, tuple[Packages, dict[str, str], list[str]]] = {
         {},
         ["packages.fastapi_not_instrumented", "packages.starlette_not_instrumented"],
     ),
+    "Django and Celery without their instrumentations": (
+        Packages(None, None, (), (), others={"django": ("5", None), "celery": ("5", None)}),
+        {},
+        ["packages.django_not_instrumented", "packages.celery_not_instrumented"],
+    ),
+    "Django turned off": (
+        Packages(None, None, (), (), others={"django": ("5", "0.66b1")}),
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "django"},
+        ["packages.django_turned_off"],
+    ),
     "aiohttp turned off": (
         Packages(None, None, (), (), others={"aiohttp": ("3.14", "0.66b1")}),
         {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "aiohttp-server"},

@@ -18,8 +18,8 @@ import pytest
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 
 import otelog
+from otelog._requests.wsgi_servers import has_line_of_server
 from otelog.flask import FlaskLogging
-from otelog.flask.console import has_line_of_server
 from otelog.testing import CapturedLogs, OTLPServer
 from tests.flask.running import SECONDS, Served, access_records, bodies, serve_waitress, serve_werkzeug
 from tools.loopback import find_free_ports

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from otelog._private import flask_instrumentation, loguru, standard, structlog
+from otelog._private import django_instrumentation, flask_instrumentation, loguru, standard, structlog
 from otelog._private.opentelemetry import NAMES
 from otelog.testing import OTLPServer
 from tests.grpc_server import GrpcServer
@@ -117,6 +117,16 @@ def test_the_keys_of_the_instrumentation_of_flask_are_those_of_the_installed_rel
     instrumentation = pytest.importorskip("opentelemetry.instrumentation.flask")
     for name, key in flask_instrumentation.KEYS.items():
         assert getattr(instrumentation, name) == key
+
+
+def test_the_names_of_the_instrumentation_of_django_are_those_of_the_installed_release() -> None:
+    pytest.importorskip("opentelemetry.instrumentation.django")
+    ((module, name),) = django_instrumentation.NAMES
+    # A process of its own: it is not loaded before there are settings.
+    keys = list(django_instrumentation.KEYS)
+    code = f"from {module} import {name} as one; print(*(getattr(one, key) for key in {keys}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=60)
+    assert done.stdout.split() == list(django_instrumentation.KEYS.values())
 
 
 def test_an_rlock_says_whether_it_is_owned() -> None:

@@ -48,7 +48,27 @@ def _watch(sender: Any, **_: Any) -> None:
     sender.watch_dir(os.environ[books.FOLDER], "*.py")
 
 
+def make_wsgi() -> Any:
+    """Returns the application for gunicorn."""
+    _configure()
+    from django.core.wsgi import get_wsgi_application
+
+    return get_wsgi_application()
+
+
+def make_asgi() -> Any:
+    """Returns the application for uvicorn."""
+    _configure()
+    from django.core.asgi import get_asgi_application
+
+    return get_asgi_application()
+
+
+def _configure() -> None:
+    settings.configure(DEBUG=True, SECRET_KEY="none", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])
+
+
 if __name__ == "__main__":
     autoreload.autoreload_started.connect(_watch)
-    settings.configure(DEBUG=True, SECRET_KEY="none", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])
+    _configure()
     execute_from_command_line(sys.argv)

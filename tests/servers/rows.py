@@ -165,6 +165,7 @@ _ASGI = "tests.servers.asgi:app"
 _WITH_BOOKS = "python -m tests.servers.with_books"
 _UVICORN = f"{_WITH_BOOKS} uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
 _UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
+_DJANGO_APP = "tests.servers.django_app"
 _HYPERCORN = f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} --access-logfile -"
 _GRANIAN = f"{_WITH_BOOKS} granian --interface asgi --host 127.0.0.1 --port PORT --workers {WORKERS} --access-log"
 _FRAMEWORKS = "tests.servers.frameworks"
@@ -236,6 +237,12 @@ ROWS = (
     ),
     Row("aiohttp", f"python -m {_FRAMEWORKS} PORT", workers=1, traced=True, cycles=1),
     Row("Django runserver", _DJANGO, play=changed, workers=1, cycles=1),
+    Row("Django gunicorn", f"{_GUNICORN} {_DJANGO_APP}:make_wsgi()", cycles=1),
+    Row(
+        "Django uvicorn --workers",
+        f"{_WITH_BOOKS} uvicorn --factory {_DJANGO_APP}:make_asgi --host 127.0.0.1 --port PORT --workers {WORKERS}",
+        cycles=1,
+    ),
     Row(
         "flask run --debug",
         "flask --app tests.servers.app run --debug --extra-files FOLDER/changed.py --port PORT",

@@ -10,7 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = f"{ROOT}[flask,metrics,gzip]"
+
+
+def find_own(checkout: Path) -> str:
+    """This otelog, with what the application's framework needs: Django's, if it has a manage.py, or else Flask's."""
+    framework = "django" if (checkout / "manage.py").is_file() else "flask"
+    return f"{ROOT}[{framework},metrics,gzip]"
 
 
 def default_venv(checkout: Path) -> Path:
@@ -49,7 +54,7 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
         subprocess.run([*pip, *wanted], check=True, cwd=checkout)
     say("installing gunicorn and this otelog")
     # After the application's own, so that its pins are there first; pip says what does not go together.
-    subprocess.run([*pip, "gunicorn", *more, "--editable", OWN], check=True)
+    subprocess.run([*pip, "gunicorn", *more, "--editable", find_own(checkout)], check=True)
     return python
 
 
