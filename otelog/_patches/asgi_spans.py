@@ -18,8 +18,8 @@ from typing import Any
 from opentelemetry.context import attach, get_current, set_value
 from opentelemetry.trace import get_current_span
 
-from otelog._capture.port import BOUND_KEY
 from otelog._capture.exception_notes import remember_span
+from otelog._capture.port import BOUND_KEY
 from otelog._runtime.replacing import find_original, is_ours, mark
 
 SPAN_IN_SCOPE = "otelog.span_context"

@@ -22,7 +22,7 @@ from typing import Any
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, set_span_in_context
 
-from otelog._capture.remembered import remember_span
+from otelog._capture.exception_notes import remember_span
 from otelog._patches.asgi_spans import SPAN_IN_SCOPE, note_scope
 from otelog._private.django_instrumentation import end_span, find_middleware, find_span_context
 from otelog._runtime.replacing import find_original, is_ours, mark

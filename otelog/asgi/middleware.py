@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, format_trace_id, set_span_in_context
 
-from otelog._capture.port import BOUND_KEY
 from otelog._capture.exception_notes import remember_span
+from otelog._capture.port import BOUND_KEY
 from otelog._patches import asgi_lines, asgi_spans
 from otelog._patches.asgi_spans import FIELDS_IN_SCOPE, SPAN_IN_SCOPE
 from otelog._private.opentelemetry import is_asgi_middleware

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
-from otelog._capture.remembered import find_span, remember_span
+from otelog._capture.exception_notes import find_span, remember_span
 from otelog._patches import asgi_calls, asgi_lines, asgi_spans
 from otelog.asgi import AccessLog
 from otelog.asgi.server_lines import drop_doubled_exceptions

@@ -9,7 +9,7 @@ import pytest
 
 from otelog.testing import OTLPServer
 from tests.django.running import TRACE
-from tests.test_private import rename
+from tests.private.test_private import rename
 
 PROGRAM = """
 import io, logging, sys
