@@ -98,7 +98,6 @@ _sources: dict[int, dict[str, Source]] = {}
 MOST_UNASKED = 250
 """Calls of a logger after which it is found out again what stands in its way."""
 
-_NOTHING: dict[str, Any] = {}
 _in_the_way: dict[int, list[Any]] = {}
 """By a logger's id: where on the root logger the handler is that was in its way, which, its level, and what is left of
 `MOST_UNASKED`."""
@@ -301,7 +300,7 @@ def remember_in_the_way(logger: logging.Logger, handler: Any) -> bool:
             if len(_in_the_way) >= MOST_SITES:
                 _in_the_way.clear()
             # Nothing is kept alive by that. What is wrong in it costs time, and no more: the standard way is right.
-            _in_the_way[id(logger)] = [place, id(handler), _level_of(handler), MOST_UNASKED]
+            _in_the_way[id(logger)] = [place, id(handler), getattr(handler, "__dict__", {}).get("level"), MOST_UNASKED]
             break
     return False
 
@@ -314,19 +313,15 @@ def is_worth_a_try(logger: logging.Logger) -> bool:
             return True
         handler = logging.root.handlers[known[0]]
         known[3] -= 1
-        if id(handler) == known[1] and _level_of(handler) is known[2] and known[3] > 0:
+        if id(handler) == known[1] and handler.__dict__.get("level") is known[2] and known[3] > 0:
             return False
         _in_the_way.clear()
     except Exception as error:
         if is_interruption(error):
             raise
-        # The list has become shorter, or memory is short.
+        # The list has become shorter, memory is short, or it is an object without attributes of its own.
         _in_the_way.clear()
     return True
-
-
-def _level_of(handler: Any) -> Any:
-    return getattr(handler, "__dict__", _NOTHING).get("level")
 
 
 def has_no_method(values: dict[str, Any]) -> bool:
