@@ -167,6 +167,8 @@ _UVICORN = f"{_WITH_BOOKS} uvicorn {_ASGI} --host 127.0.0.1 --port PORT"
 _UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
 _HYPERCORN = f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} --access-logfile -"
 _GRANIAN = f"{_WITH_BOOKS} granian --interface asgi --host 127.0.0.1 --port PORT --workers {WORKERS} --access-log"
+# On a busy machine a worker needs longer for its start than uvicorn has patience with one that does not answer.
+_PATIENT_UVICORN = f"{_WITH_BOOKS} uvicorn {{}} --port PORT --timeout-worker-healthcheck 60"
 _FRAMEWORKS = "tests.servers.frameworks"
 _DJANGO = "python -m tests.servers.django_app runserver PORT"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
