@@ -226,7 +226,7 @@ ROWS = (
                 "FastAPI",
                 "fast",
                 "uvicorn --workers",
-                f"{_WITH_BOOKS} uvicorn {{}} --port PORT --workers {WORKERS}",
+                f"{_PATIENT_UVICORN} --workers {WORKERS}",
                 WORKERS,
             ),
             ("FastAPI", "fast", "gunicorn UvicornWorker", f"{_UVICORN_WORKER} --access-logfile - {{}}", WORKERS),
