@@ -168,6 +168,8 @@ _UVICORN_WORKER = f"{_GUNICORN} -k uvicorn_worker.UvicornWorker"
 _DJANGO_APP = "tests.servers.django_app"
 _HYPERCORN = f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} --access-logfile -"
 _GRANIAN = f"{_WITH_BOOKS} granian --interface asgi --host 127.0.0.1 --port PORT --workers {WORKERS} --access-log"
+# On a busy machine a worker needs longer for its start than uvicorn has patience with one that does not answer.
+_PATIENT_UVICORN = f"{_WITH_BOOKS} uvicorn {{}} --port PORT --timeout-worker-healthcheck 60"
 _FRAMEWORKS = "tests.servers.frameworks"
 _DJANGO = "python -m tests.servers.django_app runserver PORT"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
@@ -225,7 +227,7 @@ ROWS = (
                 "FastAPI",
                 "fast",
                 "uvicorn --workers",
-                f"{_WITH_BOOKS} uvicorn {{}} --port PORT --workers {WORKERS}",
+                f"{_PATIENT_UVICORN} --workers {WORKERS}",
                 WORKERS,
             ),
             ("FastAPI", "fast", "gunicorn UvicornWorker", f"{_UVICORN_WORKER} --access-logfile - {{}}", WORKERS),
