@@ -47,8 +47,10 @@ INFO = structlog.make_filtering_bound_logger(logging.INFO)
 
 @pytest.fixture(autouse=True)
 def as_it_comes() -> Iterator[None]:
-    # Its factory for `logging` sets a class for all loggers to come.
+    # Its factory for `logging` sets a class for all loggers to come; one that was there before keeps its own, and with
+    # it structlog's own place for its calls.
     kind = logging.getLoggerClass()
+    logging.Logger.manager.loggerDict.pop("shop.over", None)
     yield
     logging.setLoggerClass(kind)
     structlog.reset_defaults()
