@@ -96,12 +96,21 @@ class _NativeThread:
     def _run(self) -> None:
         self.ident = get_ident()
         try:
-            self._target()
+            _run(self._target)
         finally:
             self._alive = False
 
     def is_alive(self) -> bool:
         return self._alive
+
+
+def _run(target: Callable[[], None]) -> None:
+    try:
+        target()
+    except MemoryError:
+        # Memory was short for the words about it, too. It is no uncaught exception of the application's, and none of
+        # its hooks is to see it; whoever needs the thread starts another.
+        return
 
 
 def make_thread(target: Callable[[], None], name: str) -> Thread:
@@ -111,7 +120,7 @@ def make_thread(target: Callable[[], None], name: str) -> Thread:
 
     def run() -> None:
         try:
-            target()
+            _run(target)
         finally:
             if is_patched():
                 # Since then it has another id, and Python misses it under that one as it ends: this puts it there.

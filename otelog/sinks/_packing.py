@@ -57,7 +57,7 @@ class Packer:
         """Have all rotated files packed."""
         if not self._suffix or self._closing.is_set():
             return
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             # Where none can be had, the next rotation or the next process packs them.
             self._thread = start_thread(self._run, "otelog-file-packer")
 
