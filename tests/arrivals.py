@@ -29,7 +29,13 @@ def configured(**options: Any) -> Iterator[OTLPServer]:
         # Its thread would go on after the test: providers cannot be taken back.
         patch.setenv("OTEL_METRICS_EXPORTER", "none")
         try:
-            defaults = {"endpoint": server.endpoint, "service_name": "test", "thread_attributes": False}
+            defaults = {
+                "endpoint": server.endpoint,
+                "service_name": "test",
+                "thread_attributes": False,
+                # With pytest, what a test leaves unclosed is an exception that nobody handles, at any later moment.
+                "capture_exceptions": False,
+            }
             otelog.configure(**{**defaults, **options})
             yield server
         finally:

@@ -44,7 +44,7 @@ def plain_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(plain_hooks: None) -> Iterator[OTLPServer]:
-    with configured() as one:
+    with configured(capture_exceptions=True) as one:
         yield one
 
 
@@ -340,7 +340,7 @@ def test_an_earlier_hook_is_called_once_and_may_log_the_exception_itself(
             log_by_logging(error_of(args))
 
     monkeypatch.setattr(*hook_of(way), earlier)
-    with configured() as server:
+    with configured(capture_exceptions=True) as server:
         WAYS[way](ValueError("once"))
         assert calls == ["once"]
         assert bodies(flush_records(server)) == ["failed" if logs else "ValueError: once"]
@@ -356,7 +356,7 @@ def test_an_earlier_hook_that_fails_or_ends_the_thread_costs_no_record(
         raise SystemExit(7)
 
     monkeypatch.setattr(*hook_of(way), earlier)
-    with configured() as server:
+    with configured(capture_exceptions=True) as server:
         try:
             WAYS[way](ValueError("once"))
         except SystemExit:
@@ -390,7 +390,7 @@ def test_a_later_hook_stays_and_ours_passes_on_what_comes_after_shutdown(
 
 def test_without_the_option_the_hooks_are_the_interpreters(plain_hooks: None) -> None:
     before = sys.excepthook, threading.excepthook, sys.unraisablehook
-    with configured() as server:
+    with configured(capture_exceptions=True) as server:
         assert before != (sys.excepthook, threading.excepthook, sys.unraisablehook)
         otelog.configure(endpoint=server.endpoint, service_name="test", capture_exceptions=False)
         assert before == (sys.excepthook, threading.excepthook, sys.unraisablehook)

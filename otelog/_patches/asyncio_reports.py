@@ -9,8 +9,7 @@ that of a request that has nothing to do with it.
 
 from __future__ import annotations
 
-import asyncio
-import asyncio.base_events
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -19,27 +18,37 @@ from opentelemetry.context import Context, attach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from otelog._capture.exception_notes import find_span, mark_uncaught
+from otelog._patches.on_import import after_import, forget
 from otelog._private.opentelemetry import current_context
 from otelog._private.standard import context_of
 from otelog._runtime.contexts import leave
 from otelog._runtime.replacing import find_original, is_ours, mark
 
-_LOOP = asyncio.base_events.BaseEventLoop
 _NAME = "call_exception_handler"
 
 
 def install() -> None:
-    """Have event loops report in the right context. Idempotent."""
-    method = getattr(_LOOP, _NAME)
-    if not is_ours(method):
-        setattr(_LOOP, _NAME, _within_context(method))
+    """Have event loops report in the right context, from when asyncio is imported: that costs as much as otelog."""
+    after_import("asyncio", _replace)
 
 
 def uninstall() -> None:
     """Take that back; what another library has put on top stays."""
-    method = getattr(_LOOP, _NAME)
-    if is_ours(method):
-        setattr(_LOOP, _NAME, find_original(method))
+    forget("asyncio")
+    loop = _find_loop()
+    if is_ours(getattr(loop, _NAME, None)):
+        setattr(loop, _NAME, find_original(getattr(loop, _NAME)))
+
+
+def _find_loop() -> Any:
+    return getattr(sys.modules.get("asyncio"), "BaseEventLoop", None)
+
+
+def _replace() -> None:
+    loop = _find_loop()
+    method = getattr(loop, _NAME, None)
+    if callable(method) and not is_ours(method):
+        setattr(loop, _NAME, _within_context(method))
 
 
 def _within_context(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +80,7 @@ def _find_context(report: dict[str, Any]) -> Context | None:
         if variables is not None:
             # A copy may be entered at any time.
             context = Context(variables.copy().run(current_context) or {})
-        elif isinstance(source, asyncio.Future):
+        elif isinstance(source, sys.modules["asyncio"].Future):
             # It is let go at any moment, in anybody's context.
             context = Context()
     error = report.get("exception")

@@ -223,7 +223,7 @@ def take(  # noqa: C901
             source = None
         if source is None:
             source = find_source(name, level, logging._levelToName.get(level))
-            if source is None or is_brought(found, _getframe(2)):
+            if source is None or is_brought(found):
                 return False
         frame: Any = _getframe(2)
         if _PASSES_OVER_CALLER:
@@ -364,10 +364,11 @@ def is_blind(handler: Any, level: int) -> bool:
     return getattr(kind, "__getattribute__", None) is object.__getattribute__ and not hasattr(kind, "level")
 
 
-def is_brought(handler: LoggingHandler, frame: Any) -> bool:
+def is_brought(handler: LoggingHandler) -> bool:
     """Returns whether another library makes a call that it may bring itself; the handler knows then what to do."""
     once = handler.pipeline.once
-    if not once.others or not once.is_brought(frame):
+    # A frame is asked for only then: an audit hook sees it.
+    if not once.others or not once.is_brought(_getframe(3)):
         return False
     once.watch(others=True)
     return True

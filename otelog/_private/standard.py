@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextvars
 import gc
@@ -119,7 +118,7 @@ def context_of(source: Any) -> contextvars.Context | None:
     if get is not None:
         # Since Python 3.12.
         found = get()
-    elif isinstance(source, asyncio.Task):
+    elif isinstance(source, sys.modules["asyncio"].Task):
         # The one that is written in C tells it to the cyclic collector only.
         held = [getattr(source, "_context", None), *gc.get_referents(source)]
         found = next((one for one in held if isinstance(one, contextvars.Context)), None)

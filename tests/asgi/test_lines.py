@@ -87,9 +87,10 @@ def test_nothing_is_remembered_but_numbers() -> None:
 
     for error in (Refusing(), KeyError(1), SystemExit()):
         remember_span(error, SPAN)
-        assert find_span(error) == SPAN
+        ids = (SPAN.trace_id, SPAN.span_id, SPAN.trace_flags)
+        assert find_span(error) == ids
         remember_span(error, trace.INVALID_SPAN_CONTEXT)
-        assert find_span(error) == SPAN
+        assert find_span(error) == ids
     watched = weakref.ref(kept := Refusing())
     remember_span(kept, SPAN)
     del kept
@@ -99,6 +100,8 @@ def test_nothing_is_remembered_but_numbers() -> None:
 
 @pytest.mark.parametrize("watched", [False, True], ids=["traced", "with AccessLog"])
 def test_uvicorns_lines_of_an_exception_are_in_the_trace_and_said_once(watched: bool, logs: CapturedLogs) -> None:
+    # In this process the first request, at which a server is certainly loaded, may have been another test's.
+    importlib.import_module("uvicorn.protocols.http.h11_impl")
     asgi_spans.install()
     asgi_lines.install()
     # Without any framework, which would have answered inside of the span.

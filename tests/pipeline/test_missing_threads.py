@@ -45,6 +45,8 @@ endpoint, folder = sys.argv[1:]
 options = {
     "service_name": "x", "endpoint": endpoint, "schedule_delay_millis": 50, "max_queue_size": 64,
     "max_export_batch_size": 16, "shutdown_timeout": 20.0, "reserve_for_errors": 0.0,
+    # The SDK's own hooks of a fork want threads.
+    "capture_exceptions": False,
 }
 if CERTIFICATE:
     options["certificate_file"] = CERTIFICATE
