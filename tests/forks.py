@@ -205,6 +205,7 @@ def run_application(options: dict[str, Any], forks: int, folder: str) -> None:
 
     otelog.configure(
         service_name="forks",
+        capture_exceptions=False,
         schedule_delay_millis=20,
         max_export_batch_size=64,
         max_queue_size=200_000,

@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import otelog
 from otelog._capture import exception_notes
 from otelog._patches import asyncio_reports
+from otelog._runtime.own_threads import own_threads
 from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, bodies, configured, flush_record, flush_records, to_python
 
@@ -395,6 +396,16 @@ def test_without_the_option_the_hooks_are_the_interpreters(plain_hooks: None) ->
         otelog.configure(endpoint=server.endpoint, service_name="test", capture_exceptions=False)
         assert before == (sys.excepthook, threading.excepthook, sys.unraisablehook)
     assert before == (sys.excepthook, threading.excepthook, sys.unraisablehook)
+
+
+def test_what_otelogs_own_threads_raise_is_no_record(server: OTLPServer) -> None:
+    own_threads.add(threading.get_ident())
+    try:
+        raise_in_finalizer(ValueError("ours"))
+    finally:
+        own_threads.discard(threading.get_ident())
+    raise_in_finalizer(ValueError("theirs"))
+    assert ["theirs" in body for body in bodies(flush_records(server))] == [True]
 
 
 # What is remembered of an exception.

@@ -35,6 +35,7 @@ from otelog._record.values import safe_str, type_names
 from otelog._runtime import lifetime
 from otelog._runtime.contexts import leave
 from otelog._runtime.interruption import STOPPING, is_interruption
+from otelog._runtime.own_threads import own_threads
 from otelog._runtime.replacing import find_original, is_ours, keep, mark
 
 ERROR, FATAL = (40, 17, "ERROR"), (50, 21, "CRITICAL")
@@ -230,7 +231,8 @@ def _make_hook(place: _Place, before: Any) -> Callable[..., None]:
     def hook(*args: Any) -> None:
         report: _Report | None = None
         try:
-            if state.is_on:
+            # What otelog does for itself is neither logged nor traced.
+            if state.is_on and get_ident() not in own_threads:
                 report = find_report(*args)
             if report is not None:
                 if before is default:

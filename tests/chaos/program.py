@@ -71,6 +71,8 @@ class Program:
             console_stream="stdout",
             shutdown_timeout=max(self.plan.shutdown_timeout, 0.01),
             handle_sigterm=self.plan.end == "sigterm",
+            # The calls are counted by the program, and what ends in a hook of the interpreter's is no call.
+            capture_exceptions=False,
             **options,
         )
 

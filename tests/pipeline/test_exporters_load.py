@@ -54,7 +54,7 @@ def test_an_exporter_that_hangs_costs_the_others_nothing(tmp_path: Path) -> None
         "file_folder": tmp_path / "logs",
         "file_max_files": 0,
         "when_full": "block",
-        "block_timeout": 4.0,
+        "block_timeout": 20.0,
         "install_handler": False,
         "shutdown_timeout": 60.0,
     }
