@@ -169,7 +169,8 @@ _DJANGO_APP = "tests.servers.django_app"
 _HYPERCORN = f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} --access-logfile -"
 _GRANIAN = f"{_WITH_BOOKS} granian --interface asgi --host 127.0.0.1 --port PORT --workers {WORKERS} --access-log"
 # On a busy machine a worker needs longer for its start than uvicorn has patience with one that does not answer.
-_PATIENT_UVICORN = f"{_WITH_BOOKS} uvicorn {{}} --port PORT --timeout-worker-healthcheck 60"
+_PATIENT = "--timeout-worker-healthcheck 60"
+_PATIENT_UVICORN = f"{_WITH_BOOKS} uvicorn {{}} --port PORT {_PATIENT}"
 _FRAMEWORKS = "tests.servers.frameworks"
 _DJANGO = "python -m tests.servers.django_app runserver PORT"
 # With --die-on-term instead of the hook, a worker that is not idle leaves without any of Python's end.
@@ -215,8 +216,8 @@ ROWS = (
     ),
     Row("gunicorn asgi", f"{_GUNICORN} -k asgi {_ASGI}", cycles=1),
     Row("uvicorn", _UVICORN, workers=1, cycles=1),
-    Row("uvicorn --workers", f"{_UVICORN} --workers {WORKERS}", cycles=1),
-    Row("uvicorn --workers, HUP", f"{_UVICORN} --workers {WORKERS}", play=reloaded, cycles=1),
+    Row("uvicorn --workers", f"{_UVICORN} {_PATIENT} --workers {WORKERS}", cycles=1),
+    Row("uvicorn --workers, HUP", f"{_UVICORN} {_PATIENT} --workers {WORKERS}", play=reloaded, cycles=1),
     Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir FOLDER", play=changed, workers=1, cycles=1),
     Row("hypercorn", f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}", cycles=1),
     *(
@@ -242,7 +243,7 @@ ROWS = (
     Row("Django gunicorn", f"{_GUNICORN} {_DJANGO_APP}:make_wsgi()", cycles=1),
     Row(
         "Django uvicorn --workers",
-        f"{_WITH_BOOKS} uvicorn --factory {_DJANGO_APP}:make_asgi --host 127.0.0.1 --port PORT --workers {WORKERS}",
+        f"{_WITH_BOOKS} uvicorn --factory {_DJANGO_APP}:make_asgi --port PORT {_PATIENT} --workers {WORKERS}",
         cycles=1,
     ),
     Row(
