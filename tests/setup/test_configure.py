@@ -68,7 +68,9 @@ def test_the_same_options_again_change_nothing(server: OTLPServer) -> None:
     handlers, threads = list(logging.getLogger().handlers), set(threading.enumerate())
     port = log._pipeline.port
     for _ in range(3):
-        otelog.configure(endpoint=server.endpoint, service_name="test", thread_attributes=False)
+        otelog.configure(
+            endpoint=server.endpoint, service_name="test", thread_attributes=False, capture_exceptions=False
+        )
     assert logging.getLogger().handlers == handlers
     assert set(threading.enumerate()) == threads
     assert log._pipeline.port is port
