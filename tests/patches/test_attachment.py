@@ -44,6 +44,10 @@ def loggers_as_before() -> Iterator[None]:
         logger.handlers, logger.level, logger.propagate = handlers, level, propagate
         logger.disabled, logger.filters = disabled, filters
         logger.manager._clear_cache()
+    # `disable_existing_loggers` is for all loggers, those of other tests in this process as well.
+    for other in list(logging.Logger.manager.loggerDict.values()):
+        if isinstance(other, logging.Logger):
+            other.disabled = False
 
 
 @pytest.fixture
