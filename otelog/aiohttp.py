@@ -28,9 +28,10 @@ from otelog._record.values import safe_str
 from otelog._requests.access import MOST_AGENT_CHARACTERS, AccessRecords, ExcludedPaths, name_host, show
 from otelog._requests.client import MOST_ADDRESS_CHARACTERS, find_forwarded
 from otelog._requests.console import AccessConsole
+from otelog._requests.entries import make_entries
 from otelog._requests.exceptions import name_type, record_exception
 from otelog._requests.exchange import Exchange
-from otelog._requests.health import answer_health, watch_exports
+from otelog._requests.health import answer_health
 from otelog._requests.ids import find_request_id
 from otelog._requests.metrics import MISSING_PACKAGE, find_registry
 from otelog._requests.server_lines import LOCAL, NOWHERE
@@ -38,7 +39,6 @@ from otelog._requests.threads import instrument_threading
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, flush
 from otelog._setup.state import is_configured
-from otelog.asgi.entries import publish_ledger
 from otelog.asgi.middleware import DELIVER_SECONDS, NOTHING_SENT
 from otelog.asgi.options import AccessLogOptions, AccessLogSettings, resolve
 from otelog.asgi.server_lines import drop_doubled_exceptions, keep_back_request_lines, mark
@@ -137,7 +137,14 @@ class _Layer:
         self._records = AccessRecords(settings.access_log_name)
         self._console = AccessConsole(settings.access_log_name)
         self._excluded = ExcludedPaths(settings.access_log_excluded)
-        self._entries = _make_entries(settings)
+        self._entries = make_entries(
+            "aiohttp",
+            metrics=settings.metrics,
+            health=settings.health,
+            metrics_app=_answer_metrics,
+            unavailable_app=_answer_without_metrics,
+            health_app=_answer_health,
+        )
         self._keeps_lines_back = settings.access_log and settings.server_access_log != "keep"
         self._line_purpose = NOWHERE if settings.server_access_log == "silence" else LOCAL
 
@@ -296,21 +303,8 @@ def _find_size(request: web.Request, response: Any) -> int:
     return int((getattr(response, "body_length", 0) or 0) if length is None else length)
 
 
-def _make_entries(settings: AccessLogSettings) -> dict[str, Callable[[web.Request], web.Response]]:
-    entries: dict[str, Callable[[web.Request], web.Response]] = {}
-    if settings.metrics is not None:
-        try:
-            publish_ledger()
-        except ImportError:
-            # An application serves its requests without metrics, too.
-            warn("aiohttp:metrics", f"{settings.metrics} answers 503: {MISSING_PACKAGE}")
-            entries[settings.metrics] = lambda request: web.Response(status=503, text=f"{MISSING_PACKAGE}\n")
-        else:
-            entries[settings.metrics] = _answer_metrics
-    if settings.health is not None:
-        watch_exports()
-        entries[settings.health] = _answer_health
-    return entries
+def _answer_without_metrics(request: web.Request) -> web.Response:
+    return web.Response(status=503, text=f"{MISSING_PACKAGE}\n")
 
 
 def _answer_health(request: web.Request) -> web.Response:

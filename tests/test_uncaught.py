@@ -145,8 +145,7 @@ async def main():
         await asked
     except LookupError:
         pass
-    while not (task.done() and of_span.done()):
-        await asyncio.sleep(0)
+    await asyncio.wait({task, of_span})
     with tracer.start_as_current_span("a request that has nothing to do with it"):
         del task, of_span
         gc.collect()
@@ -534,13 +533,16 @@ def test_a_loops_own_handler_is_called_in_the_trace_of_the_task(server: OTLPServ
     seen: list[int] = []
 
     async def main() -> int:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: seen.append(trace.get_current_span().get_span_context().trace_id)
-        )
+        reported = asyncio.Event()
+
+        def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            seen.append(trace.get_current_span().get_span_context().trace_id)
+            reported.set()
+
+        asyncio.get_running_loop().set_exception_handler(handle)
         with TRACER.start_as_current_span("request") as span:
             asyncio.get_running_loop().call_soon(lambda: 1 / 0)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.wait_for(reported.wait(), 10.0)
         return span.get_span_context().trace_id
 
     assert [asyncio.run(main())] == seen

@@ -95,14 +95,6 @@ _sources: dict[int, dict[str, Source]] = {}
 """By level and logger: what all records have in common, wherever they are logged."""
 
 
-MOST_UNASKED = 250
-"""Calls of a logger after which it is found out again what stands in its way."""
-
-_in_the_way: dict[int, list[Any]] = {}
-"""By a logger's id: where on the root logger the handler is that was in its way, which, its level, and what is left of
-`MOST_UNASKED`."""
-
-
 # One function: each further call would cost the caller about 35 ns, and one call has many conditions.
 def take(  # noqa: C901
     logger: logging.Logger, level: Any, message: Any, arguments: Any, extra: Any
@@ -150,7 +142,7 @@ def take(  # noqa: C901
                         if level >= handler.level:
                             found = handler
                     elif not is_blind(handler, level):
-                        return remember_in_the_way(logger, handler)
+                        return False
             if here is None:
                 break
             kind = type(here)
@@ -289,41 +281,6 @@ def take(  # noqa: C901
     return True
 
 
-def remember_in_the_way(logger: logging.Logger, handler: Any) -> bool:
-    """Note whom a logger's records come to, if he is on the root logger: so long it need not be found out again.
-
-    Returns:
-        False: the call goes the standard way.
-    """
-    for place, one in enumerate(logging.root.handlers):
-        if one is handler:
-            if len(_in_the_way) >= MOST_SITES:
-                _in_the_way.clear()
-            # Nothing is kept alive by that. What is wrong in it costs time, and no more: the standard way is right.
-            _in_the_way[id(logger)] = [place, id(handler), getattr(handler, "__dict__", {}).get("level"), MOST_UNASKED]
-            break
-    return False
-
-
-def is_worth_a_try(logger: logging.Logger) -> bool:
-    """Returns whether a call may go the short way: what was in a logger's way the last time is not there any more."""
-    try:
-        known = _in_the_way.get(id(logger))
-        if known is None:
-            return True
-        handler = logging.root.handlers[known[0]]
-        known[3] -= 1
-        if id(handler) == known[1] and handler.__dict__.get("level") is known[2] and known[3] > 0:
-            return False
-        _in_the_way.clear()
-    except Exception as error:
-        if is_interruption(error):
-            raise
-        # The list has become shorter, memory is short, or it is an object without attributes of its own.
-        _in_the_way.clear()
-    return True
-
-
 def has_no_method(values: dict[str, Any]) -> bool:
     """Returns whether a logger's own attributes are all that `logging` needs, and no method among them."""
     return _WAYS.isdisjoint(values) and values.keys() >= _ATTRIBUTES
@@ -435,7 +392,6 @@ _clock_name = "time" if sys.version_info < (3, 13) else "time_ns"
 # What is named in capitals stands in the code itself; the rest is looked up where the standard way would.
 _CONDITION = """
     exc_info is None and stack_info is False and stacklevel == 1
-    and (not IN_THE_WAY or WORTH(self))
     and _logRecordFactory is RECORD and LogRecord is RECORD
     and METHODS["handle"] is HANDLE and METHODS["makeRecord"] is MAKE and METHODS["findCaller"] is FIND
     and METHODS["callHandlers"] is CALL and FILTERS["filter"] is FILTER
@@ -445,8 +401,6 @@ _CONDITION = """
     and TAKE(self, level, msg, args, extra)
 """
 _PINS: dict[str, Any] = {
-    "IN_THE_WAY": _in_the_way,
-    "WORTH": is_worth_a_try,
     "RECORD": _LogRecord,
     "METHODS": _methods,
     "HANDLE": _Logger.handle,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from otelog._capture import exception_notes
 from otelog._capture.active_pipeline import ACTIVE_PIPELINE
 from otelog._capture.handler import LoggingHandler, way_of
 from otelog._patches.handlers import is_foreign
 from otelog._record.values import type_names
 from otelog._setup.configure import get_logger
 
-EVENT_NAME = "exception"
-
-_RECORDED = "_otelog_recorded"
+EVENT_NAME = exception_notes.EXCEPTION_EVENT
 
 
 def record_exception(logger_name: str, method: str, path: str, error: BaseException) -> None:
@@ -32,13 +31,12 @@ def record_exception(logger_name: str, method: str, path: str, error: BaseExcept
 
 def note_recorded(error: BaseException) -> None:
     """Note that there is a record of an exception, so that nobody makes another one."""
-    # In its __dict__, as the exceptions of the standard library take no weak reference.
-    setattr(error, _RECORDED, True)
+    exception_notes.mark_recorded(error)
 
 
 def is_recorded(error: BaseException) -> bool:
     """Returns whether there is a record of this exception."""
-    return getattr(error, _RECORDED, False) is True
+    return exception_notes.is_recorded(error)
 
 
 def reaches_pipeline(logger: logging.Logger, level: int) -> bool:

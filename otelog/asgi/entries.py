@@ -17,7 +17,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 async def health_app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the state of this process's pipeline; an ASGI application, which may be mounted anywhere."""
-    if _is_http(scope):
+    if await _is_http(scope, receive, send):
         await _send(answer_health(scope["method"]), send)
 
 
@@ -27,7 +27,7 @@ async def metrics_app(scope: Scope, receive: Receive, send: Send) -> None:
     With ``PROMETHEUS_MULTIPROC_DIR`` set it adds up the workers' files, anew for each scrape; without, it shows the
     default registry. Needs the extra ``prometheus``.
     """
-    if not _is_http(scope):
+    if not await _is_http(scope, receive, send):
         return
     from prometheus_client import make_asgi_app
 
@@ -36,27 +36,18 @@ async def metrics_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def unavailable_app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a scrape where prometheus-client is missing; an ASGI application."""
-    if _is_http(scope):
+    if await _is_http(scope, receive, send):
         body = f"{MISSING_PACKAGE}\n".encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         await _send(Answer(503, headers, body), send)
 
 
-def publish_ledger() -> None:
-    """Add the ledger to the default registry. Idempotent.
-
-    Raises:
-        ImportError: prometheus_client is missing.
-    """
-    from otelog import prometheus
-
-    prometheus.publish()
-
-
-def _is_http(scope: Scope) -> bool:
-    # A mounted application is asked for nothing else; a server that begins with a lifespan goes on without.
-    if scope["type"] == "lifespan":
-        raise NotImplementedError("there is no lifespan here")
+async def _is_http(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Returns whether there is a request to answer; a server that has only this application gets its lifespan."""
+    kind: str = ""
+    while scope["type"] == "lifespan" and kind != "lifespan.shutdown":
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
     return bool(scope["type"] == "http")
 
 

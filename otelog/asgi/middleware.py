@@ -18,10 +18,9 @@ from otelog._patches.asgi_spans import FIELDS_IN_SCOPE, SPAN_IN_SCOPE
 from otelog._private.opentelemetry import is_asgi_middleware
 from otelog._record.values import safe_str
 from otelog._requests.access import ExcludedPaths
+from otelog._requests.entries import make_entries
 from otelog._requests.exceptions import name_type, record_exception
-from otelog._requests.health import watch_exports
 from otelog._requests.ids import find_request_id
-from otelog._requests.metrics import MISSING_PACKAGE
 from otelog._requests.server_lines import LOCAL, NOWHERE
 from otelog._requests.threads import instrument_threading
 from otelog._requests.trace_ids import OFFERED, accept_offers, make_offer
@@ -29,7 +28,7 @@ from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler, flush
 from otelog._setup.state import is_configured
 from otelog.asgi.access import AccessWriter
-from otelog.asgi.entries import health_app, metrics_app, publish_ledger, unavailable_app
+from otelog.asgi.entries import health_app, metrics_app, unavailable_app
 from otelog.asgi.exchange import AGENT, FORWARDED, HOST, Exchange, read_headers
 from otelog.asgi.options import resolve
 from otelog.asgi.server_lines import drop_doubled_exceptions, keep_back_request_lines, mark, mark_exception
@@ -105,7 +104,14 @@ class AccessLog:
     def __init__(self, app: ASGIApp, **options: Unpack[AccessLogOptions]) -> None:
         settings = resolve(options)
         self.app = app
-        self._entries = _make_entries(settings)
+        self._entries = make_entries(
+            "asgi",
+            metrics=settings.metrics,
+            health=settings.health,
+            metrics_app=metrics_app,
+            unavailable_app=unavailable_app,
+            health_app=health_app,
+        )
         if not is_configured():
             configure()
         self._fields = settings.fields
@@ -365,23 +371,6 @@ async def _deliver() -> None:
     except RuntimeError:
         # Another kind of loop, or one that takes no work any more.
         flush(DELIVER_SECONDS)
-
-
-def _make_entries(settings: AccessLogSettings) -> dict[str, ASGIApp]:
-    entries: dict[str, ASGIApp] = {}
-    if settings.metrics is not None:
-        try:
-            publish_ledger()
-        except ImportError:
-            # An application serves its requests without metrics, too.
-            warn("asgi:metrics", f"{settings.metrics} answers 503: {MISSING_PACKAGE}")
-            entries[settings.metrics] = unavailable_app
-        else:
-            entries[settings.metrics] = metrics_app
-    if settings.health is not None:
-        watch_exports()
-        entries[settings.health] = health_app
-    return entries
 
 
 def _instrument(app: ASGIApp, settings: AccessLogSettings) -> ASGIApp:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +43,32 @@ def watch_body(response: HttpResponseBase, exchange: Exchange, fail: Fail, finis
     streamed.streaming_content = kind(streamed.streaming_content, exchange, fail, finish)
 
 
-class _Parts:
+class _Watched:
+    """What both kinds of parts have in common."""
+
+    __slots__ = ("_exchange", "_fail", "_finish", "_parts")
+
+    def __init__(self, parts: Any, exchange: Exchange, fail: Fail, finish: Finish) -> None:
+        self._parts = parts
+        self._exchange = exchange
+        self._fail = fail
+        self._finish = finish
+
+    def close(self) -> None:
+        """End the exchange, if the body was not asked for to its end; Django closes the body itself."""
+        self._finish()
+
+
+class _Parts(_Watched):
     """Parts that are made synchronously.
 
     Thread safety: one thread at a time.
     """
 
-    __slots__ = ("_exchange", "_fail", "_finish", "_parts")
+    __slots__ = ()
 
-    def __init__(self, parts: Iterator[bytes], exchange: Exchange, fail: Fail, finish: Finish) -> None:
-        self._parts = iter(parts)
-        self._exchange = exchange
-        self._fail = fail
-        self._finish = finish
+    def __init__(self, parts: Iterable[bytes], exchange: Exchange, fail: Fail, finish: Finish) -> None:
+        super().__init__(iter(parts), exchange, fail, finish)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -64,7 +77,7 @@ class _Parts:
         exchange = self._exchange
         token = attach(exchange.context)
         try:
-            part = next(self._parts)
+            part: bytes = next(self._parts)
             # What a generator attached before it paused, a span or fields, it finds again.
             exchange.context = get_current()
         except StopIteration:
@@ -79,24 +92,17 @@ class _Parts:
         exchange.sent_bytes += len(part)
         return part
 
-    def close(self) -> None:
-        """End the exchange, if the body was not asked for to its end; Django closes the body itself."""
-        self._finish()
 
-
-class _AsyncParts:
+class _AsyncParts(_Watched):
     """Parts that are made asynchronously.
 
     Thread safety: one task at a time.
     """
 
-    __slots__ = ("_exchange", "_fail", "_finish", "_parts")
+    __slots__ = ()
 
-    def __init__(self, parts: AsyncIterator[bytes], exchange: Exchange, fail: Fail, finish: Finish) -> None:
-        self._parts = parts.__aiter__()
-        self._exchange = exchange
-        self._fail = fail
-        self._finish = finish
+    def __init__(self, parts: AsyncIterable[bytes], exchange: Exchange, fail: Fail, finish: Finish) -> None:
+        super().__init__(parts.__aiter__(), exchange, fail, finish)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -105,7 +111,7 @@ class _AsyncParts:
         exchange = self._exchange
         token = attach(exchange.context)
         try:
-            part = await self._parts.__anext__()
+            part: bytes = await self._parts.__anext__()
             exchange.context = get_current()
         except StopAsyncIteration:
             self._finish()
@@ -126,8 +132,4 @@ class _AsyncParts:
         if close is not None:
             with suppress(StopAsyncIteration):
                 await close()
-        self._finish()
-
-    def close(self) -> None:
-        """End the exchange."""
         self._finish()

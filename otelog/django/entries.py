@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from django.http import HttpRequest, HttpResponse
 
-from otelog._requests.health import answer_health, watch_exports
+from otelog._requests.health import answer_health
 from otelog._requests.metrics import MISSING_PACKAGE, find_registry
-from otelog._runtime.diagnostics import warn
-
-Entry: TypeAlias = Callable[[HttpRequest], HttpResponse]
 
 
-def make_entries(health: str | None, metrics: str | None) -> dict[str, Entry]:
-    """Returns what answers, by path."""
-    entries: dict[str, Entry] = {}
-    if metrics is not None:
-        entries[metrics] = _answer_metrics
-        try:
-            from otelog import prometheus
-
-            prometheus.publish()
-        except ImportError:
-            # A site serves its requests without metrics, too.
-            warn("django:metrics", f"{metrics} answers 503: {MISSING_PACKAGE}")
-            entries[metrics] = _answer_without_metrics
-    if health is not None:
-        watch_exports()
-        entries[health] = _answer_health
-    return entries
-
-
-def _answer_health(request: HttpRequest) -> HttpResponse:
+def health_view(request: HttpRequest) -> HttpResponse:
+    """Answer with the state of this process's pipeline."""
     answer = answer_health(request.META["REQUEST_METHOD"])
     return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
-def _answer_metrics(request: HttpRequest) -> HttpResponse:
+def metrics_view(request: HttpRequest) -> HttpResponse:
+    """Answer a scrape."""
     from prometheus_client.exposition import choose_encoder
 
     if request.method not in ("GET", "HEAD"):
@@ -47,5 +24,6 @@ def _answer_metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(encode(find_registry()), content_type=content_type)
 
 
-def _answer_without_metrics(_: HttpRequest) -> HttpResponse:
+def unavailable_view(_: HttpRequest) -> HttpResponse:
+    """Answer a scrape where prometheus-client is missing."""
     return HttpResponse(f"{MISSING_PACKAGE}\n", status=503, content_type="text/plain; charset=utf-8")

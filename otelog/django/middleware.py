@@ -20,6 +20,7 @@ from otelog._patches.django_requests import CONTEXT, find_context
 from otelog._record.values import safe_str
 from otelog._requests.access import AccessRecords, ExcludedPaths, show
 from otelog._requests.console import AccessConsole
+from otelog._requests.entries import make_entries
 from otelog._requests.environ import client_finder, find_agent, find_server, find_version, header_key
 from otelog._requests.exceptions import name_type, reaches_pipeline, record_exception
 from otelog._requests.exchange import Exchange
@@ -30,7 +31,7 @@ from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure, ensure_handler
 from otelog._setup.state import is_configured
 from otelog.django.body import watch_body
-from otelog.django.entries import make_entries
+from otelog.django.entries import health_view, metrics_view, unavailable_view
 from otelog.django.options import SETTING, resolve
 from otelog.django.server_lines import drop_doubled_exceptions, keep_back_request_lines, mark
 
@@ -108,7 +109,14 @@ class AccessLogMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-        self._entries = make_entries(settings.health, settings.metrics)
+        self._entries = make_entries(
+            "django",
+            metrics=settings.metrics,
+            health=settings.health,
+            metrics_app=metrics_view,
+            unavailable_app=unavailable_view,
+            health_app=health_view,
+        )
         self._fields = settings.fields
         self._access = AccessRecords(settings.access_log_name) if settings.access_log else None
         self._console = AccessConsole(settings.access_log_name)

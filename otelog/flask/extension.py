@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import flask
 
-from otelog._requests.health import watch_exports
-from otelog._requests.metrics import MISSING_PACKAGE
+from otelog._requests.entries import make_entries
 from otelog._requests.threads import instrument_threading
 from otelog._runtime.diagnostics import warn
 from otelog._setup.configure import configure
 from otelog._setup.state import is_configured
 from otelog.exceptions import ConfigurationError
 from otelog.flask.health import health_app
-from otelog.flask.metrics_view import metrics_app, publish_ledger, unavailable_app
+from otelog.flask.metrics_view import metrics_app, unavailable_app
 from otelog.flask.middleware import RequestMiddleware
 from otelog.flask.options import FlaskSettings, resolve
 from otelog.flask.server_lines import drop_doubled_exceptions, keep_back_request_lines
@@ -22,7 +21,6 @@ from otelog.flask.spans import instrument
 from otelog.flask.trace_ids import accept_offers
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
     from flask import Flask
     from typing_extensions import Unpack
 
@@ -86,7 +84,14 @@ class FlaskLogging:
             if before.settings != settings:
                 raise ConfigurationError("this application has FlaskLogging already, with other options")
             return
-        entries = _make_entries(settings)
+        entries = make_entries(
+            "flask",
+            metrics=settings.metrics,
+            health=settings.health,
+            metrics_app=metrics_app,
+            unavailable_app=unavailable_app,
+            health_app=health_app,
+        )
         if not is_configured():
             configure()
         instrument(app, settings.excluded_urls)
@@ -117,23 +122,6 @@ class _Installed:
     def __init__(self, settings: FlaskSettings, middleware: RequestMiddleware) -> None:
         self.settings = settings
         self.middleware = middleware
-
-
-def _make_entries(settings: FlaskSettings) -> dict[str, WSGIApplication]:
-    entries: dict[str, WSGIApplication] = {}
-    if settings.metrics is not None:
-        try:
-            publish_ledger()
-        except ImportError:
-            # An application serves its requests without metrics, too.
-            warn("flask:metrics", f"{settings.metrics} answers 503: {MISSING_PACKAGE}")
-            entries[settings.metrics] = unavailable_app
-        else:
-            entries[settings.metrics] = metrics_app
-    if settings.health is not None:
-        watch_exports()
-        entries[settings.health] = health_app
-    return entries
 
 
 def _place_before_request(app: Flask, middleware: RequestMiddleware) -> None:

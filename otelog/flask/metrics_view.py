@@ -32,14 +32,3 @@ def unavailable_app(environ: WSGIEnvironment, start_response: StartResponse) -> 
         [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
     )
     return [body]
-
-
-def publish_ledger() -> None:
-    """Add the ledger to the default registry. Idempotent.
-
-    Raises:
-        ImportError: prometheus_client is missing.
-    """
-    from otelog import prometheus
-
-    prometheus.publish()

@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 import otelog
-from otelog.asgi import AccessLog
+from otelog._requests.health import watch_exports
+from otelog.asgi import AccessLog, health_app, metrics_app
 from otelog.exceptions import ConfigurationError
 from otelog.flask import FlaskLogging
 from otelog.testing import CapturedLogs
@@ -284,6 +285,8 @@ def test_requests_at_once_keep_their_own_traces_and_ids(logs: CapturedLogs) -> N
 
 def test_paths_without_a_record_health_and_metrics(logs: CapturedLogs) -> None:
     app = AccessLog(answer, health="/health", metrics="/metrics", access_log_excluded=["/ping", "/static/*"])
+    # What another test of this process has lost within the last minute counts as recent.
+    watch_exports().lost_at = None
     for path in ("/ping", "/static/a.js"):
         request(app, make_scope(path))
     health, _ = request(app, make_scope("/health"))
@@ -355,9 +358,17 @@ def test_a_lifespan_delivers_at_its_end_and_records_what_goes_wrong(phase: str, 
     assert record.log_record.body == f"Exception on {phase} [lifespan]"
 
 
+@pytest.mark.parametrize("app", [health_app, metrics_app])
+def test_a_server_that_has_only_our_application_gets_its_lifespan(app: Any) -> None:
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    connection, raised = request(app, {"type": "lifespan"}, messages)
+    assert raised is None
+    assert [one["type"] for one in connection.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 def test_an_application_without_a_lifespan_is_no_error(logs: CapturedLogs) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        raise NotImplementedError
+        raise RuntimeError("for requests only")
 
     async def tells_itself(scope: Any, receive: Any, send: Any) -> None:
         await receive()

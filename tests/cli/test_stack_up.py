@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
+from otelog.cli.stack.native import NativeStack
+from otelog.cli.stack.settings import Running, Settings, State
 from tests.cli.test_stack_building import FAKE_GO, THEIRS, has_ended
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
@@ -412,3 +414,31 @@ def test_the_audit_asks_nobody_who_is_left_out(place: Place) -> None:
     assert body["sources"]["prometheus"] is None
     assert "prometheus" not in body["missing"]
     assert any("without Prometheus" in note for note in body["notes"])
+
+
+HALF_ENDED = """
+import ctypes, os, sys, threading
+def serve():
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+threading.Thread(target=serve).start()
+print(flush=True)
+ctypes.CDLL(None).syscall({exit}, 0)
+"""
+
+
+@pytest.mark.skipif((sys.platform, os.uname().machine) != ("linux", "x86_64"), reason="the number of a system call")
+def test_a_server_of_which_a_thread_still_runs_has_not_ended(tmp_path: Path) -> None:
+    # The first thread ends first, and is a zombie; the ports are free when the last one has ended.
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", HALF_ENDED.format(exit=60)], stdin=pipe, stdout=pipe) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdout.readline()
+        process = psutil.Process(child.pid)
+        wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+        state = State("native", Settings(), {"loki": Running(child.pid, process.create_time(), "")})
+        stack = NativeStack(tmp_path, state, lambda *_: None)
+        assert stack.find_process("loki") == process
+        child.stdin.close()
+        wait_until(lambda: stack.find_process("loki") is None)

@@ -127,7 +127,8 @@ async def _ask_asgi(ask: Ask) -> Answer:
         sent.append(message)
         if ask.parts is not None and len(sent) > ask.parts:
             enough.set()
-            await asyncio.sleep(60)
+            # It takes no more, until it is cancelled.
+            await asyncio.Event().wait()
 
     raised: BaseException | None = None
     try:

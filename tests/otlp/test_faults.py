@@ -6,9 +6,11 @@ import datetime as dt
 import email.utils
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -239,14 +241,27 @@ def test_a_fault_between_batches_that_follow_each_other_is_that_batchs_alone(
         assert len(kept) >= expected["exported"]
 
 
+@dataclass(frozen=True)
+class Held(Reply):
+    """It comes when the test says so."""
+
+    due: threading.Event = field(default_factory=threading.Event)
+
+    def encode_body(self) -> bytes:
+        self.due.wait(30)
+        return b""
+
+
 def test_while_a_request_is_unanswered_the_next_batch_is_made_ready_and_no_more() -> None:
-    options = {"max_export_batch_size": 10, "timeout": 3.0, "export_timeout_millis": 15_000}
-    with OTLPServer([Reply(fault="hang")]) as server, pipeline(server.endpoint, **options):
+    options = {"max_export_batch_size": 10, "timeout": 30.0, "export_timeout_millis": 60_000}
+    held = Held(fault="close")
+    with OTLPServer([held]) as server, pipeline(server.endpoint, **options):
         for text in names("waiting", 50):
             log.info(text)
         otelog.LoggingHandler().flush()
-        wait_until(lambda: otelog.stats().in_flight == 20)
-        assert (otelog.stats().queued, len(server.requests)) == (30, 1)
+        wait_until(lambda: otelog.stats().in_flight == 20 and len(server.requests) == 1)
+        assert otelog.stats().queued == 30
+        held.due.set()
         assert otelog.flush(15.0)
         check(exported=50, resent=10, outcome_unknown=10)
 

@@ -43,9 +43,8 @@ class Store(LogRecordExporter):
 
 
 def deliver(store: Store, count: int, bad: set[int], *, bisect: bool = True) -> otelog.Stats:
-    processor = BatchLogRecordProcessor(
-        store, 60_000, count, max_queue_size=max(count, 2), bisect_failed_exports=bisect
-    )
+    # In a queue of that size they are one batch: it is not nearly full, for which the worker would begin earlier.
+    processor = BatchLogRecordProcessor(store, 60_000, count, max_queue_size=4 * count, bisect_failed_exports=bisect)
     with running(processor):
         log = make_logger(processor)
         for number in range(count):

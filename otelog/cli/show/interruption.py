@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -46,41 +47,40 @@ class Interruption:
         self.asked = True
 
 
-class Stopping:
-    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, but not in the middle of what must be finished.
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt. For the main thread."""
 
-    A context manager for the main thread; the handlers of before are put back at its end.
+    def take(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled_by(take):
+        yield
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP wait until the block has ended, as it has to be finished; none is lost.
+
+    In another thread than the main one it does nothing: signals are handled in that one.
     """
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._held = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Stopping:
-        for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Let a signal wait until the block has ended; none is lost. Not to be nested."""
-        self._held = True
-        try:
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        with _handled_by(lambda number, frame: came.append(number)):
             yield
-        finally:
-            self._held = False
-        if self._asked:
-            self._asked = False
-            raise KeyboardInterrupt
+    finally:
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if not self._held:
-            raise KeyboardInterrupt
-        self._asked = True
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, one in before.items():
+            signal.signal(number, one)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from otelog.cli.show.interruption import deferred
 from otelog.cli.stack.files import StackError
 from otelog.cli.stack.go import get_go
 from otelog.cli.stack.programs import PROGRAMS, Program, find_on_path
@@ -234,20 +235,23 @@ def run_group(
     Returns:
         The exit status, and the end of what it wrote to standard error.
     """
-    process = subprocess.Popen(
-        command,
-        env=dict(environ),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    said = ""
+    process: subprocess.Popen[str] | None = None
     try:
+        # While it is being started nobody knows it yet, and it would be left behind.
+        with deferred():
+            process = subprocess.Popen(
+                command,
+                env=dict(environ),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+        assert process.stderr is not None
+        said = ""
         for line in process.stderr:
             said = (said + line)[-_SAID_AT_FAILURE:]
             if on_line is not None:
@@ -255,12 +259,14 @@ def run_group(
         return process.wait(), said
     except BaseException:
         # Ctrl-C: a compiler that goes on would write into a folder that is being removed.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         raise
     finally:
-        process.stderr.close()
+        if process is not None and process.stderr is not None:
+            process.stderr.close()
 
 
 def _check(command: list[str], status: int, said: str) -> None:

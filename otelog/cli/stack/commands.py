@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from otelog.cli.group import Group
-from otelog.cli.show.interruption import Stopping
+from otelog.cli.show.interruption import stopping
 from otelog.cli.show.readable import safe
 from otelog.cli.stack.building import Workshop, find_cache
 from otelog.cli.stack.compose import ComposeStack, find_docker_problems, find_engine
@@ -196,7 +196,7 @@ def up(
     }
     # The next command may be given in another folder.
     given = {**others, **{name: str(Path(value).resolve()) for name, value in files_given.items() if value}}
-    with _clear_errors(), Stopping() as stopping, contextlib.ExitStack() as held:
+    with _clear_errors(), stopping(), contextlib.ExitStack() as held:
         files = find_files()
         problems: list[str] = []
         before = _take_folder(folder, held, problems)
@@ -216,7 +216,7 @@ def up(
             _up_with_docker(found, before, problems)
             started = True
         else:
-            started = _up_natively(found, before, problems, console, stopping)
+            started = _up_natively(found, before, problems, console)
         found = _read(folder)
         if chosen == "native":
             write_provisioning(files, folder, found.state.settings)
@@ -279,15 +279,13 @@ def _up_with_docker(found: _Stack, before: State | None, problems: list[str]) ->
     found.compose.up()
 
 
-def _up_natively(
-    found: _Stack, before: State | None, problems: list[str], console: Console, stopping: Stopping
-) -> bool:
+def _up_natively(found: _Stack, before: State | None, problems: list[str], console: Console) -> bool:
     from otelog.cli.stack.native import NativeStack
     from otelog.cli.stack.ports import find_port_problems
 
     settings = found.state.settings
     with _open_workshop(found.files, console) as (workshop, progress, display):
-        native = NativeStack(found.folder, found.state, progress.report_step, stopping.hold)
+        native = NativeStack(found.folder, found.state, progress.report_step)
         names = settings.names
         to_build = [program for name in names if not workshop.find(program := PROGRAM_OF[name])]
         wanted = {port: settings.ports[port] for name in names for port in PORTS_OF[name]}
@@ -472,7 +470,7 @@ def build(names: tuple[str, ...]) -> None:
     wanted = names or USUAL_PROGRAMS
     with (
         _clear_errors(),
-        Stopping(),
+        stopping(),
         _open_workshop(find_files(), Console(stderr=True)) as (workshop, progress, display),
     ):
         to_build = workshop.find_unbuilt(wanted)

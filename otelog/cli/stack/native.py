@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import urllib3
 
+from otelog.cli.show.interruption import deferred
 from otelog.cli.stack.files import StackError
 from otelog.cli.stack.ports import find_port_problems
 from otelog.cli.stack.servers import Server
@@ -33,8 +33,6 @@ _SHOWN_LINES = 15
 Say = Callable[[str, str], None]
 """Called with the progress: the server, and what it is doing."""
 
-Hold = Callable[[], AbstractContextManager[None]]
-
 
 class NativeStack:
     """The processes of one folder. For one thread, under the folder's lock.
@@ -43,12 +41,10 @@ class NativeStack:
         folder: Where state, configurations, data and the servers' own output are.
         state: What is known already.
         say: Called with the progress.
-        hold: Gives a block that no signal of who asks for an end interrupts.
     """
 
-    def __init__(self, folder: Path, state: State, say: Say, hold: Hold = contextlib.nullcontext) -> None:
+    def __init__(self, folder: Path, state: State, say: Say) -> None:
         self._folder = folder
-        self._hold = hold
         self._state = state
         self._say = say
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -81,12 +77,12 @@ class NativeStack:
                 server.write()
                 executable = find(server.program)
                 # What is started is known, or it would be left behind.
-                with self._hold():
+                with deferred():
                     self._start(server, digests[server.name], executable, environ)
             self._wait_ready(wanted)
         except BaseException:
             # A second Ctrl-C must not leave behind what the first one was to end.
-            with self._hold():
+            with deferred():
                 for server in reversed(wanted):
                     self._stop(server.name, server.stop_seconds)
                 if not self._state.servers:
@@ -235,15 +231,24 @@ def _find_process(running: Running) -> psutil.Process | None:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(running.pid)
         same = abs(process.create_time() - running.created) < _CREATED_TOLERANCE
-        if same and process.status() != psutil.STATUS_ZOMBIE:
+        if same and not _has_ended(process):
             return process
     return None
 
 
 def _wait_gone(process: psutil.Process, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+    while not _has_ended(process):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Returns whether a process has let go of its ports: whoever takes its children over may not have reaped it yet."""
+    try:
+        # Its first thread is a zombie first; the others close what is open when the last of them has ended.
+        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() < 2)
+    except psutil.Error:
+        return True
