@@ -34,6 +34,8 @@ UNTOLD = (
 )
 """What an application has delivered is not compared, and nobody says why."""
 
+SEEN = "count(count by (job) (otelog:seen:seconds or otelog:scraped:records))"
+
 
 @dataclass
 class Seen:
@@ -155,6 +157,8 @@ def _restart(live: Live, stack: ExitStack, seen: Seen, seconds: float, events: S
     services["desk"] = stack.enter_context(_living(Told(live, "desk", "scrape")))
     for told in services.values():
         told.tell(f"rate {rate}")
+    # Of one that Prometheus has never seen nothing need be said when the Collector is restarted.
+    wait_until(lambda: live.value(SEEN) == len(services), WAIT, what="all services are seen")
     for name in events:
         _go_on(live, seconds / (len(events) + 1))
         event = EVENTS[name]
