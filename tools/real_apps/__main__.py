@@ -37,6 +37,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--setup", action="append", default=[], metavar="COMMAND", help="run first, in the checkout; repeatable")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="for the application; repeatable")
     add("--install", action="append", default=[], metavar="REQUIREMENT", help="also installed; repeatable")
+    add("--extra", metavar="NAME", help="otelog's for the framework (default: django with a manage.py, else flask)")
     add("--venv", type=Path, metavar="DIR", help="its virtual environment (default: in the user's cache)")
     add("--no-install", action="store_true", help="the virtual environment is complete")
     add("--requests", type=int, default=200, help="so many one at a time, then as many at once (default %(default)s)")
@@ -44,6 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--workers", type=int, default=2, help="gunicorn's (default %(default)s)")
     add("--threads", type=int, default=4, help="gunicorn's, of each worker (default %(default)s)")
     add("--gunicorn", default="", metavar="OPTIONS", help="more of gunicorn's options, as one word")
+    add("--ready", default="", metavar="TEXT", help="what each worker prints when it is ready (uvicorn's: later)")
     add("--collector", action="store_true", help="the real Collector takes the records, not a server of this process")
     add("--no-marker", action="store_true", help="no field of ours in the query")
     add("--background", action="append", default=[], metavar="LOGGER", help="of threads that work for no request")
@@ -127,11 +129,12 @@ def main() -> int:
         options=shlex.split(chosen.gunicorn),
         collector=chosen.collector,
         background=chosen.background,
+        ready=chosen.ready,
     )
     try:
         if not chosen.no_install:
             with console.status("installing") as status:
-                install(venv, checkout, chosen.install, status.update)
+                install(venv, checkout, chosen.install, status.update, chosen.extra)
         run_setup(chosen.setup, venv, checkout, environ)
     except subprocess.CalledProcessError as error:
         console.print(f"{error}", style="red", markup=False)

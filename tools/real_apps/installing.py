@@ -12,9 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def find_own(checkout: Path) -> str:
+def find_own(checkout: Path, extra: str | None = None) -> str:
     """This otelog, with what the application's framework needs: Django's, if it has a manage.py, or else Flask's."""
-    framework = "django" if (checkout / "manage.py").is_file() else "flask"
+    framework = extra or ("django" if (checkout / "manage.py").is_file() else "flask")
     return f"{ROOT}[{framework},metrics,gzip]"
 
 
@@ -24,7 +24,7 @@ def default_venv(checkout: Path) -> Path:
     return cache / f"{checkout.name}-{hashlib.sha256(str(checkout).encode()).hexdigest()[:8]}"
 
 
-def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], None]) -> Path:
+def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], None], extra: str | None) -> Path:
     """Make the virtual environment if it is not there, and install the application's requirements, gunicorn and otelog.
 
     The application itself is not installed: it is run from its checkout.
@@ -34,6 +34,7 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
         checkout: The application's, with a requirements.txt or a pyproject.toml.
         more: Further requirements.
         say: Called with what is being done.
+        extra: otelog's for the framework; None: Django's or Flask's.
 
     Returns:
         Its interpreter.
@@ -54,7 +55,7 @@ def install(venv: Path, checkout: Path, more: list[str], say: Callable[[str], No
         subprocess.run([*pip, *wanted], check=True, cwd=checkout)
     say("installing gunicorn and this otelog")
     # After the application's own, so that its pins are there first; pip says what does not go together.
-    subprocess.run([*pip, "gunicorn", *more, "--editable", find_own(checkout)], check=True)
+    subprocess.run([*pip, "gunicorn", *more, "--editable", find_own(checkout, extra)], check=True)
     return python
 
 

@@ -35,6 +35,7 @@ class Plan:
         options: More of gunicorn's.
         collector: Whether the real Collector takes the records.
         background: Loggers of threads that work for no request, beside `SERVERS`.
+        ready: What each worker prints when it is ready, if that is later than gunicorn thinks.
     """
 
     app: str
@@ -49,6 +50,7 @@ class Plan:
     options: Sequence[str] = ()
     collector: bool = False
     background: Sequence[str] = ()
+    ready: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def run(
             workers=plan.workers,
             threads=plan.threads,
             options=plan.options,
+            ready=plan.ready,
         ) as server:
             say("one request at a time")
             visits = send_all(HOST, server.port, targets, done=done)

@@ -39,6 +39,7 @@ class Server:
         workers: How many processes.
         threads: How many threads each of them has.
         options: More of gunicorn's.
+        ready: What each worker prints when it is ready, if that is later than gunicorn thinks.
 
     Attributes:
         port: Where it answers, on loopback.
@@ -56,11 +57,13 @@ class Server:
         workers: int = 2,
         threads: int = 4,
         options: Sequence[str] = (),
+        ready: str = "",
     ) -> None:
         (self.port,) = find_free_ports(1)
         self.workers = workers
         self.output = folder / "server.log"
         self._ready = folder / "ready"
+        self._ready_text = ready
         hook = folder / "gunicorn_hook.py"
         # The folder must not look like a package's: the file is read by its path.
         self._ready.mkdir()
@@ -103,7 +106,8 @@ class Server:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(f"gunicorn ended with {self._process.returncode}:\n{self.said()}")
-        return len(list(self._ready.iterdir())) >= self.workers
+        said = self.output.read_text(errors="replace").count(self._ready_text) if self._ready_text else self.workers
+        return min(said, len(list(self._ready.iterdir()))) >= self.workers
 
     def said(self) -> str:
         """The end of what it and the application have printed."""
