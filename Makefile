@@ -8,7 +8,8 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PINS := pyproject.toml constraints.txt
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# What is not imported need not be compiled.
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,11 +58,12 @@ clean: ## Remove what was made here; the cache in the user's folder stays
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.10 or newer that can make a virtual environment; PYTHON=... chooses another.
+# A pip of today's: the one that comes with Python 3.10 or 3.11 takes twice as long.
 $(VENV)/.made:
 	@for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3.10 python3 python3.14; do \
 	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	    echo "venv: making $(VENV) with $$("$$candidate" --version)"; \
-	    rm -rf $(VENV); "$$candidate" -m venv $(VENV); touch $@; exit 0; \
+	    rm -rf $(VENV); "$$candidate" -m venv $(VENV); $(PIP) --upgrade pip; touch $@; exit 0; \
 	  fi; \
 	done; \
 	echo "No Python 3.10 or newer with the venv module was found (on Debian: apt install python3-venv)." >&2; exit 1
