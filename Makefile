@@ -8,8 +8,9 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PINS := pyproject.toml constraints.txt
-# What is not imported need not be compiled.
+# Compiled on all cores instead, otelog itself too: where PYTHONDONTWRITEBYTECODE is set each process would do it anew.
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+COMPILE := $(PY) -m compileall -q -q -j 0 $(VENV)/lib otelog tests tools || true
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +72,7 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(PINS)
 	@echo "venv: installing otelog with its commands"
 	@$(PIP) --editable '.[dev]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made $(PINS)
@@ -78,6 +80,7 @@ $(VENV)/.test: $(VENV)/.made $(PINS)
 	@$(PIP) --editable '.[all,test,servers,lint,docs]'
 	@# In the environment itself it would be a second distribution for every test; see tests/cli/test_distro.py.
 	@$(PIP) --no-deps --upgrade --target $(VENV)/distro opentelemetry-distro
+	@$(COMPILE)
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.test $(PINS)
@@ -85,4 +88,5 @@ $(VENV)/.bench: $(VENV)/.test $(PINS)
 	@$(PIP) --editable '.[all,test,servers,lint,docs,bench]'
 	@echo "venv: installing picologging (compiles for minutes where there is no wheel)"
 	@$(PIP) --editable '.[picologging]' || echo "venv: picologging does not install here, the benchmark goes without it"
+	@$(COMPILE)
 	@touch $@
