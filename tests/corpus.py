@@ -631,7 +631,8 @@ HOSTILE: list[tuple[str, Callable[[], Any]]] = [
     ("dict nested", lambda: {"a": {"b": {"c": [1]}}}),
     ("dict holding itself", self_holding_dict),
     ("dict 10,000 deep", deep_dict),
-    ("dict huge", lambda: dict.fromkeys(range(100_000), 1)),
+    # Of each key that is no text the SDK writes a warning.
+    ("dict huge", lambda: dict.fromkeys([*range(1_000), *map(str, range(1_000, 100_000))], 1)),
     ("dict keys of all kinds", lambda: {None: 1, True: 2, 3.5: 4, b"\xff": 5, (1, 2): 6, Color.RED: 7, frozenset(): 8}),
     ("dict keys that become equal", lambda: {1: "a", "1": "b", b"1": "c", 1.5: "d", "1.5": "e"}),
     ("dict empty key", lambda: {"": 1}),

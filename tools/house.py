@@ -43,14 +43,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 WORKER = "otelog-worker"
 
 
-def find_modules(package: Path = PACKAGE) -> dict[str, ast.Module]:
-    """All modules of the package by their dotted name below it, parsed."""
-    trees = {}
+def find_module_files(package: Path = PACKAGE) -> dict[str, Path]:
+    """The files of all modules of the package, by the dotted name below it."""
+    files = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).with_suffix("").parts
-        name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
-        trees[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return trees
+        files[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = path
+    return files
+
+
+def find_modules(package: Path = PACKAGE) -> dict[str, ast.Module]:
+    """All modules of the package by their dotted name below it, parsed."""
+    files = find_module_files(package)
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files.items()}
 
 
 def find_long_functions(most_lines: int, modules: dict[str, ast.Module] | None = None) -> dict[str, set[str]]:

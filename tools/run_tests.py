@@ -479,6 +479,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=(*STEPS, NEWEST), action="append", help="run this step only; may be repeated")
     steps = parser.parse_args().only or STEPS
+    # Thousands of processes would each compile otelog anew, and each of pytest's all tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     tally = Tally()
     if "lint" in steps:
         lint(tally)

@@ -34,9 +34,9 @@ from otelog.testing import OTLPServer
 from tests.arrivals import configured
 from tests.sizes import sized
 
-TASKS = sized(20_000, full=100_000, brief=2_000)
+TASKS = sized(4_000, full=100_000, brief=1_000)
 TASKS_AT_ONCE = 200
-REQUESTS = sized(2_000, full=10_000, brief=400)
+REQUESTS = sized(600, full=10_000, brief=200)
 REQUESTS_AT_ONCE = 8
 MEET_SECONDS = 30.0
 

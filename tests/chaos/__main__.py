@@ -15,7 +15,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime, timezone
 from pathlib import Path
@@ -46,7 +46,7 @@ it was counted as resent, and everything that was planned has happened. `lost` a
 def main(arguments: list[str] | None = None) -> int:
     """Run seeds; returns 1 if one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--seeds", default="1-60", help="a number, or the first and the last (default %(default)s)")
+    parser.add_argument("--seeds", default="1-60", help="as 3,7-9 (default %(default)s)")
     parser.add_argument("--fresh", type=int, metavar="N", help="instead, so many that begin with today's date")
     parser.add_argument("--without", default="", metavar="A,B", help=f"of {', '.join(FEATURES)}")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each seed so often")
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.fresh:
         first = int(f"{datetime.now(timezone.utc):%Y%m%d}0000")
         options.seeds = f"{first}-{first + options.fresh - 1}"
-    seeds = list(_read_range(options.seeds)) * options.repeat
+    seeds = list(_read_ranges(options.seeds)) * options.repeat
     if options.verbose:
         for seed in dict.fromkeys(seeds):
             print(json.dumps(make_plan(seed, without).to_dict(), indent=1))
@@ -88,9 +88,10 @@ def _find_missing() -> list[str]:
     return missing
 
 
-def _read_range(text: str) -> Iterable[int]:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+def _read_ranges(text: str) -> Iterator[int]:
+    for one in text.split(","):
+        first, _, last = one.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 def _run_all(seeds: list[int], without: list[str], options: argparse.Namespace) -> Iterator[Outcome]:

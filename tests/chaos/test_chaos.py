@@ -20,15 +20,17 @@ from tests.chaos.receivers import Arrivals
 from tests.chaos.reconciliation import reconcile
 from tests.chaos.seed import ROOT, find_unexpected, run_seed
 from tests.chaos.trouble import LEAKING
-from tests.sizes import sized
+from tests.sizes import FULL
 
-SEEDS = f"1-{sized(60, full=60, brief=12)}"
+# A third of those that `make soak` has; these have everything that can be planned, as a test below sees.
+USUAL = (3, 8, 10, 17, 20, 22, 24, 25, 26, 32, 39, 40, 41, 44, 46, 49, 50, 53, 56, 57)
+SEEDS = tuple(range(1, 61)) if FULL else USUAL
 
 
 def test_seeds_pass() -> None:
     """A seed that fails is run again by its number: ``python -m tests.chaos --seeds N --verbose``."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", "--seeds", SEEDS],
+        [sys.executable, "-m", "tests.chaos", "--seeds", ",".join(map(str, SEEDS))],
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
@@ -36,7 +38,7 @@ def test_seeds_pass() -> None:
     )
     print(done.stdout, done.stderr)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == f"{SEEDS.partition('-')[2]} passed, 0 failed"
+    assert done.stdout.splitlines()[-1] == f"{len(SEEDS)} passed, 0 failed"
 
 
 # Plans.
@@ -51,7 +53,7 @@ def test_a_plan_is_the_seeds_alone_and_survives_json() -> None:
 
 
 def test_the_seeds_of_make_test_have_everything_that_can_be_planned() -> None:
-    plans = [make_plan(seed) for seed in range(1, 61)]
+    plans = [make_plan(seed) for seed in USUAL]
     receivers = [one for plan in plans for one in (*plan.receivers, plan.second) if one is not None]
     seen = {fault for one in receivers for fault in one.faults}
     assert seen == {*HTTP_FAULTS, *GRPC_FAULTS, *FOREIGN_FAULTS}

@@ -13,6 +13,7 @@ from tools.house import (
     FLOORS,
     PACKAGE,
     find_arrows,
+    find_module_files,
     find_modules,
     find_upward,
     floor_of,
@@ -21,7 +22,7 @@ from tools.house import (
     room_of,
 )
 
-MODULES = find_modules()
+NAMES = list(find_module_files())
 MOST_PUBLIC, MOST_MACHINERY = 28, 15
 
 PURE = (
@@ -63,41 +64,46 @@ HEAVY_LIBRARIES = (
 ENVIRONMENT_READERS = ("_config.resolve", "cli")
 
 
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    return find_modules()
+
+
 def test_every_room_has_one_floor() -> None:
-    for module in MODULES:
+    for module in NAMES:
         floor_of(room_of(module))
 
 
 def test_every_floor_has_rooms_that_exist() -> None:
-    assert {room for rooms in FLOORS for room in rooms} == {room_of(module) for module in MODULES}
+    assert {room for rooms in FLOORS for room in rooms} == {room_of(module) for module in NAMES}
 
 
-def test_imports_point_downwards() -> None:
-    assert find_upward(find_arrows(MODULES)) == []
+def test_imports_point_downwards(modules: dict[str, ast.Module]) -> None:
+    assert find_upward(find_arrows(modules)) == []
 
 
-def test_imports_make_no_circle() -> None:
-    graph = {module: own_imports(tree, MODULES) - {module} for module, tree in MODULES.items()}
+def test_imports_make_no_circle(modules: dict[str, ast.Module]) -> None:
+    graph = {module: own_imports(tree, modules) - {module} for module, tree in modules.items()}
     list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_the_house_stays_small() -> None:
-    rooms = {room_of(module) for module in MODULES} - {"__init__"}
+    rooms = {room_of(module) for module in NAMES} - {"__init__"}
     machinery = {room for room in rooms if room.startswith("_")}
     assert len(rooms - machinery) <= MOST_PUBLIC
     assert len(machinery) <= MOST_MACHINERY
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_pure_parts_hold_no_threads_clocks_or_io(module: str) -> None:
-    used = {name.partition(".")[0] for name in imported_names(MODULES[module])}
+def test_pure_parts_hold_no_threads_clocks_or_io(modules: dict[str, ast.Module], module: str) -> None:
+    used = {name.partition(".")[0] for name in imported_names(modules[module])}
     assert used & IMPURE_LIBRARIES == set()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(ENVIRONMENT_READERS)])
-def test_nothing_else_reads_the_environment(module: str) -> None:
-    names = {node.attr for node in ast.walk(MODULES[module]) if isinstance(node, ast.Attribute)}
-    names |= {name.rpartition(".")[2] for name in imported_names(MODULES[module])}
+@pytest.mark.parametrize("module", [name for name in NAMES if not name.startswith(ENVIRONMENT_READERS)])
+def test_nothing_else_reads_the_environment(modules: dict[str, ast.Module], module: str) -> None:
+    names = {node.attr for node in ast.walk(modules[module]) if isinstance(node, ast.Attribute)}
+    names |= {name.rpartition(".")[2] for name in imported_names(modules[module])}
     assert names & {"environ", "environb", "getenv"} == set()
 
 

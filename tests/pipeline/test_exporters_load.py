@@ -15,9 +15,9 @@ from tests.pipeline.test_exporter_queue import check_books
 from tests.sizes import sized
 from tools.waiting import wait_until
 
-RECORDS = sized(100_000, full=1_000_000)
+RECORDS = sized(20_000, full=1_000_000)
 THREADS = 4
-HELD = 10_000
+HELD = sized(2_000, full=10_000)
 
 
 def count_lines(folder: Path) -> int:

@@ -21,7 +21,7 @@ from tests.sinks.test_folder import finish_packing, logs
 from tests.sizes import sized
 from tools.waiting import wait_until
 
-RECORDS = sized(100_000, full=1_000_000)
+RECORDS = sized(40_000, full=1_000_000)
 THREADS = 4
 MAX_BYTES = 1_000_000
 ROOT = Path(__file__).resolve().parents[2]

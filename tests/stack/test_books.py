@@ -15,7 +15,7 @@ from tests.stack.load import expected, expected_in_files
 from tests.stack.running import ROOT, RunningStack, Sender
 from tools.waiting import wait_until
 
-PROCESSES, COUNT = 4, sized(25_000, full=250_000)
+PROCESSES, COUNT = 4, sized(10_000, full=250_000)
 NAMES = [f"service-{number}" for number in range(PROCESSES)]
 PATIENT = {"when_full": "block", "block_timeout": 60.0, "export_timeout_millis": 60_000}
 """Options of a sender that is to be slowed down rather than to lose anything."""

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from otelog.cli.commands import otelog
+from tests.sizes import sized
 from tests.stack.conftest import Collector, attribute
 from tools.waiting import wait_until
 
@@ -47,7 +48,7 @@ def finish(sender: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def test_two_processes_agree_with_the_collector_to_the_record(collector: Collector) -> None:
-    processes, count, records_per_span = 2, 50_000, 100
+    processes, count, records_per_span = 2, sized(10_000, full=50_000), 100
     names = [f"sender-{number}" for number in range(processes)]
     senders = [start_sender(collector.endpoint, name, count, records_per_span) for name in names]
     books = dict(zip(names, [finish(sender) for sender in senders], strict=True))
@@ -138,7 +139,7 @@ def as_attributes(values: dict[str, str]) -> list[dict[str, Any]]:
 
 def test_records_that_come_at_once_are_all_counted(collector: Collector) -> None:
     """Of one service, and of one instance: their counts are made from requests that overtake each other."""
-    senders, requests = 8, 1_000
+    senders, requests = 8, sized(250, full=1_000)
     with ThreadPoolExecutor(senders) as pool:
         for done in [pool.submit(post_records, collector, "one", requests) for _ in range(senders)]:
             done.result()
