@@ -36,6 +36,10 @@ CALLER_GRACE = 1.0
 With two hundred busy threads one of them may wait as long for the interpreter lock.
 """
 
+LAST_WORDS_SECONDS = 0.2
+LAST_WORDS_PART = 0.05
+"""Of a shutdown's time so much, and so much of it at most, is for exporters to say why their last request failed."""
+
 UNATTENDED_TIMEOUT = 30.0
 """Seconds that a worker whose pipeline nobody holds any more may take to deliver what is left."""
 
@@ -216,8 +220,9 @@ class Worker:
         self._losses_before = self._losses()
         try:
             self._close_queue()
-            self._stop.begin(timeout)
-            deadline = self._stop.stop_deadline
+            words = min(LAST_WORDS_SECONDS, timeout * LAST_WORDS_PART)
+            self._stop.begin(timeout - words)
+            deadline = self._stop.stop_deadline + words
             self._inbox.put(None)
             self._thread.join(deadline)
             while not self._thread.is_alive() and not self._is_done() and self._drain_here(deadline):
