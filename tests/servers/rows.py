@@ -20,6 +20,7 @@ from otelog.testing import OTLPServer
 from tests.servers import tasks
 from tests.servers.cycle import ROOT, START_SECONDS, Cycle, Outcome
 from tests.servers.redis import running_redis
+from tests.sizes import sized
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 
@@ -155,7 +156,7 @@ class Row:
     environ: dict[str, str] = field(default_factory=dict)
     needs_broker: bool = False
     starts: bool = True
-    cycles: int = 3
+    cycles: int = sized(1, full=3)
     traced: bool = False
 
 
