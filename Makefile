@@ -44,8 +44,8 @@ soak: $(VENV)/.test ## Run what takes longer, and add its dated row to the table
 	@$(PY) -m tests.ledger_load
 	@$(PY) -m tests.forks
 	@$(PY) -m tests.drills
-	@OTELOG_TESTS_FULL=1 $(PY) tools/run_tests.py --only unit --only load --only matrix
-	@OTELOG_TESTS_FULL=1 $(PY) -m pytest -q tests/stack/test_books.py tests/stack/test_collector.py tests/test_structlog.py tests/test_loguru.py
+	@OTELOG_TESTS_FULL=1 $(PY) tools/run_tests.py --only unit --only programs --only load --only servers --only matrix
+	@OTELOG_TESTS_FULL=1 $(PY) -m pytest -q tests/stack/test_books.py tests/stack/test_collector.py
 	@OTELOG_DRILLS=full $(PY) -m pytest -q tests/stack/test_drills_alerts.py
 	@$(PY) -m tests.servers
 	@$(PY) -m tests.dashboards

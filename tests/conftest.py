@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -16,6 +17,10 @@ THREAD_SECONDS = 10.0
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 # These read otelog's source, or what belongs to servers.
 UNCOVERING = ("tests/dashboards/", "tests/house/", "tests/rules/")
+
+# What tests start finds modules compiled: otherwise each process would compile all of otelog anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Timing must not decide a test; examples are the same in every run, so that a failure is seen again.
 hypothesis.settings.register_profile(

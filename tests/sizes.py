@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zlib
+from collections.abc import Iterable
+from typing import TypeVar
+
+Row = TypeVar("Row")
+Column = TypeVar("Column")
 
 FULL = bool(os.environ.get("OTELOG_TESTS_FULL"))
 BRIEF = bool(os.environ.get("OTELOG_TESTS_BRIEF"))
@@ -27,3 +33,12 @@ def sized(usual: int, *, full: int, brief: int = 0) -> int:
     if FULL:
         return full
     return brief or usual if BRIEF else usual
+
+
+def paired(rows: Iterable[Row], columns: Iterable[Column]) -> list[tuple[Row, Column]]:
+    """Return all pairs in `make soak`; otherwise as few as have each row and each column, the same in every run."""
+    rows, columns = list(rows), list(columns)
+    if FULL:
+        return list(itertools.product(rows, columns))
+    most = max(len(rows), len(columns))
+    return [(rows[number % len(rows)], columns[number % len(columns)]) for number in range(most)]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from otelog.audit.books import FileRecords
 from otelog.audit.files import FileCount, find_files
+from tests.sizes import sized
 
 # What could be taken for a key of the document, were it not escaped.
 HOSTILE = [
@@ -42,6 +43,7 @@ values: st.SearchStrategy[dict[str, Any]] = st.recursive(
 attributes = st.lists(st.builds(lambda key, value: {"key": key, "value": value}, keys, values), max_size=3)
 times = st.integers(10**18, 2 * 10**18)
 SINCE = 15 * 10**17
+MOST_DOCUMENTS, MOST_RESOURCES = sized(2, full=4), sized(2, full=3)
 
 
 @st.composite
@@ -63,7 +65,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     resources = []
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, MOST_RESOURCES))):
         resource: dict[str, Any] = {}
         if pairs := draw(attributes):
             resource["attributes"] = [pair for pair in pairs if not pair["key"].startswith("service.")]
@@ -121,24 +123,13 @@ def assert_same(found: FileRecords, plain: dict[str, Counter[str]]) -> None:
     }
 
 
-@given(several=st.lists(documents(), max_size=4))
+@given(several=st.lists(documents(), max_size=MOST_DOCUMENTS))
 def test_the_quick_count_is_that_of_a_parser(several: list[dict[str, Any]], tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("logs")
     write(folder / "app.jsonl", several)
     assert_same(FileCount(folder).read_on()["app"], count_plainly(several))
-
-
-@given(several=st.lists(documents(), max_size=4))
-def test_it_is_also_with_a_window(several: list[dict[str, Any]], tmp_path_factory: Any) -> None:
-    folder = tmp_path_factory.mktemp("logs")
-    write(folder / "app.jsonl", several)
+    # So it is with a window, and with loggers that are AI.
     assert_same(FileCount(folder, since_ns=SINCE).read_on()["app"], count_plainly(several, since_ns=SINCE))
-
-
-@given(several=st.lists(documents(), max_size=3))
-def test_it_is_also_with_loggers_that_are_ai(several: list[dict[str, Any]], tmp_path_factory: Any) -> None:
-    folder = tmp_path_factory.mktemp("logs")
-    write(folder / "app.jsonl", several)
     found = FileCount(folder, ai_loggers="^shop.ai$").read_on()["app"]
     assert_same(found, count_plainly(several, ai_loggers="shop.ai"))
 

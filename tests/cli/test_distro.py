@@ -48,6 +48,8 @@ def start(
                 "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
                 "PYTHONPATH": os.pathsep.join(map(str, beside)),
+                # Each would import its library.
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
                 **environ,
             },
             capture_output=True,

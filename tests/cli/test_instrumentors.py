@@ -15,6 +15,7 @@ pytest.importorskip("click")
 
 RUN = [sys.executable, "-m", "otelog.cli", "run", "--"]
 INSTRUMENT = [str(Path(sys.executable).with_name("opentelemetry-instrument"))]
+OTHERS = "aiohttp-server,celery,django,fastapi,flask,otelog_celery,starlette"
 
 PROGRAM = """
 import logging
@@ -45,7 +46,13 @@ def run(folder: Path, **environ: str) -> tuple[subprocess.CompletedProcess[str],
         done = subprocess.run(
             [*RUN, "python", "program.py"],
             cwd=folder,
-            env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint, **environ},
+            env={
+                **os.environ,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
+                # The environment's own would each import a library.
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": OTHERS,
+                **environ,
+            },
             capture_output=True,
             encoding="utf-8",
             timeout=60,

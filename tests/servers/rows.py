@@ -20,6 +20,7 @@ from otelog.testing import OTLPServer
 from tests.servers import tasks
 from tests.servers.cycle import ROOT, START_SECONDS, Cycle, Outcome
 from tests.servers.redis import running_redis
+from tests.sizes import FULL, sized
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 
@@ -32,6 +33,8 @@ RELOAD_SECONDS = 5.0
 CHANGED = "changed.py"
 """A file in the books' folder; reloaders look at it."""
 WORKERS = 2
+INSTRUMENTATIONS = ("aiohttp-server", "celery", "django", "fastapi", "flask", "otelog_celery", "starlette")
+"""Those that the tests' environment has, but for the standard library's."""
 
 
 def until_term(cycle: Cycle) -> Answers:
@@ -145,6 +148,7 @@ class Row:
         starts: whether it is to be started before `play` begins.
         cycles: how many lives it has in `make test`.
         traced: whether each record of a request must have its request's trace.
+        within: another row, which has all of this one's and more; where it is run, `make test` leaves this one out.
     """
 
     name: str
@@ -155,8 +159,17 @@ class Row:
     environ: dict[str, str] = field(default_factory=dict)
     needs_broker: bool = False
     starts: bool = True
-    cycles: int = 3
+    cycles: int = sized(1, full=3)
     traced: bool = False
+    within: str = ""
+
+    @property
+    def instrumented(self) -> tuple[str, ...]:
+        """The instrumentations that are of use to it."""
+        for word in ("Django", "Celery", "aiohttp", "FastAPI", "Starlette"):
+            if word in self.name:
+                return tuple(name for name in INSTRUMENTATIONS if word.lower() in name)
+        return ("flask",)
 
 
 _GUNICORN = f"gunicorn --no-control-socket -c tests/servers/gunicorn_conf.py -w {WORKERS} -b 127.0.0.1:PORT"
@@ -180,7 +193,15 @@ _CELERY = f"celery -A tests.servers.tasks worker -P prefork -c {WORKERS} --max-t
 
 ROWS = (
     *(
-        Row(f"gunicorn {name}{' --preload' if preload else ''}", f"{_GUNICORN} {options} {preload} {_APP}")
+        Row(
+            f"gunicorn {name}{' --preload' if preload else ''}",
+            f"{_GUNICORN} {options} {preload} {_APP}",
+            within={
+                ("gthread", ""): "gunicorn gthread, HUP",
+                ("gthread", "--preload"): "gunicorn gthread --preload, with metrics",
+                ("gevent", ""): "gunicorn gevent, with metrics",
+            }.get((name, preload), ""),
+        )
         for name, options in (("sync", "-k sync"), ("gthread", "-k gthread --threads 4"), ("gevent", "-k gevent"))
         for preload in ("", "--preload")
     ),
@@ -206,20 +227,28 @@ ROWS = (
     Row("gunicorn sync, a worker killed", f"{_GUNICORN} -k sync {_APP}", play=worker_killed),
     *(
         Row(
-            f"gunicorn UvicornWorker{name}", f"{_GUNICORN} -k uvicorn_worker.UvicornWorker {options} {_ASGI}", play=play
+            f"gunicorn UvicornWorker{name}",
+            f"{_GUNICORN} -k uvicorn_worker.UvicornWorker {options} {_ASGI}",
+            play=play,
+            within=within,
         )
-        for name, options, play in (
-            ("", "", until_term),
-            (", HUP", "", reloaded),
-            (" --max-requests", f"--max-requests {RECYCLED_LATE}", recycled_between),
+        for name, options, play, within in (
+            ("", "", until_term, "gunicorn UvicornWorker, HUP"),
+            (", HUP", "", reloaded, ""),
+            (" --max-requests", f"--max-requests {RECYCLED_LATE}", recycled_between, ""),
         )
     ),
-    Row("gunicorn asgi", f"{_GUNICORN} -k asgi {_ASGI}", cycles=1),
-    Row("uvicorn", _UVICORN, workers=1, cycles=1),
-    Row("uvicorn --workers", f"{_UVICORN} {_PATIENT} --workers {WORKERS}", cycles=1),
+    Row("gunicorn asgi", f"{_GUNICORN} -k asgi {_ASGI}", cycles=1, within="Starlette under gunicorn asgi"),
+    Row("uvicorn", _UVICORN, workers=1, cycles=1, within="FastAPI under uvicorn"),
+    Row("uvicorn --workers", f"{_UVICORN} {_PATIENT} --workers {WORKERS}", cycles=1, within="uvicorn --workers, HUP"),
     Row("uvicorn --workers, HUP", f"{_UVICORN} {_PATIENT} --workers {WORKERS}", play=reloaded, cycles=1),
     Row("uvicorn --reload", f"{_UVICORN} --reload --reload-dir FOLDER", play=changed, workers=1, cycles=1),
-    Row("hypercorn", f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}", cycles=1),
+    Row(
+        "hypercorn",
+        f"{_WITH_BOOKS} hypercorn -b 127.0.0.1:PORT -w {WORKERS} {_ASGI}",
+        cycles=1,
+        within="Starlette under hypercorn",
+    ),
     *(
         Row(f"{framework} under {name}", command.format(f"{_FRAMEWORKS}:{app}"), workers=workers, traced=True, cycles=1)
         for framework, app, name, command, workers in (
@@ -255,7 +284,7 @@ ROWS = (
     ),
     Row("waitress", f"waitress-serve --listen=127.0.0.1:PORT {_APP}", workers=1),
     Row("flask run", "flask --app tests.servers.app run --port PORT", workers=1),
-    Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL),
+    Row("uWSGI", f"{_UWSGI} --module {_APP}", _UWSGI_GRACEFUL, within="uWSGI --max-requests"),
     Row(
         "uWSGI --max-requests",
         f"{_UWSGI} --module {_APP} --max-requests {RECYCLED_AFTER} --min-worker-lifetime 0",
@@ -289,6 +318,10 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
     os.utime(books / CHANGED, (0, 0))
     with ExitStack() as stack:
         environ = dict(row.environ)
+        if not FULL:
+            # Each of them would import its library, in every process that is started.
+            others = [name for name in INSTRUMENTATIONS if name not in row.instrumented]
+            environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = ",".join(others)
         if row.needs_broker:
             environ[tasks.BROKER] = stack.enter_context(running_redis(folder))
         (port,) = find_free_ports(1) if "PORT" in row.command else (0,)

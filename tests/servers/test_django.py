@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.sizes import paired
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 
@@ -287,15 +288,17 @@ def run_command(starter: list[str], project: Path, *arguments: str, **environ: s
     return done.returncode, done.stdout, done.stderr.splitlines()
 
 
-@pytest.mark.parametrize(
-    "environ",
-    [{}, {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings"}, {"DJANGO_SETTINGS_MODULE": "no_such.settings"}],
-    ids=["by the application", "by the environment", "wrong"],
-)
-@pytest.mark.parametrize("arguments", [("manage.py", "check"), ("manage.py", "diffsettings"), ("plain.py",)])
-def test_a_command_says_what_it_says_without_otelog(
-    arguments: tuple[str, ...], environ: dict[str, str], project: Path
-) -> None:
+COMMAND_LINES = {"check": ("manage.py", "check"), "diffsettings": ("manage.py", "diffsettings"), "plain": ("plain.py",)}
+SETTINGS_BY = {
+    "the application": {},
+    "the environment": {"DJANGO_SETTINGS_MODULE": "site_of_tests.settings"},
+    "wrong": {"DJANGO_SETTINGS_MODULE": "no_such.settings"},
+}
+
+
+@pytest.mark.parametrize(("line", "settings_by"), paired(COMMAND_LINES, SETTINGS_BY))
+def test_a_command_says_what_it_says_without_otelog(line: str, settings_by: str, project: Path) -> None:
+    arguments, environ = COMMAND_LINES[line], SETTINGS_BY[settings_by]
     # An application whose settings are wrong gets Django's own word for it, and no settings of otelog's.
     (project / "plain.py").write_text("from django.conf import settings\nprint(settings.ALLOWED_HOSTS)\n")
     without = run_command([sys.executable], project, *arguments, **environ)

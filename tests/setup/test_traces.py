@@ -203,7 +203,13 @@ def test_under_otelog_run_traces_are_sent_where_the_collector_says_that_it_keeps
     with MetricsServer(headers=headers) as server:
         done = subprocess.run(
             [sys.executable, "-m", "otelog.cli", *words, "--endpoint", server.endpoint, "--", "python", "-c", code],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                # Each would import its library.
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
+                **environ,
+            },
             capture_output=True,
             text=True,
             timeout=SECONDS,
