@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from otelog.cli.stack.native import NativeStack
-from otelog.cli.stack.settings import Running, Settings, State
+from otelog.cli.stack.ports import choose_free_ports
+from otelog.cli.stack.settings import PORTS, Running, Settings, State
 from tests.cli.test_stack_building import FAKE_GO, THEIRS, has_ended
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
@@ -442,3 +443,13 @@ def test_a_server_of_which_a_thread_still_runs_has_not_ended(tmp_path: Path) -> 
         assert stack.find_process("loki") == process
         child.stdin.close()
         wait_until(lambda: stack.find_process("loki") is None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system says which ports connections have")
+def test_free_ports_are_no_port_of_a_connection_and_none_that_a_server_is_known_by() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [port for _ in range(20) for port in choose_free_ports().values()]
+    assert max(ports) < first
+    assert min(ports) > 10_000
+    assert not set(ports) & set(PORTS.values())
+    assert len(set(ports)) > len(PORTS)

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import psutil
 
 from otelog.cli.stack.settings import HOST, PORTS
 
+FIRST_FREE = 10_240
+"""Below are the ports that servers are known by."""
+
+_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
 
 def choose_free_ports() -> dict[str, int]:
-    """Returns a free port for each of `PORTS`; somebody else may take one before it is used."""
-    sockets = {name: socket.create_server((HOST, 0)) for name in PORTS}
-    ports = {name: one.getsockname()[1] for name, one in sockets.items()}
-    for one in sockets.values():
-        one.close()
-    return ports
+    """Returns a free port for each of `PORTS`; somebody else may take one before it is used.
+
+    None is from the range from which the system takes the ports of connections: servers start one after the other, and
+    each that is asked whether it is ready is asked by a connection.
+    """
+    usual = set(PORTS.values())
+    candidates = range(FIRST_FREE, _find_end_of_free())
+    # Tried in any order: a stack that is chosen for at the same time gets others.
+    free = (
+        port for port in random.sample(candidates, len(candidates)) if port not in usual and not _find_hindrance(port)
+    )
+    return dict(zip(PORTS, free, strict=False))
+
+
+def _find_end_of_free() -> int:
+    # Of other systems it begins here, or later; where all ports are a connection's, there is no better one.
+    first = 32_768
+    with contextlib.suppress(OSError, ValueError):
+        first = int(_CONNECTIONS.read_text().split()[0])
+    return first if first > FIRST_FREE + 1000 else 32_768
 
 
 def find_port_problems(wanted: Mapping[str, int], own: Collection[int] = (), *, again: bool = False) -> list[str]:
