@@ -14,6 +14,8 @@ Column = TypeVar("Column")
 FULL = bool(os.environ.get("OTELOG_TESTS_FULL"))
 BRIEF = bool(os.environ.get("OTELOG_TESTS_BRIEF"))
 
+INSTRUMENTATIONS = ("aiohttp-server", "celery", "django", "fastapi", "flask", "otelog_celery", "starlette")
+"""Those that the tests' environment has, but for the standard library's."""
 
 SHARE = os.environ.get("OTELOG_TESTS_SHARE", "")
 """Which share of some files' tests is run: "1/3 tests/test_a.py tests/b" leaves out two thirds of those alone."""
@@ -42,3 +44,9 @@ def paired(rows: Iterable[Row], columns: Iterable[Column]) -> list[tuple[Row, Co
         return list(itertools.product(rows, columns))
     most = max(len(rows), len(columns))
     return [(rows[number % len(rows)], columns[number % len(columns)]) for number in range(most)]
+
+
+def without_instrumentations(*asked: str) -> dict[str, str]:
+    """Return variables that leave out all but these: each would import its library, in every process that starts."""
+    others = () if FULL else [name for name in INSTRUMENTATIONS if name not in asked]
+    return {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(others)}

@@ -26,6 +26,7 @@ from otelog.testing import OTLPServer
 from tests.arrivals import attributes_of, bodies, configured, fields_of, flush_record, flush_records, to_python
 from tests.corpus import HOSTILE
 from tests.generated import as_it_arrives, make_text, make_value
+from tests.sizes import without_instrumentations
 
 pytest.importorskip("loguru")
 
@@ -529,7 +530,7 @@ def test_under_otelog_run_nothing_is_to_be_changed(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "otelog.cli", "run", "--endpoint", server.endpoint, "--", "python", "shop.py"],
             cwd=tmp_path,
-            env={**os.environ, "OTELOG_CAPTURE_LOGURU": "true"},
+            env={**os.environ, **without_instrumentations(), "OTELOG_CAPTURE_LOGURU": "true"},
             capture_output=True,
             encoding="utf-8",
             timeout=60,

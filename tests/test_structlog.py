@@ -36,6 +36,7 @@ from tests.generated import as_it_arrives, make_text, make_value
 structlog = pytest.importorskip("structlog")
 
 from otelog.structlog import LoggerFactory, OtelogProcessor  # noqa: E402
+from tests.sizes import without_instrumentations  # noqa: E402
 
 THREADS = 16
 EVENTS = 2000 if os.environ.get("OTELOG_TESTS_FULL") else 150
@@ -831,7 +832,7 @@ def test_under_otelog_run_nothing_is_to_be_changed(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "otelog.cli", "run", "--endpoint", server.endpoint, "--", "python", "shop.py"],
             cwd=tmp_path,
-            env={**os.environ, "OTELOG_CAPTURE_STRUCTLOG": "true"},
+            env={**os.environ, **without_instrumentations(), "OTELOG_CAPTURE_STRUCTLOG": "true"},
             capture_output=True,
             encoding="utf-8",
             timeout=60,

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.sizes import without_instrumentations
 
 pytest.importorskip("click")
 
 RUN = [sys.executable, "-m", "otelog.cli", "run", "--"]
 INSTRUMENT = [str(Path(sys.executable).with_name("opentelemetry-instrument"))]
-OTHERS = "aiohttp-server,celery,django,fastapi,flask,otelog_celery,starlette"
 
 PROGRAM = """
 import logging
@@ -49,8 +49,7 @@ def run(folder: Path, **environ: str) -> tuple[subprocess.CompletedProcess[str],
             env={
                 **os.environ,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
-                # The environment's own would each import a library.
-                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": OTHERS,
+                **without_instrumentations(),
                 **environ,
             },
             capture_output=True,

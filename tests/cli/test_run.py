@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.sizes import without_instrumentations
 
 if TYPE_CHECKING:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -54,7 +55,12 @@ def run(
     return subprocess.run(
         [*starter, *arguments],
         cwd=folder,
-        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint, **environ},
+        env={
+            **os.environ,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
+            **without_instrumentations("flask"),
+            **environ,
+        },
         capture_output=True,
         encoding="utf-8",
         timeout=60,

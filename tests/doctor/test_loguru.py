@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from otelog._private.loguru import LOGURU_LINE
+from tests.sizes import without_instrumentations
 
 CODE = "packages.loguru_not_captured"
 VARIABLE = "OTELOG_CAPTURE_LOGURU=true"
@@ -97,7 +98,7 @@ def test_run_says_it_at_the_end_of_a_process_that_has_loguru(setup: str, lines: 
     done = subprocess.run(
         [sys.executable, "-m", "otelog.cli", "run", "--", "python", "-c", setup],
         cwd=tmp_path,
-        env={**os.environ, "OTEL_METRICS_EXPORTER": "none"},
+        env={**os.environ, **without_instrumentations(), "OTEL_METRICS_EXPORTER": "none"},
         capture_output=True,
         encoding="utf-8",
         timeout=60,

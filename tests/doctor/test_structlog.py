@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from otelog._private.structlog import STRUCTLOG_LINE
+from tests.sizes import without_instrumentations
 
 CODE = "packages.structlog_not_captured"
 
@@ -57,7 +58,12 @@ def test_run_says_it_at_the_end_of_a_process(captured: str, lines: int, tmp_path
     done = subprocess.run(
         [sys.executable, "-m", "otelog.cli", "run", "--", "python", "-c", "import structlog"],
         cwd=tmp_path,
-        env={**os.environ, "OTEL_METRICS_EXPORTER": "none", "OTELOG_CAPTURE_STRUCTLOG": captured},
+        env={
+            **os.environ,
+            **without_instrumentations(),
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTELOG_CAPTURE_STRUCTLOG": captured,
+        },
         capture_output=True,
         encoding="utf-8",
         timeout=60,

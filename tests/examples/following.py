@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.sizes import without_instrumentations
 from tools.walkthrough import Ports, Reader, make_environ, make_replaced, read_page
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -25,7 +26,9 @@ def follow(name: str, folder: Path) -> Path:
     # The only other place that names a port.
     for path in copy.glob("*.yaml"):
         path.write_text(path.read_text("utf-8").replace("localhost:4318", f"127.0.0.1:{ports.dev}"), encoding="utf-8")
-    with Reader(copy, make_environ(Path(sys.executable).parent, ports), make_replaced(ports)) as reader:
+    with Reader(
+        copy, make_environ(Path(sys.executable).parent, ports) | without_instrumentations("flask"), make_replaced(ports)
+    ) as reader:
         reader.follow(steps)
     return copy
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from tests.sizes import without_instrumentations
 from tools.walkthrough import Ports, Reader, make_environ, make_replaced, read_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,11 @@ def test_every_step_of_the_page_runs_and_shows_what_the_page_says(tmp_path: Path
     folder = tmp_path / "queuelistener"
     shutil.copytree(ROOT / "examples" / "queuelistener", folder, ignore=shutil.ignore_patterns("__pycache__"))
     ports = Ports()
-    with Reader(folder, make_environ(Path(sys.executable).parent, ports), make_replaced(ports)) as reader:
+    with Reader(
+        folder,
+        make_environ(Path(sys.executable).parent, ports) | without_instrumentations("flask"),
+        make_replaced(ports),
+    ) as reader:
         reader.follow(read_page(PAGE.read_text(encoding="utf-8")))
     lines = (folder / "otelog-dev" / "app.log").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]

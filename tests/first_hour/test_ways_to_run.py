@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otelog.testing import OTLPServer
+from tests.sizes import without_instrumentations
 from tools.terminal import Terminal
 from tools.waiting import wait_until
 from tools.walkthrough import SECONDS, Ports, make_environ
@@ -139,7 +140,7 @@ def start(way: Way, folder: Path, port: int, ports: Ports, server: OTLPServer) -
     """Write the application, and start it."""
     source = way.source.format(configure=way.configure).replace("app.run()", f"app.run(port={port})")
     (folder / "shop.py").write_text(source, encoding="utf-8")
-    environ = make_environ(Path(sys.executable).parent, ports)
+    environ = make_environ(Path(sys.executable).parent, ports) | without_instrumentations("flask")
     environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint, "OTEL_METRICS_EXPORTER": "none"}
     return Terminal(f"exec otelog run -- {way.command}", folder, environ)
 

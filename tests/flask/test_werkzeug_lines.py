@@ -18,6 +18,7 @@ import pytest
 
 from otelog.testing import CapturedLogs, OTLPServer
 from tests.flask.running import SECONDS, bodies
+from tests.sizes import without_instrumentations
 from tools.loopback import find_free_ports
 from tools.waiting import end_process, wait_until
 
@@ -92,6 +93,7 @@ def test_under_flask_run_with_its_debugger(tmp_path: Path) -> None:
             cwd=tmp_path,
             env={
                 **os.environ,
+                **without_instrumentations("flask"),
                 "WERKZEUG_DEBUG_PIN": PIN,
                 "OTEL_METRICS_EXPORTER": "none",
                 "OTEL_BLRP_SCHEDULE_DELAY": "100",

@@ -20,7 +20,7 @@ from otelog.testing import OTLPServer
 from tests.servers import tasks
 from tests.servers.cycle import ROOT, START_SECONDS, Cycle, Outcome
 from tests.servers.redis import running_redis
-from tests.sizes import FULL, sized
+from tests.sizes import INSTRUMENTATIONS, sized, without_instrumentations
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 
@@ -33,8 +33,6 @@ RELOAD_SECONDS = 5.0
 CHANGED = "changed.py"
 """A file in the books' folder; reloaders look at it."""
 WORKERS = 2
-INSTRUMENTATIONS = ("aiohttp-server", "celery", "django", "fastapi", "flask", "otelog_celery", "starlette")
-"""Those that the tests' environment has, but for the standard library's."""
 
 
 def until_term(cycle: Cycle) -> Answers:
@@ -317,11 +315,7 @@ def run_cycle(row: Row, folder: Path) -> Outcome:
     (books / CHANGED).touch()
     os.utime(books / CHANGED, (0, 0))
     with ExitStack() as stack:
-        environ = dict(row.environ)
-        if not FULL:
-            # Each of them would import its library, in every process that is started.
-            others = [name for name in INSTRUMENTATIONS if name not in row.instrumented]
-            environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = ",".join(others)
+        environ = {**row.environ, **without_instrumentations(*row.instrumented)}
         if row.needs_broker:
             environ[tasks.BROKER] = stack.enter_context(running_redis(folder))
         (port,) = find_free_ports(1) if "PORT" in row.command else (0,)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.sizes import without_instrumentations
 from tools.waiting import end_process, wait_until
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def test_a_request_and_its_tasks_are_one_trace(pool: str, tmp_path: Path) -> Non
     with OTLPServer() as server, (tmp_path / "log").open("wb") as log:
         environ = {
             **os.environ,
+            **without_instrumentations("celery", "otelog_celery", "flask", "django"),
             "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
             "OTEL_METRICS_EXPORTER": "none",
             "PYTHONPATH": str(ROOT),

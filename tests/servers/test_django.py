@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otelog.testing import OTLPServer
-from tests.sizes import paired
+from tests.sizes import paired, without_instrumentations
 from tools.loopback import find_free_ports
 from tools.waiting import wait_until
 
@@ -165,7 +165,12 @@ def started(command: list[str], folder: Path, log: Path, **environ: str) -> Iter
     """The command in a session of its own, which ends with the block: a reloader has a child."""
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environ}, stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=folder,
+            env={**os.environ, **without_instrumentations("django"), **environ},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     try:
         yield process

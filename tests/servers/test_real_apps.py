@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.sizes import without_instrumentations
 from tools.loopback import find_free_ports
 from tools.real_apps.checking import check_ledgers, check_made, check_once, check_own_log, check_traces
 from tools.real_apps.receiving import Record, read_records
@@ -42,7 +43,7 @@ def test_every_record_of_blueprints_with_a_database_has_its_requests_trace(tmp_p
             app="tests.servers.shop_blueprints:create_app()",
             checkout=ROOT,
             targets=targets,
-            environ={"SHOP_DATABASE": str(tmp_path / "shop.sqlite")},
+            environ={**without_instrumentations("flask"), "SHOP_DATABASE": str(tmp_path / "shop.sqlite")},
             requests=60,
             options=("--access-logfile", "-"),
         ),
@@ -64,7 +65,7 @@ def test_every_record_of_an_application_with_logging_of_its_own_has_its_requests
             app="tests.servers.shop_own_logging:create_app()",
             checkout=ROOT,
             targets=[Target("/pay?amount=3"), Target("/look")],
-            environ={"SHOP_PAYMENTS": str(tmp_path / "payments.log")},
+            environ={**without_instrumentations("flask"), "SHOP_PAYMENTS": str(tmp_path / "payments.log")},
             requests=60,
         ),
         tmp_path,
@@ -86,6 +87,7 @@ def test_the_line_of_flasks_own_server_has_its_requests_trace(tmp_path: Path) ->
             cwd=ROOT,
             env={
                 **os.environ,
+                **without_instrumentations("flask"),
                 "SHOP_DATABASE": str(tmp_path / "shop.sqlite"),
                 "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
                 "OTEL_METRICS_EXPORTER": "none",

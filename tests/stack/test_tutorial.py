@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from otelog.cli.stack.settings import PORTS
+from tests.sizes import without_instrumentations
 from tests.stack.conftest import build
 from tools.first_hour import NEEDS_STACK, PAGE
 from tools.loopback import find_free_ports
@@ -24,7 +25,7 @@ def test_the_stack_has_what_the_page_says(tmp_path: Path) -> None:
     ports.dev = stack["otlp-http"]
     options = " ".join(f"--port {name}={port}" for name, port in stack.items())
     replaced = {**make_replaced(ports), "otelog stack up\n": f"otelog stack up --native {options}\n"}
-    environ = make_environ(Path(sys.executable).parent, ports)
+    environ = make_environ(Path(sys.executable).parent, ports) | without_instrumentations("flask")
     environ["OTELOG_LOKI"] = f"http://127.0.0.1:{stack['loki']}"
     try:
         with Reader(tmp_path, environ, replaced) as reader:
