@@ -604,6 +604,7 @@ def hostile_fields(seed: int) -> dict[str, Any]:
     return {key: make_value(chance) for key in keys if key not in _MEANT}
 
 
+@pytest.mark.no_cover
 def test_the_fields_of_1000_hostile_events_are_those_of_its_json_renderer() -> None:
     lines: list[str] = []
     with configured(level="DEBUG", max_attribute_length=None) as server:

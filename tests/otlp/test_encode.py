@@ -275,6 +275,7 @@ def test_the_worker_pauses_after_every_hundred_records_or_fewer() -> None:
     assert PAUSE_EVERY <= 100
 
 
+@pytest.mark.no_cover
 def test_caches_are_bounded() -> None:
     encoder = Encoder({}, "", AttributeBuilder(code_attributes=False))
     rows = [row(fields={f"key-{number}": "x", "same": f"value-{number}"}) for number in range(MOST_CACHED_KEYS + 50)]

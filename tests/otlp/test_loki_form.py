@@ -155,6 +155,7 @@ def records_of(encoder: Encoder, *rows: list[Any]) -> list[Any]:
     ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("sdk", [False, True])
 def test_what_is_known_of_names_changes_no_record(sdk: bool) -> None:
     resource = {"service.name": "s", "region": "eu"}

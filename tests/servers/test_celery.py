@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otelog.testing import OTLPServer
+from tests.servers.redis import running_redis
 from tests.sizes import without_instrumentations
 from tools.waiting import end_process, wait_until
 
@@ -44,7 +45,7 @@ SAID = {
         ("web", "asked for flaky"),
         ("celery.worker.strategy", f"Task {MODULE}.flaky received"),
         ("shop.tasks", "flaky flaky, 0"),
-        ("celery.app.trace", f"Task {MODULE}.flaky retry: Retry in 0s: KeyError("),
+        ("celery.app.trace", f"Task {MODULE}.flaky retry: Retry in 1s: KeyError("),
         ("celery.worker.strategy", f"Task {MODULE}.flaky received"),
         ("shop.tasks", "flaky flaky, 1"),
         ("celery.app.trace", f"Task {MODULE}.flaky succeeded in"),
@@ -85,20 +86,18 @@ def has_come(server: OTLPServer, trace: str, count: int) -> bool:
 
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
 def test_a_request_and_its_tasks_are_one_trace(pool: str, tmp_path: Path) -> None:
-    for name in ("queue", "processed"):
-        (tmp_path / name).mkdir()
     said = {
         **SAID,
         "slow": [*SAID["slow"], *SLOW.get(pool, [("celery.app.trace", f"Task {MODULE}.slow succeeded in")])],
     }
-    with OTLPServer() as server, (tmp_path / "log").open("wb") as log:
+    with OTLPServer() as server, running_redis(tmp_path) as broker, (tmp_path / "log").open("wb") as log:
         environ = {
             **os.environ,
             **without_instrumentations("celery", "otelog_celery", "flask", "django"),
             "OTEL_EXPORTER_OTLP_ENDPOINT": server.endpoint,
             "OTEL_METRICS_EXPORTER": "none",
             "PYTHONPATH": str(ROOT),
-            "TRACED_TASKS_FOLDER": str(tmp_path),
+            "TRACED_TASKS_BROKER": broker,
             "TRACED_TASKS_POOL": pool,
         }
         command = [*RUN, "celery", "-A", MODULE, "worker", "-P", pool, "-c", "2", "-l", "INFO", *QUIET]
