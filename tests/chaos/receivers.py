@@ -36,7 +36,8 @@ class Arrivals:
     ids: Counter[str] = field(default_factory=Counter)
     answered: set[str] = field(default_factory=set)
     """Ids of requests that the receiver has answered with success, or means to."""
-    without_id: int = 0
+    without_id: list[str] = field(default_factory=list)
+    """What the records say that have no id."""
     instances: dict[str, set[str]] = field(default_factory=dict)
     """Under which instances the records of a process came."""
     fired: Counter[str] = field(default_factory=Counter)
@@ -45,11 +46,16 @@ class Arrivals:
     corrupt: list[str] = field(default_factory=list)
     """Requests that cannot be read."""
 
-    def add(self, id: str | None, *, answered: bool, instance: str | None = None) -> None:
-        """Count one record."""
+    def read(self, text: str, *, answered: bool, instance: str | None = None) -> None:
+        """Count one record, by the attribute or message that has its id."""
+        id = find_id(text)
         if id is None:
-            self.without_id += 1
-            return
+            self.without_id.append(text[:MOST_SHOWN])
+        else:
+            self.add(id, answered=answered, instance=instance)
+
+    def add(self, id: str, *, answered: bool, instance: str | None = None) -> None:
+        """Count one record."""
         self.ids[id] += 1
         if answered:
             self.answered.add(id)
@@ -84,7 +90,7 @@ def _add_request(arrivals: Arrivals, body: bytes, rejected: int, *, answered: bo
         records += [(record, instance) for scope in resource.scope_logs for record in scope.log_records]
     for record, instance in records[: max(0, len(records) - rejected)]:
         id = next((one.value.string_value for one in record.attributes if one.key == "id"), record.body.string_value)
-        arrivals.add(find_id(id), answered=answered, instance=instance)
+        arrivals.read(id, answered=answered, instance=instance)
 
 
 class _HttpReceiver:
@@ -288,7 +294,7 @@ class _Lines:
                 except ValueError:
                     arrivals.torn.append(f"{path.name}: {line[:200]!r}")
                     continue
-                arrivals.add(find_id(str(values.get("id", values.get("message")))), answered=True)
+                arrivals.read(str(values.get("id", values.get("message"))), answered=True)
         return arrivals
 
 
@@ -308,7 +314,7 @@ class _ForeignReceiver:
                 if mark == "fired":
                     arrivals.fired[id] += 1
                 else:
-                    arrivals.add(find_id(id), answered=mark == "taken")
+                    arrivals.read(id, answered=mark == "taken")
         return arrivals
 
 
