@@ -134,6 +134,8 @@ UNTRACED = (
     "tests/pipeline/test_worker.py",
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
+MATRIX_AT_ONCE = 2
+"""Other Pythons beside each other, with a process each."""
 MOST_REPEATED = 3
 """Failed tests of a step that run once more, alone, before the step counts as failed. To go when ten runs have passed
 in a row (`tools/repeat_tests.py`)."""
@@ -297,16 +299,16 @@ def programs(tally: Tally) -> None:
     run_pytest(tally, "tests of whole programs", [sys.executable, "-m", "pytest", *WORKERS, *PROGRAM_TESTS])
 
 
-def load(tally: Tally) -> None:
+def load(tally: Tally, *, apart: bool = False) -> None:
     """Run the tests under load."""
-    command = [sys.executable, "-m", "pytest", *WORKERS, *LOADS]
-    run_pytest(tally, "tests under load", command)
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadgroup", *LOADS]
+    run_pytest(tally, "tests under load", command, apart=apart)
 
 
 def servers(tally: Tally) -> None:
     """Run an application under every server."""
     command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=loadgroup", "tests/servers"]
-    run_pytest(tally, "tests under application servers", command, apart=True)
+    run_pytest(tally, "tests under application servers", command)
 
 
 def stack(tally: Tally) -> None:
@@ -425,14 +427,14 @@ def prepare_matrix(tally: Tally) -> dict[str, Path]:
     return interpreters
 
 
-def matrix(tally: Tally) -> None:
-    """Run the unit tests on the other Pythons, one after the other, and on the oldest SDK."""
-    interpreters = prepare_matrix(tally)
+def matrix(tally: Tally, interpreters: dict[str, Path]) -> None:
+    """Run the unit tests on the other Pythons."""
     if not interpreters:
         say("no other Python of 3.10 to 3.13 was found")
-    for number, (version, interpreter) in enumerate(interpreters.items(), 1):
-        run_on(tally, version, interpreter, f"{number}/{len(interpreters)}")
-    oldest_sdk(tally)
+    with ThreadPoolExecutor(MATRIX_AT_ONCE) as pool:
+        for number, (version, interpreter) in enumerate(interpreters.items(), 1):
+            pool.submit(run_on, tally, version, interpreter, f"{number}/{len(interpreters)}")
+        pool.submit(oldest_sdk, tally)
 
 
 def run_on(tally: Tally, version: str, interpreter: Path, share: str) -> None:
@@ -472,22 +474,6 @@ def newest_sdk(tally: Tally) -> None:
     run_pytest(tally, f"what touches the SDK, on SDK {found}", [str(interpreter), "-m", "pytest", *CORE])
 
 
-def run_steps(tally: Tally, asked: Sequence[str], lane: Sequence[str]) -> None:
-    """Run those steps of a lane that are asked for, one after the other."""
-    steps = {
-        "docs": docs,
-        "unit": unit,
-        "programs": programs,
-        "load": load,
-        "stack": stack,
-        "servers": servers,
-        "matrix": matrix,
-    }
-    for name in lane:
-        if name in asked:
-            steps[name](tally)
-
-
 def main() -> int:
     """Run the steps and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -498,12 +484,26 @@ def main() -> int:
     tally = Tally()
     if "lint" in steps:
         lint(tally)
-    with ThreadPoolExecutor(2) as beside:
-        # Servers mostly wait, for each other and for their own clocks; all else computes.
-        lanes = [beside.submit(run_steps, tally, steps, lane) for lane in (("stack", "servers"), ("matrix",))]
-        run_steps(tally, steps, ("docs", "unit", "programs", "load"))
-        for lane in lanes:
-            lane.result()
+    interpreters = prepare_matrix(tally) if "matrix" in steps else {}
+    # The real servers mostly wait, for each other and for their own clocks; all else computes.
+    with ThreadPoolExecutor(1) as beside:
+        stack_done = beside.submit(stack, tally) if "stack" in steps else None
+        if "docs" in steps:
+            docs(tally)
+        if "unit" in steps:
+            unit(tally)
+        if "programs" in steps:
+            programs(tally)
+        # Application servers wait as well.
+        with ThreadPoolExecutor(1) as pool:
+            if "load" in steps:
+                pool.submit(load, tally, apart="servers" in steps)
+            if "servers" in steps:
+                servers(tally)
+        if "matrix" in steps:
+            matrix(tally, interpreters)
+        if stack_done is not None:
+            stack_done.result()
     if NEWEST in steps:
         newest_sdk(tally)
     for name in tally.unsteady:

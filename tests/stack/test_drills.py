@@ -66,7 +66,8 @@ def test_without_a_collector_the_application_goes_on_counts_its_losses_and_recov
     assert figures.lost > 0
     assert figures.created == figures.exported + figures.lost
     assert figures.exported > 0, "it recovers by itself"
-    assert figures.held == figures.in_file == figures.exported
+    # What was given up without an answer, on a busy machine, may have been taken all the same.
+    assert figures.exported <= figures.held == figures.in_file <= figures.exported + figures.outcome_unknown
     assert all(book["max_queued"] <= 10_000 for book in seen.books)
     assert seen.grown < QUEUE_BYTES
     for book, errors in zip(seen.books, seen.errors, strict=True):
