@@ -134,7 +134,7 @@ UNTRACED = (
     "tests/pipeline/test_worker.py",
 )
 MATRIX_EXTRAS = "zstd,prometheus,metrics,config,demo,test"
-MATRIX_AT_ONCE = 2
+MATRIX_AT_ONCE = 3
 """Other Pythons beside each other, with a process each."""
 MOST_REPEATED = 3
 """Failed tests of a step that run once more, alone, before the step counts as failed. To go when ten runs have passed
