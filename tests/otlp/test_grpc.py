@@ -390,14 +390,14 @@ def test_an_http_port_is_told_as_such() -> None:
 
 
 def test_while_a_call_is_unanswered_the_next_batch_is_made_ready_and_no_more() -> None:
-    options = {"max_export_batch_size": 10, "timeout": 3.0}
+    options = {"max_export_batch_size": 10, "timeout": 8.0}
     with GrpcServer([Reply(hang=True)]) as server, pipeline(server.endpoint, **options):
         for text in names("waiting", 50):
             log.info(text)
         otelog.LoggingHandler().flush()
         wait_until(lambda: otelog.stats().in_flight == 20 and len(server.calls) == 1)
         assert otelog.stats().queued == 30
-        assert otelog.flush(15.0)
+        assert otelog.flush(40.0)
         check(exported=50, resent=10, outcome_unknown=10)
 
 
