@@ -1,8 +1,9 @@
 """``python -m benchmarks.requests.fastapi``: what logging costs a FastAPI request, beside the SDK's own logs.
 
 The view of the Flask benchmark, five log calls, asked in its process as a server asks it, without a socket. Each set-up
-runs in a process of its own, in turns; the figure is the whole process's CPU time, threads and all, until everything is
-delivered, a request; what logging adds is that beyond the traced application with a NullHandler.
+runs in a process of its own, in turns; the figure is the whole process's CPU time of a request in the cheapest of eight
+parts, threads and all, until everything is delivered; what logging adds is that beyond the traced application with a
+NullHandler.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import gc
 import json
 import logging
+import math
 import statistics
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from benchmarks.peers import FLOOR, OTLP_PEERS, Conditions
 from benchmarks.trial import cpu_seconds
 from tools.collector import find_collector
 
-REQUESTS, WARM_UP = 4_000, 500
+REQUESTS, WARM_UP, PARTS = 8_000, 500, 8
 SETUPS = {
     "traced": (FLOOR, "traced, `logging` to a NullHandler (the base)"),
     "stock": ("sdk-http", "traced, the SDK's logs by OTLP/HTTP"),
@@ -74,12 +76,15 @@ def measure(name: str, conditions: Conditions, requests: int) -> dict[str, float
         await ask(WARM_UP)
         session.drain()
         gc.collect()
-        began = cpu_seconds()
-        # In parts, as long as the queue takes them: what is dropped costs nothing.
-        for _ in range(4):
-            await ask(requests // 4)
+        # In parts, as long as the queue takes them: what is dropped costs nothing. The cheapest: what others do on the
+        # machine meanwhile only adds.
+        cheapest = math.inf
+        for _ in range(PARTS):
+            began = cpu_seconds()
+            await ask(requests // PARTS)
             session.drain()
-        return (cpu_seconds() - began) / (requests // 4 * 4)
+            cheapest = min(cheapest, (cpu_seconds() - began) / (requests // PARTS))
+        return cheapest
 
     cpu = asyncio.run(run())
     lost = session.lost() if session.lost else 0
