@@ -241,7 +241,7 @@ def test_metrics_are_sent_while_it_runs_and_when_it_ends(order: str, tmp_path: P
 def test_sigterm_delivers_what_is_held_while_the_hub_waits(order: str, tmp_path: Path) -> None:
     lines = [line.replace("600_000)", "600_000, handle_sigterm=True)") for line in ORDERS[order]]
     ready = tmp_path / "ready"
-    wait = f"live('first'); open({str(ready)!r}, 'w').close(); gevent.sleep(600)"
+    wait = f"live('first'); open({str(ready)!r}, 'w').close(); gevent.event.Event().wait(600)"
     with OTLPServer() as server:
         process = subprocess.Popen(
             [sys.executable, "-c", "\n".join(["import os, sys", *lines, WORK, wait]), server.endpoint],

@@ -16,7 +16,7 @@ BLOCK = 200
 MOST_BLOCKS = 5
 """Blocks that a process keeps: whoever was given a port of an older one is long done with it."""
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_LAST_PORT = int(_RANGE.read_text().split()[0]) - 1 if _RANGE.exists() else 32_767
+LAST_PORT = int(_RANGE.read_text().split()[0]) - 1 if _RANGE.exists() else 32_767
 
 
 class _Ports:
@@ -37,7 +37,7 @@ class _Ports:
             return next(self._candidates)
 
     def _find(self) -> Iterator[int]:
-        blocks = list(range(FIRST_PORT, _LAST_PORT - BLOCK + 2, BLOCK))
+        blocks = list(range(FIRST_PORT, LAST_PORT - BLOCK + 2, BLOCK))
         begin = random.randrange(len(blocks))
         for first in itertools.cycle(blocks[begin:] + blocks[:begin]):
             if self._claim(first):
@@ -75,7 +75,7 @@ def find_free_ports(count: int) -> list[int]:
         OSError: So many are not free.
     """
     found: list[int] = []
-    for _ in range(_LAST_PORT - FIRST_PORT):
+    for _ in range(LAST_PORT - FIRST_PORT):
         if len(found) == count:
             return found
         port = next(_ports)
@@ -84,4 +84,4 @@ def find_free_ports(count: int) -> list[int]:
         except OSError:
             continue
         found.append(port)
-    raise OSError(f"no {count} free ports from {FIRST_PORT} to {_LAST_PORT}")
+    raise OSError(f"no {count} free ports from {FIRST_PORT} to {LAST_PORT}")
